@@ -1,0 +1,247 @@
+"""The vocabulary. Every word here is the word in code, configuration, command line, audit and runbooks.
+
+All times are integers of milliseconds of one node's own CLOCK_BOOTTIME and are never compared between nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NewType
+
+from failoverd.core.gtid import GtidSet
+
+NodeName = NewType("NodeName", str)
+
+
+class NodeKind(Enum):
+    """What a node is for."""
+
+    DATA = "data"
+    ARBITER = "arbiter"
+
+
+class Role(Enum):
+    """What a node is, or should be, for clients."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+    ARBITER = "arbiter"
+    FENCED = "fenced"  # a data node that neither serves nor follows: closed gate, read-only
+
+
+class Health(Enum):
+    """What one probe found. UNKNOWN is for "we could not look", never for "it did not answer"."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class Outcome(Enum):
+    """How an effect ended. UNKNOWN is what the executor says at the deadline."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One configured member: membership is static."""
+
+    name: NodeName
+    kind: NodeKind
+    address: str
+    priority: int = 0
+
+
+# ---- what probes find -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFacts:
+    """One systemd unit: its name, active state and sub-state, as D-Bus gives them."""
+
+    unit: str
+    active: str
+    sub: str
+
+
+@dataclass(frozen=True, slots=True)
+class VipFacts:
+    """Who has the virtual IP: this node's interface, and the hardware addresses that answered for it on the wire."""
+
+    present: bool
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """Load per core (1 minute), memory available and the fullest disk, in percent; stall shares where known."""
+
+    load_per_core: float
+    memory_free_percent: float
+    disk_free_percent: float
+    fullest_disk: str
+
+
+class Thread(Enum):
+    """A replication thread. CONNECTING is a receiver that looks for its source."""
+
+    RUNNING = "running"
+    CONNECTING = "connecting"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """A configured replica's threads. `received` is what its receiver has got, applied or not (a GtidSet by domain)."""
+
+    source: str  # address of the node it receives from
+    receiver: Thread
+    applier: Thread
+    received: GtidSet
+    receiver_error: str = ""
+    applier_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """One database server's state, as one reading of it gave.
+
+    `holdings` is what its own binary log holds (MariaDB: @@gtid_binlog_state). `applied` is the same in the notation
+    of `Replication.received` (MariaDB: by domain), so that `applied.covers(received)` means: relay log applied.
+    `heartbeat_term` and `heartbeat_beat` are the row of failoverd.heartbeat as it stands on this server.
+    """
+
+    version: str
+    server_id: int
+    read_only: bool
+    holdings: GtidSet
+    applied: GtidSet
+    replication: Replication | None
+    semi_sync_source: bool  # waits for an acknowledgement: enabled, AFTER_SYNC, and not degraded
+    semi_sync_replica: bool
+    semi_sync_clients: int  # replicas attached that acknowledge
+    heartbeat_term: int
+    heartbeat_beat: int
+
+    @property
+    def position(self) -> GtidSet:
+        """All that this server has got: received and applied."""
+        return self.applied if self.replication is None else self.applied.union(self.replication.received)
+
+
+Facts = UnitFacts | VipFacts | HostFacts | DatabaseFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One probe's answer. `code` is empty when OK, otherwise a stable name with a page in runbooks/."""
+
+    health: Health
+    code: str = ""
+    reason: str = ""
+    facts: Facts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One probe of one node: `probe` is the name in the configuration (imap, smtp, unit:NAME, database, vip, host)."""
+
+    probe: str
+    target: NodeName
+    reading: Reading
+    ended_ms: int
+    took_ms: int
+
+
+# ---- the store's record -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An operator's switchover in flight. `by` is who asked."""
+
+    id: str
+    target: NodeName
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that the cluster shares. `version` is the store's own and grows with each change; 0 means: no record yet."""
+
+    version: int = 0
+    term: int = 0
+    holder: NodeName | None = None
+    counter: int = 0  # renewals in this term
+    ttl_ms: int = 0  # the lease asked for, counted by whoever waits for it
+    revoked: bool = False  # given back by its holder: nobody has to wait
+    successor: NodeName | None = None  # to whom it was given
+    position: GtidSet | None = None  # what the holder had when it gave back; None: could not be read
+    previous: NodeName | None = None  # the holder before this term
+    reason: str = ""  # the rule that made this term
+    request: Request | None = None
+
+
+# ---- what nodes tell each other ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an observer says of one probe of one node. `failures` counts consecutive ones up to now."""
+
+    probe: str
+    target: NodeName
+    health: Health
+    failures: int
+    code: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The newest report that the sender had from a node: its process and number. It bounds a report's age, see health."""
+
+    node: NodeName
+    process: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one node tells every other, pushed at each interval and at once when something changed.
+
+    `process` names one run of the daemon, `number` counts its reports. `term` is the highest it has seen,
+    `version` the store's newest version that it has seen, `lease_over` that it has seen this version's lease run out
+    (or revoked). `frozen_term` is the term in which its receiver was stopped for good.
+    """
+
+    sender: NodeName
+    process: str
+    number: int
+    heard: tuple[Heard, ...]
+    membership: str  # digest of what all nodes must agree on
+    software: str
+    term: int
+    version: int
+    lease_over: bool
+    role: Role
+    serving: bool  # the gate is open
+    ready: bool  # its own services answer its own probes
+    frozen_term: int | None
+    database: DatabaseFacts | None
+    claims: tuple[Claim, ...]
+    findings: tuple[tuple[str, str], ...] = field(default=())  # (code, reason): what an operator should know
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why something may not be: a node as candidate, a change now. The words reach log, audit, CLI and page."""
+
+    node: NodeName
+    code: str
+    reason: str

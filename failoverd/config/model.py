@@ -1,0 +1,247 @@
+"""The configuration's shape, section by section, in the order of config/failoverd.yaml.
+
+Attributes are the YAML's keys; a duration's has the suffix `_ms` and a percentage's `_percent`. A default is what
+config/failoverd.yaml shows (a test holds that), whose comments say why. Nothing of it can be changed after loading.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
+
+from failoverd.config import relations
+from failoverd.config.error import wrong
+from failoverd.config.values import (
+    AbsolutePath,
+    Address,
+    AddressWithPrefix,
+    DatabaseSecretFile,
+    Interface,
+    Label,
+    Port,
+    PrivateFile,
+    ReadableFile,
+    SecretFile,
+    Text,
+    Unit,
+    duration,
+    percentage,
+    unique,
+)
+from failoverd.core.model import Node, NodeKind, NodeName
+
+Kind = Literal["data", "arbiter"]
+Tls = Literal["implicit", "starttls", "none"]
+Failures = Annotated[int, Field(ge=1, le=100)]
+Ports = Annotated[tuple[Port, ...], Field(strict=False, min_length=1, max_length=64), AfterValidator(unique("port"))]
+Disks = Annotated[
+    tuple[AbsolutePath, ...], Field(strict=False, min_length=1, max_length=64), AfterValidator(unique("path"))
+]
+
+
+class Section(BaseModel):
+    """What all sections have in common: exact types, no unknown key, no change, nothing of a value in an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class NodeSection(Section):
+    """One member."""
+
+    kind: Kind
+    address: Address
+    priority: Annotated[int, Field(ge=0, le=1000)] = 0
+
+
+class Vip(Section):
+    """The one address that clients know."""
+
+    address_with_prefix: Annotated[AddressWithPrefix, Field(alias="address")]
+    interface: Interface
+
+    @property
+    def address(self) -> str:
+        """The address alone."""
+        return self.address_with_prefix.partition("/")[0]
+
+    @property
+    def prefix(self) -> int:
+        """The length of its network's prefix, in bits."""
+        return int(self.address_with_prefix.partition("/")[2])
+
+
+class Store(Section):
+    """Where the record of term and lease is kept."""
+
+    kind: Literal["embedded"]
+    node: Label
+
+
+class Peer(Section):
+    """How nodes reach each other: mutual TLS."""
+
+    port: Port = 7400
+    ca: ReadableFile
+    certificate: ReadableFile
+    key: PrivateFile
+
+
+class Lease(Section):
+    """The lease's timings. `relations` holds them against each other."""
+
+    ttl_ms: Annotated[int, duration("500ms", "5m"), Field(alias="ttl")] = 3000
+    renew_ms: Annotated[int, duration("50ms", "1m"), Field(alias="renew")] = 500
+    margin_ms: Annotated[int, duration("10ms", "1m"), Field(alias="margin")] = 300
+    demote_budget_ms: Annotated[int, duration("100ms", "1m"), Field(alias="demote_budget")] = 1000
+
+
+class Probed(Section):
+    """What everything has that is looked at again and again."""
+
+    interval_ms: Annotated[int, duration("100ms", "1m"), Field(alias="interval")] = 1000
+    deadline_ms: Annotated[int, duration("50ms", "1m"), Field(alias="deadline")] = 1000
+    failures: Failures = 3
+
+
+class MailService(Probed):
+    """What IMAP and SMTP have in common."""
+
+    unit: Unit
+    port: Port
+    tls: Tls
+    ca: ReadableFile | None = None
+    server_name: Text | None = None
+
+    @model_validator(mode="after")
+    def _tls_needs_a_name(self) -> Self:
+        if self.tls != "none":
+            for key in ("ca", "server_name"):
+                if getattr(self, key) is None:
+                    raise wrong(f"key {key!r} is missing, and tls is {self.tls}", "a value, or tls: none")
+        return self
+
+
+class ImapService(MailService):
+    """IMAP as a client sees it: log in as the canary, select its mailbox."""
+
+    kind: ClassVar[Literal["imap"]] = "imap"
+    user: Text
+    password: Annotated[SecretFile, Field(alias="password_file")]
+    mailbox: Text = "INBOX"
+
+
+class SmtpService(MailService):
+    """SMTP as a client sees it: a recipient is accepted."""
+
+    kind: ClassVar[Literal["smtp"]] = "smtp"
+    recipient: Text
+
+
+class Services(Section):
+    """What clients use beside the database."""
+
+    imap: ImapService | None = None
+    smtp: SmtpService | None = None
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Self:
+        if self.imap is None and self.smtp is None:
+            raise wrong("no service is named", "imap, smtp or both")
+        return self
+
+
+class Database(Probed):
+    """The local SQL server. The passwords are empty on the arbiter, which has no server and needs none of them."""
+
+    dialect: Literal["mariadb"]
+    unit: Unit
+    socket: AbsolutePath
+    port: Port = 3306
+    user: Text
+    password: Annotated[DatabaseSecretFile, Field(alias="password_file")]
+    replication_user: Text
+    replication_password: Annotated[DatabaseSecretFile, Field(alias="replication_password_file")]
+    interval_ms: Annotated[int, duration("100ms", "1m"), Field(alias="interval")] = 500
+    heartbeat_ms: Annotated[int, duration("100ms", "1m"), Field(alias="heartbeat")] = 500
+    max_lag_ms: Annotated[int, duration("100ms", "24h"), Field(alias="max_lag")] = 5000
+
+
+class Gate(Section):
+    """Ports of a node's own address that are closed without the lease."""
+
+    ports: Ports
+
+
+class MailStore(Section):
+    """Where the mail lies."""
+
+    kind: Literal["shared"]
+    path: AbsolutePath
+
+
+class Host(Section):
+    """What the node itself is watched for."""
+
+    interval_ms: Annotated[int, duration("100ms", "1m"), Field(alias="interval")] = 2000
+    disk_min_free_percent: Annotated[float, percentage(0, 90), Field(alias="disk_min_free")] = 5.0
+    disks: Disks
+    memory_min_free_percent: Annotated[float, percentage(0, 90), Field(alias="memory_min_free")] = 3.0
+    load_max_per_core: Annotated[float, Field(gt=0, le=10_000)] = 20.0
+
+
+class Flapping(Section):
+    """How many failovers may happen by themselves."""
+
+    failovers: Annotated[int, Field(ge=1, le=100)] = 3
+    window_ms: Annotated[int, duration("1m", "168h"), Field(alias="window")] = 3_600_000
+    hold_off_ms: Annotated[int, duration("1s", "24h"), Field(alias="hold_off")] = 10_000
+
+
+class Audit(Section):
+    """Where decisions are recorded."""
+
+    directory: AbsolutePath = Path("/var/lib/failoverd/audit")
+
+
+class Config(Section):
+    """The whole file, as one node reads it (the validation context has its name: `node`)."""
+
+    cluster: Label
+    members: Annotated[dict[Label, NodeSection], Field(alias="nodes")]
+    vip: Vip
+    store: Store
+    peer: Peer
+    lease: Lease = Lease()
+    mail: Annotated[Services, Field(alias="services")]
+    database: Database
+    gate: Gate
+    mail_store: MailStore
+    host: Host
+    flapping: Flapping = Flapping()
+    audit: Audit = Audit()
+    _this: str = PrivateAttr(default="")
+
+    @cached_property
+    def nodes(self) -> dict[NodeName, Node]:
+        """All members by name, in the file's order."""
+        return {
+            NodeName(name): Node(NodeName(name), NodeKind(member.kind), member.address, member.priority)
+            for name, member in self.members.items()
+        }
+
+    @cached_property
+    def services(self) -> dict[str, ImapService | SmtpService]:
+        """The mail services by kind."""
+        return {service.kind: service for service in (self.mail.imap, self.mail.smtp) if service is not None}
+
+    @property
+    def this(self) -> Node:
+        """The node that reads the file."""
+        return self.nodes[NodeName(self._this)]
+
+    @model_validator(mode="after")
+    def _consistent(self, info: ValidationInfo) -> Self:
+        self._this = str((info.context or {}).get("node", ""))
+        relations.check(self, self._this)
+        return self

@@ -1,0 +1,123 @@
+"""What must hold between the values of a configuration. Each relation is one function; the first that fails speaks.
+
+Safety first: timings and membership that could make two primaries, or one that cannot be replaced, do not load.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from failoverd.config.error import wrong
+
+if TYPE_CHECKING:
+    from failoverd.config.model import Config
+
+LEAST_DATA_NODES = 3  # one lost, one promoted, one that acknowledges the new primary's commits
+
+
+def check(config: Config, node: str) -> None:
+    """Raise `wrong(...)` for the first relation that does not hold. `node` is the reader's own name."""
+    _addresses_are_distinct(config)
+    _enough_data_nodes(config)
+    _store_has_its_arbiter(config)
+    _lease_leaves_time(config)
+    _lag_can_be_measured(config)
+    _flapping_window_is_longer(config)
+    _ports_are_gated(config)
+    _this_node_is_in_the_file(config, node)
+
+
+def _addresses_are_distinct(config: Config) -> None:
+    seen: dict[str, str] = {}
+    for name, member in config.members.items():
+        if member.address in seen:
+            raise wrong(
+                f"is the address of {seen[member.address]} as well",
+                "an address of its own for each node",
+                key=("nodes", name, "address"),
+            )
+        seen[member.address] = name
+    if config.vip.address in seen:
+        raise wrong(
+            f"is the address of node {seen[config.vip.address]}", "an address of no node", key=("vip", "address")
+        )
+
+
+def _enough_data_nodes(config: Config) -> None:
+    found = sum(member.kind == "data" for member in config.members.values())
+    if found < LEAST_DATA_NODES:
+        raise wrong(
+            f"{found} data nodes are too few: when one is lost, the new primary needs another to acknowledge",
+            f"{LEAST_DATA_NODES} or more of kind data",
+            key=("nodes",),
+        )
+
+
+def _store_has_its_arbiter(config: Config) -> None:
+    arbiters = [name for name, member in config.members.items() if member.kind == "arbiter"]
+    if len(arbiters) != 1:
+        raise wrong(
+            f"{len(arbiters)} arbiters, and the embedded store needs one", "exactly one of kind arbiter", key=("nodes",)
+        )
+    if config.store.node not in config.members:
+        raise wrong("is no node of this file", f"the arbiter, {arbiters[0]}", key=("store", "node"))
+    if config.store.node != arbiters[0]:
+        raise wrong(
+            "is a data node: its loss would take the store along", f"the arbiter, {arbiters[0]}", key=("store", "node")
+        )
+
+
+def _lease_leaves_time(config: Config) -> None:
+    """Two renewals may be lost and the demotion still ends before anyone else may begin."""
+    lease = config.lease
+    needed = lease.renew_ms * 3 + lease.margin_ms + lease.demote_budget_ms
+    if needed > lease.ttl_ms:
+        raise wrong(
+            f"renew x 3 + margin + demote_budget = {lease.renew_ms} x 3 + {lease.margin_ms} + {lease.demote_budget_ms}"
+            f" = {needed} ms is more than ttl = {lease.ttl_ms} ms",
+            "renew x 3 + margin + demote_budget <= ttl",
+            key=("lease",),
+        )
+
+
+def _lag_can_be_measured(config: Config) -> None:
+    database = config.database
+    if database.max_lag_ms < database.heartbeat_ms * 2:
+        raise wrong(
+            f"heartbeat x 2 = {database.heartbeat_ms * 2} ms is more than max_lag = {database.max_lag_ms} ms: "
+            "no replica would ever be near enough",
+            "heartbeat x 2 <= max_lag",
+            key=("database", "max_lag"),
+        )
+
+
+def _flapping_window_is_longer(config: Config) -> None:
+    flapping = config.flapping
+    if flapping.hold_off_ms > flapping.window_ms:
+        raise wrong(
+            f"hold_off = {flapping.hold_off_ms} ms is more than window = {flapping.window_ms} ms",
+            "hold_off <= window",
+            key=("flapping", "hold_off"),
+        )
+
+
+def _ports_are_gated(config: Config) -> None:
+    """A service that can be reached around the gate can be reached without the lease."""
+    ports: dict[tuple[str, ...], int] = {("database", "port"): config.database.port}
+    ports |= {("services", kind, "port"): service.port for kind, service in config.services.items()}
+    for key, port in ports.items():
+        if port not in config.gate.ports:
+            raise wrong(
+                "is not among gate.ports: it could be reached without the lease", "a port of gate.ports", key=key
+            )
+    if config.peer.port in config.gate.ports:
+        raise wrong("is among gate.ports, which are for clients", "a port of its own", key=("peer", "port"))
+
+
+def _this_node_is_in_the_file(config: Config, node: str) -> None:
+    if node not in config.members:
+        raise wrong(
+            f"this node is called {node!r} (its hostname, or --node), and no node of this file is",
+            ", ".join(config.members),
+            key=("nodes",),
+        )

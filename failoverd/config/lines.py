@@ -23,6 +23,7 @@ DEEPEST = 16  # levels; a real one has three
 INTEGER = re.compile(r"(0|-?[1-9][0-9]{0,17})")
 DECIMAL = re.compile(r"-?[0-9]{1,17}\.[0-9]{1,17}")
 PREFIX = "tag:yaml.org,2002:"
+SCALARS = {f"{PREFIX}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")}
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ def read_document(path: Path) -> Document:
     except yaml.reader.ReaderError as error:
         raise ConfigError(
             path,
-            f"the file holds the character U+{ord(str(error.character)):04X}",
+            f"the file holds the character U+{_code_point(error):04X}",
             allowed="YAML text",
             line=text.count("\n", 0, error.position) + 1,
         ) from None
@@ -107,6 +108,12 @@ def _syntax_error(path: Path, text: str, error: yaml.MarkedYAMLError) -> ConfigE
         return ConfigError(path, "a tab stands where YAML wants spaces", allowed="spaces", line=line)
     context = f"{error.context}: " if error.context else ""
     return ConfigError(path, f"not YAML: {context}{problem}", allowed="YAML", line=line)
+
+
+def _code_point(error: yaml.reader.ReaderError) -> int:
+    """Return the character found, which PyYAML gives as a number for text (and types-pyyaml as bytes)."""
+    found: object = error.character
+    return found if isinstance(found, int) else 0
 
 
 class _Composer(yaml.SafeLoader):
@@ -162,7 +169,7 @@ def _value(node: yaml.Node, loc: Loc, path: Path, document: Document) -> object:
             document.lines[here] = item.start_mark.line + 1
             items.append(_value(item, here, path, document))
         return items
-    if isinstance(node, yaml.ScalarNode) and node.tag.startswith(PREFIX):
+    if isinstance(node, yaml.ScalarNode) and node.tag in SCALARS:
         document.texts[loc] = node.value
         return _scalar(node)
     raise ConfigError(

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from failoverd.config import Config, ConfigError, load, membership_digest
+from failoverd.core.model import Node, NodeKind, NodeName
+
+REFUSALS = Path(__file__).with_name("config-refusals.txt")
+ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
+
+
+def refusal(path: Path, node: str = "mail1") -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load(path, node)
+    return caught.value
+
+
+def test_the_shipped_example_loads(config_file: Path) -> None:
+    config = load(config_file, "mail2")
+    assert config.cluster == "lab"
+    assert config.nodes["mail1"] == Node(NodeName("mail1"), NodeKind.DATA, "10.89.1.11", 100)
+    assert config.this.name == "mail2"
+    assert (config.vip.address, config.vip.prefix, config.vip.interface) == ("10.89.1.100", 24, "host0")
+    assert (config.lease.ttl_ms, config.lease.renew_ms, config.lease.margin_ms) == (3000, 500, 300)
+    assert [(name, service.kind) for name, service in config.services.items()] == [("imap", "imap"), ("smtp", "smtp")]
+    assert config.database.password.get_secret_value() == "database-lab-password"
+    assert config.host.disk_min_free_percent == 5.0
+    assert config.flapping.window_ms == 3_600_000
+
+
+def test_no_secret_is_shown(config_file: Path) -> None:
+    config = load(config_file, "mail1")
+    assert "lab-password" not in f"{config!r} {config} {config.model_dump()} {config.model_dump_json()}"
+
+
+def test_the_arbiter_needs_no_database_password(config_file: Path, example: str, tmp_path: Path) -> None:
+    config_file.write_text(
+        re.sub(r"(replication_password_file|  password_file): \S+/(data|repl)", rf"\1: {tmp_path}/", example)
+    )
+    assert load(config_file, "arbiter").database.password.get_secret_value() == ""
+    assert "cannot be read" in str(refusal(config_file, "mail1"))
+
+
+def test_nothing_can_be_changed(config_file: Path) -> None:
+    config = load(config_file, "mail1")
+    with pytest.raises(ValidationError):
+        config.lease.ttl_ms = 1  # type: ignore[misc]  # that is what is tested
+
+
+def without(example: str, *keys: str) -> str:
+    """Leave out top-level sections and, with a dot, keys of block sections."""
+    for key in keys:
+        name = key.rpartition(".")[2]
+        indent = "  +" if "." in key else ""
+        example, count = re.subn(rf"(?m)^{indent}{name}:.*\n", "", example)
+        assert count
+    return example
+
+
+def test_the_example_shows_the_defaults(config_file: Path, example: str) -> None:
+    shown = load(config_file, "mail1")
+    fewer = without(example, "lease", "flapping", "audit", "x.interval", "x.deadline", "x.failures")
+    fewer = (
+        without(fewer, "x.heartbeat", "x.max_lag", "x.mailbox")
+        .replace("  port: 7400\n", "")
+        .replace("  port: 3306\n", "")
+    )
+    fewer = re.sub(r"host: {.*disks", "host: {disks", fewer).replace(", memory_min_free: 3%, load_max_per_core: 20", "")
+    config_file.write_text(fewer)
+    assert load(config_file, "mail1") == shown
+
+
+# ---- what is refused: tests/unit/config-refusals.txt -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One edit of the example, and the message that comes of it."""
+
+    name: str
+    old: str
+    new: str
+    message: str
+
+    def edited(self, example: str) -> str:
+        """Return the example with the edit made once."""
+        old, new = (re.sub(r"\\(.)", lambda match: ESCAPES[match[1]], text) for text in (self.old, self.new))
+        assert old in example, "the edit is none"
+        return example.replace(old, new, 1)
+
+
+def refusals() -> list[Refusal]:
+    blocks = [block.splitlines() for block in REFUSALS.read_text().split("\n\n")[1:]]
+    return [Refusal(name, old[2:], new[2:], message[2:]) for name, old, new, message in blocks]
+
+
+@pytest.mark.parametrize("case", refusals(), ids=lambda case: case.name)
+def test_a_wrong_file_is_refused_with_one_message(
+    case: Refusal, example: str, config_file: Path, request: pytest.FixtureRequest
+) -> None:
+    config_file.write_text(case.edited(example))
+    error = refusal(config_file)
+    message = str(error).removeprefix(f"{config_file}:")
+    if request.config.getoption("--regenerate"):
+        REFUSALS.write_text(
+            re.sub(
+                rf"(?m)^({re.escape(case.name)}\n-.*\n\+.*\n)=.*",
+                lambda match: f"{match[1]}= {message}",
+                REFUSALS.read_text(),
+            )
+        )
+    else:
+        assert message == case.message
+        assert message.startswith(f"{error.line}: {error.key}")
+    assert error.path == config_file
+
+
+def test_a_node_that_is_not_in_the_file(config_file: Path, example: str) -> None:
+    line = example[: example.index("\nnodes:")].count("\n") + 2
+    assert str(refusal(config_file, "mail9")) == (
+        f"{config_file}:{line}: nodes: this node is called 'mail9' (its hostname, or --node), "
+        "and no node of this file is; allowed: mail1, mail2, mail3, arbiter"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", ":1: the file is empty; allowed: a YAML mapping"),
+        (b"# nothing\n", ":1: the file is empty; allowed: a YAML mapping"),
+        (b"- a\n", ":1: the file is not a mapping; allowed: a YAML mapping, `key: value`"),
+        (b"a: 1\nb: \xff\xfe\n", ":2: the file is not UTF-8 text; allowed: YAML text"),
+        (b"a: 1\nb: \0\n", ":2: the file holds the character U+0000; allowed: YAML text"),
+        (b"\x7fELF\x02\x01\x01\0", ":1: the file holds the character U+007F; allowed: YAML text"),
+        (b"a: " + b"[" * 5000, ":1: nested too deeply; allowed: 16 levels"),
+        (b"? [a]\n: b\n", ":1: a key is not text; allowed: text"),
+        (b"a" * (1 << 21), ": the file is too large; allowed: at most 1048576 bytes of YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration(config_file: Path, content: bytes, message: str) -> None:
+    config_file.write_bytes(content)
+    assert str(refusal(config_file)) == f"{config_file}{message}"
+
+
+def test_a_file_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, reason in (
+        (tmp_path / "absent", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "fifo", "Not a regular file"),
+    ):
+        assert str(refusal(path)) == f"{path}: cannot be read: {reason}; allowed: a readable YAML file"
+
+
+# ---- secrets --------------------------------------------------------------------------------------------------------
+
+
+ONE_LINE = "a file with the password as its only line"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        (None, 0o600, "cannot be read: No such file or directory; allowed: a readable file"),
+        (b"hunter2", 0o644, "others have access to the file (mode 0644); allowed: mode 0600 or 0640"),
+        (b"", 0o600, f"the file is empty; allowed: {ONE_LINE}"),
+        (
+            b"hunter2\nhunter3\n",
+            0o600,
+            f"the file holds more than one line, or control characters; allowed: {ONE_LINE}",
+        ),
+        (b"hunter2\xff", 0o600, f"the file is not UTF-8 text; allowed: {ONE_LINE}"),
+        (b"hunter2" * 1000, 0o600, f"the file is too large; allowed: {ONE_LINE}"),
+    ],
+)
+def test_a_password_file_that_is_none(
+    config_file: Path, example: str, tmp_path: Path, *, content: bytes | None, mode: int, message: str
+) -> None:
+    secret = tmp_path / "canary"
+    if content is not None:
+        secret.write_bytes(content)
+        secret.chmod(mode)
+    config_file.write_text(re.sub(r"\S+/secrets/canary", str(secret), example))
+    line = example[: example.index("/secrets/canary")].count("\n") + 1
+    assert str(refusal(config_file)) == (
+        f"{config_file}:{line}: services.imap.password_file: value {str(secret)!r}: {message}"
+    )
+
+
+def test_an_unreadable_password_file(config_file: Path, example: str, tmp_path: Path) -> None:
+    """Also for root, whom permissions do not stop: a directory cannot be read by anybody."""
+    config_file.write_text(re.sub(r"\S+/secrets/canary", str(tmp_path), example))
+    assert "password_file" in refusal(config_file).key
+    assert "cannot be read: Is a directory" in str(refusal(config_file))
+
+
+def test_a_password_in_place_of_its_file_is_not_shown(config_file: Path, example: str) -> None:
+    config_file.write_text(re.sub(r"\S+/secrets/canary", "hunter2", example))
+    assert str(refusal(config_file)).endswith("password_file: is no absolute path; allowed: a path that starts with /")
+
+
+def test_a_private_key_is_private(config_file: Path, example: str, tmp_path: Path) -> None:
+    key = tmp_path / "node.key"
+    key.write_text("key")
+    key.chmod(0o604)
+    config_file.write_text(re.sub(r"\S+/tls/node.key", str(key), example))
+    assert "others have access to the file (mode 0604)" in str(refusal(config_file))
+
+
+# ---- the digest -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("cluster: lab", "cluster: lab2", False),
+        ("priority: 90", "priority: 91", False),
+        ("10.89.1.100/24", "10.89.1.101/24", False),
+        ("ttl: 3s", "ttl: 4s", False),
+        ("ttl: 3s", "ttl: 3000ms", True),
+        ("interface: host0", "interface: eth0", True),
+        ("path: /srv/mail", "path: /srv/store", True),
+        ("max_lag: 5s", "max_lag: 6s", True),
+    ],
+)
+def test_the_digest_covers_what_all_must_agree_on(
+    config_file: Path, example: str, old: str, new: str, *, same: bool
+) -> None:
+    before = membership_digest(load(config_file, "mail1"))
+    assert before == membership_digest(load(config_file, "arbiter"))
+    config_file.write_text(example.replace(old, new, 1))
+    assert (membership_digest(load(config_file, "mail1")) == before) is same
+
+
+# ---- whatever the file ----------------------------------------------------------------------------------------------
+
+WORDS = r"""{ } [ ] : - ? ' " | > &a *a <<: !!set !x % # ... --- 1e999 0x1f -0 .nan .inf null ~ 2001-01-01 true
+    99999999999999999999999999 ::1 / 0.0.0.0/0 1s 999999999h 101% nodes mail1 arbiter ٣s"""
+OTHERS = ["\n", "\t", " ", ": ", "- ", "\0", "\x1f", "\ufeff", "\x85", "\u2028", "\ud800"]
+SNIPPETS = st.sampled_from(WORDS.split() + OTHERS)
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), SNIPPETS | st.text(max_size=8)), min_size=1, max_size=4)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=EDITS)
+def test_an_edited_file_loads_or_is_refused(
+    example: str, config_file: Path, edits: list[tuple[float, int, str]]
+) -> None:
+    text = example
+    for where, removed, inserted in edits:
+        start = int(where * len(text))
+        text = text[:start] + inserted + text[start + removed :]
+    config_file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        assert isinstance(load(config_file, "mail1"), Config)
+    except ConfigError as error:
+        message = str(error)
+        assert message.startswith(f"{config_file}:")
+        assert "\n" not in message
+        assert "lab-password" not in message
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_refused(config_file: Path, content: bytes) -> None:
+    config_file.write_bytes(content)
+    refusal(config_file)

@@ -236,6 +236,10 @@ class Report:
     database: DatabaseFacts | None
     claims: tuple[Claim, ...]
     findings: tuple[tuple[str, str], ...] = field(default=())  # (code, reason): what an operator should know
+    rule: str = ""  # the rule in force
+    doing: str = ""  # the step under way
+    vip: VipFacts | None = None
+    host: HostFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

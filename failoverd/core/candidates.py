@@ -1,0 +1,240 @@
+"""Who may be primary next, in what order, and why each other may not.
+
+Order: position (who has received more), then priority, then name. Two cases differ in what proves that nothing
+acknowledged is lost:
+
+    planned   the holder is alive, closes and gives its position: the candidate must reach that position
+    failover  the holder is gone: positions must be *final* (receivers frozen in this term) on so many data nodes that
+              at least one of them has acknowledged every commit: n − acknowledgements, or the ended holder itself
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from failoverd.core.gtid import GtidSet
+from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Rejected, Report, Thread
+from failoverd.core.view import View
+
+# Codes of rejections and blockers; each has a page in runbooks/.
+CODES = {
+    "BLK_NO_SUCH_NODE": "the name is not in the configuration",
+    "BLK_NOT_DATA": "the arbiter holds no mail and cannot be primary",
+    "BLK_IS_PRIMARY": "the node is primary already",
+    "BLK_UNREACHABLE": "no fresh report from the node",
+    "BLK_MEMBERSHIP": "the node has another configuration of members or timings",
+    "BLK_DATABASE": "the node's database does not answer",
+    "BLK_NOT_READY": "a mail service of the node does not answer its own probes",
+    "BLK_REPLICATION": "the node does not replicate from the primary",
+    "BLK_APPLIER": "the node's replication applier stopped",
+    "BLK_LAG": "the node is too far behind",
+    "BLK_EXTRA": "the node holds transactions that the primary lacks",
+    "BLK_BEHIND": "the node lacks transactions that another node has",
+    "BLK_DIVERGED": "the node and another hold different transactions",
+    "BLK_NOT_APPLIED": "the node has received transactions that it has not applied yet",
+    "BLK_RPO_UNPROVEN": "too few data nodes were heard to prove that nothing acknowledged is lost",
+    "BLK_LEASE": "the lease of the present holder still runs",
+    "BLK_QUORUM": "no majority of observers agrees that the primary is lost",
+    "BLK_FLAPPING": "too many changes of primary within the window",
+    "BLK_HOLD_OFF": "the last change of primary is too recent",
+    "BLK_STORE": "the store does not answer",
+    "BLK_REQUEST": "another request is in flight",
+    "BLK_NO_PRIMARY": "there is no primary that could hand over",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Election:
+    """Candidates, best first, and why each other data node is none."""
+
+    order: tuple[NodeName, ...]
+    rejected: tuple[Rejected, ...]
+
+    @property
+    def best(self) -> NodeName | None:
+        """Who should take over."""
+        return self.order[0] if self.order else None
+
+
+def _unfit(view: View, node: Node) -> Rejected | None:
+    """What excludes a node in either case."""
+    name = node.name
+    if name != view.me.name:
+        report: Report | None = view.report_of(name)
+        if report is None:
+            return Rejected(name, "BLK_UNREACHABLE", f"no report from {name} within {view.policy.report_max_age_ms} ms")
+        if report.membership != view.membership:
+            return Rejected(name, "BLK_MEMBERSHIP", f"{name} has another configuration of members or timings")
+        ready = report.ready
+        findings = report.findings
+    else:
+        ready, findings = view.ready, view.findings
+    if view.facts_of(name) is None:
+        return Rejected(name, "BLK_DATABASE", f"the database of {name} does not answer")
+    if not ready:
+        first = "; ".join(f"{code}: {reason}" for code, reason in findings[:2]) or "its probes have not finished"
+        return Rejected(name, "BLK_NOT_READY", f"{name} is not ready: {first}")
+    for code, reason in findings:
+        if code.startswith("DISK"):
+            return Rejected(name, code, reason)
+    return None
+
+
+def _not_replicating(view: View, node: Node, facts: DatabaseFacts) -> Rejected | None:
+    holder = view.holder
+    replication = facts.replication
+    if holder is None:
+        return None
+    if replication is None or replication.source != view.node(holder).address:
+        return Rejected(node.name, "BLK_REPLICATION", f"{node.name} does not replicate from {holder}")
+    if replication.receiver is not Thread.RUNNING:
+        why = replication.receiver_error or f"its receiver is {replication.receiver.value}"
+        return Rejected(node.name, "BLK_REPLICATION", f"{node.name} does not receive from {holder}: {why}")
+    if replication.applier is not Thread.RUNNING:
+        why = replication.applier_error or f"its applier is {replication.applier.value}"
+        return Rejected(node.name, "BLK_APPLIER", f"{node.name} does not apply: {why}")
+    return None
+
+
+def planned_rejection(view: View, name: str) -> Rejected | None:
+    """Why the living primary may not hand over to `name`, or None."""
+    wanted = NodeName(name)
+    node = next((n for n in view.nodes if n.name == wanted), None)
+    if node is None:
+        known = ", ".join(n.name for n in view.data_nodes)
+        return Rejected(wanted, "BLK_NO_SUCH_NODE", f"{name} is not in the configuration; data nodes are {known}")
+    if node.kind is not NodeKind.DATA:
+        return Rejected(wanted, "BLK_NOT_DATA", f"{name} is an arbiter and holds no mail")
+    if view.holder == wanted and not view.lease_is_over():
+        return Rejected(wanted, "BLK_IS_PRIMARY", f"{name} is primary already, in term {view.highest_term}")
+    unfit = _unfit(view, node)
+    if unfit is not None:
+        return unfit
+    facts = view.facts_of(wanted)
+    if facts is None:
+        return Rejected(wanted, "BLK_DATABASE", f"the database of {name} does not answer")
+    broken = _not_replicating(view, node, facts)
+    if broken is not None:
+        return broken
+    lag_ms = view.lag_ms(wanted)
+    if lag_ms is None:
+        return Rejected(wanted, "BLK_LAG", f"how far {name} is behind {view.holder} is not known")
+    if lag_ms > view.policy.max_lag_ms:
+        return Rejected(wanted, "BLK_LAG", f"{name} is {lag_ms} ms behind, the limit is {view.policy.max_lag_ms} ms")
+    holder_facts = view.facts_of(view.holder) if view.holder else None
+    if holder_facts is not None and facts.replication is not None:
+        # A heartbeat of slack: the two readings are not of the same moment, so only servers that were never the
+        # holder's source count as extra here. The rejoin check repeats this once both stand still.
+        sources = {source for source, _ in holder_facts.holdings.parts}
+        extra = [source for source, _ in facts.holdings.parts if source not in sources]
+        if extra:
+            return Rejected(wanted, "BLK_EXTRA", f"{name} holds transactions of {', '.join(extra)}, {view.holder} none")
+    return None
+
+
+def planned(view: View) -> Election:
+    """Who could take over from the living holder, by lag in received position, priority, name."""
+    order: list[Node] = []
+    rejected: list[Rejected] = []
+    for node in view.data_nodes:
+        if node.name == view.holder:
+            continue
+        why = planned_rejection(view, node.name)
+        if why is None:
+            order.append(node)
+        else:
+            rejected.append(why)
+    order.sort(key=lambda node: (-_received(view, node.name).count, -node.priority, node.name))
+    return Election(tuple(node.name for node in order), tuple(rejected))
+
+
+def _received(view: View, name: NodeName) -> GtidSet:
+    return view.position_of(name) or GtidSet()
+
+
+def failover(view: View) -> Election:
+    """Who should take over a lease that is over. Only final positions count; see the module's docstring."""
+    record = view.record
+    if record is None:
+        return Election((), tuple(Rejected(n.name, "BLK_STORE", "the store has not been read") for n in view.data_nodes))
+    positions: dict[NodeName, GtidSet] = {}
+    rejected: list[Rejected] = []
+    for node in view.data_nodes:
+        position = view.frozen_position_of(node.name)
+        if position is not None:
+            positions[node.name] = position
+    handed = record.position if record.revoked else None
+    proof = _proof_missing(view, positions, handed)
+    order: list[Node] = []
+    for node in view.data_nodes:
+        why = _unfit(view, node)
+        if why is None and node.name not in positions:
+            why = Rejected(node.name, "BLK_RPO_UNPROVEN", f"{node.name} has not stopped receiving in term {record.term}")
+        if why is None:
+            why = proof or _not_best(node.name, positions, handed) or _cannot_apply(view, node.name)
+        if why is None:
+            order.append(node)
+        else:
+            rejected.append(why)
+    order.sort(key=lambda node: (-node.priority, node.name))  # positions are equal by now
+    return Election(tuple(node.name for node in order), tuple(rejected))
+
+
+def _proof_missing(view: View, positions: dict[NodeName, GtidSet], handed: GtidSet | None) -> Rejected | None:
+    """Whether what was heard proves where every acknowledged transaction is."""
+    record = view.record
+    if record is None or record.holder is None:
+        return None
+    if handed is not None or record.holder in positions:
+        return None  # the holder itself said, or says, what it had
+    needed = len(view.data_nodes) - view.policy.acknowledgements
+    if len(positions) >= needed:
+        return None
+    heard = ", ".join(positions) or "none"
+    return Rejected(
+        view.me.name,
+        "BLK_RPO_UNPROVEN",
+        f"final positions of {needed} data nodes are needed to prove that nothing acknowledged is lost, heard: {heard}",
+    )
+
+
+def _not_best(name: NodeName, positions: dict[NodeName, GtidSet], handed: GtidSet | None) -> Rejected | None:
+    """A candidate must cover every final position, and the one that the holder gave."""
+    mine = positions[name]
+    if handed is not None and not mine.covers(handed):
+        lacking = handed.minus(mine).count
+        return Rejected(name, "BLK_BEHIND", f"{name} lacks {lacking} transactions of the holder that gave back")
+    for other, position in positions.items():
+        if other == name or mine.covers(position):
+            continue
+        if position.covers(mine):
+            return Rejected(name, "BLK_BEHIND", f"{name} lacks {position.minus(mine).count} transactions that {other} has")
+        return Rejected(name, "BLK_DIVERGED", f"{name} and {other} hold different transactions")
+    return None
+
+
+def _cannot_apply(view: View, name: NodeName) -> Rejected | None:
+    facts = view.facts_of(name)
+    replication = facts.replication if facts else None
+    if replication is not None and replication.applier is Thread.STOPPED and replication.applier_error:
+        return Rejected(name, "BLK_APPLIER", f"{name} does not apply: {replication.applier_error}")
+    return None
+
+
+def change_blockers(view: View) -> tuple[Rejected, ...]:
+    """Why no automatic change of primary may be made now, whoever the candidate is."""
+    found: list[Rejected] = []
+    policy = view.policy
+    if view.takeovers_in_window >= policy.failovers:
+        found.append(
+            Rejected(
+                view.me.name,
+                "BLK_FLAPPING",
+                f"{view.takeovers_in_window} changes of primary within {policy.window_ms // 1000} s, "
+                f"the limit is {policy.failovers}",
+            )
+        )
+    if view.takeovers_ms and view.now_ms - view.takeovers_ms[-1] < policy.hold_off_ms:
+        rest_ms = policy.hold_off_ms - (view.now_ms - view.takeovers_ms[-1])
+        found.append(Rejected(view.me.name, "BLK_HOLD_OFF", f"the last change of primary was too recent: {rest_ms} ms to go"))
+    return tuple(found)

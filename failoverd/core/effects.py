@@ -1,0 +1,159 @@
+"""What may be asked of the world, as values. The executor answers each with an event; see `machine`.
+
+Every effect carries its term, and an adapter refuses an older one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from failoverd.core.gtid import GtidSet
+from failoverd.core.lease import Held
+from failoverd.core.model import NodeName, Record, Report
+
+
+class Purpose(Enum):
+    """Why a swap is made."""
+
+    RENEW = "renew"
+    TAKE_OVER = "take-over"
+    ADOPT = "adopt"
+    GIVE_BACK = "give-back"
+    REQUEST = "request"
+    DROP_REQUEST = "drop-request"
+
+
+class StepKind(Enum):
+    """One idempotent thing that a node does to itself."""
+
+    CLOSE_GATE = "close-gate"
+    OPEN_GATE = "open-gate"
+    ANNOUNCE = "announce"
+    FREEZE = "freeze"
+    AWAIT_POSITION = "await-position"
+    APPLY = "apply-relay-log"
+    BECOME_SOURCE = "become-source"
+    AWAIT_REPLICA = "await-replica"
+    MAKE_WRITABLE = "make-writable"
+    WRITE_JOURNAL = "write-journal"
+    MAKE_READ_ONLY = "make-read-only"
+    KILL_DATABASE = "kill-database"
+    FOLLOW = "follow"
+    RESTART_UNIT = "restart-unit"
+    PROVE = "prove"
+
+
+class Lane(Enum):
+    """Steps of one lane run one after the other; a lane that hangs holds up no other."""
+
+    KERNEL = "kernel"
+    DATABASE = "database"
+    UNITS = "units"
+
+
+LANES: dict[StepKind, Lane] = {
+    StepKind.CLOSE_GATE: Lane.KERNEL,
+    StepKind.OPEN_GATE: Lane.KERNEL,
+    StepKind.ANNOUNCE: Lane.KERNEL,
+    StepKind.KILL_DATABASE: Lane.UNITS,
+    StepKind.RESTART_UNIT: Lane.UNITS,
+    StepKind.PROVE: Lane.UNITS,
+}  # all others: DATABASE
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step with its arguments. `number` names this one attempt; `deadline_ms` is how long it may take."""
+
+    kind: StepKind
+    term: int
+    number: int
+    deadline_ms: int
+    unit: str = ""
+    service: str = ""
+    address: str = ""
+    position: GtidSet | None = None
+    previous: NodeName | None = None
+    reason: str = ""
+
+    @property
+    def lane(self) -> Lane:
+        """Where it runs."""
+        return LANES.get(self.kind, Lane.DATABASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Ask the store to replace `expected_version` by `record`. `sent_ms` is from before it is sent: rule 1 counts it."""
+
+    purpose: Purpose
+    expected_version: int
+    record: Record
+    sent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewGate:
+    """Keep the open gate and the VIP until `until_ms`, the lease's deadline."""
+
+    term: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Run a step."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End a step that no longer serves: its answer comes as UNKNOWN at once."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Send this report to every other node."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class KeepTerm:
+    """The highest term seen: on disk before anything that follows in the same list."""
+
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLease:
+    """The lease held (or none), where a restarted daemon of the same boot finds it."""
+
+    held: Held | None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Write the heartbeat row."""
+
+    term: int
+    beat: int
+
+
+Effect = Swap | RenewGate | Perform | Cancel | Push | KeepTerm | KeepLease | Beat
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One audit record: what kind, which rule or step, in which term, and plain words. Written before its effects."""
+
+    kind: str
+    term: int
+    rule: str
+    text: str
+    code: str = ""
+    detail: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,59 @@
+"""The lease in six rules (design.md), as functions of numbers.
+
+    holder     sent ──────────── ttl − margin ───────────> deadline: gone
+    candidate     first seen ─────────────── ttl ───────────────────> over, and only if its swap on that version wins
+
+Rule 1 is `granted`, rule 2 `still_held`, rule 3 `Watch` and `is_over`, rule 6 `acceptable`. Rules 4 and 5 (promises
+while the store cannot be reached) are not here yet: without them a store outage ends the lease, which is safe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from failoverd.core.model import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """This node's own lease. `version` is the store's version that its next swap must name."""
+
+    term: int
+    version: int
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A renewal counter of a term and when this node *first* saw it, by its own clock."""
+
+    term: int
+    counter: int
+    first_seen_ms: int
+
+
+def granted(record: Record, sent_ms: int, margin_ms: int) -> Held:
+    """Rule 1: a swap that succeeded counts from before it was sent, an answer that did not come for nothing."""
+    return Held(record.term, record.version, sent_ms + record.ttl_ms - margin_ms)
+
+
+def still_held(held: Held | None, now_ms: int) -> Held | None:
+    """Rule 2: a holder whose deadline has passed is no holder, whatever a later answer says."""
+    return held if held is not None and now_ms < held.deadline_ms else None
+
+
+def watched(watch: Watch | None, record: Record, now_ms: int) -> Watch:
+    """Rule 3: the clock of the wait starts anew with each renewal, not with other changes of the record."""
+    if watch is not None and (watch.term, watch.counter) == (record.term, record.counter):
+        return watch
+    return Watch(record.term, record.counter, now_ms)
+
+
+def is_over(record: Record, watch: Watch, now_ms: int) -> bool:
+    """Rule 3: given back, or the same counter seen for a whole ttl. The swap on this version has the last word."""
+    return record.holder is None or record.revoked or now_ms - watch.first_seen_ms >= record.ttl_ms
+
+
+def acceptable(record: Record, highest_term: int) -> bool:
+    """Rule 6: a lower term than one ever seen comes from an old copy of the store."""
+    return record.term >= highest_term

@@ -1,0 +1,652 @@
+"""step(state, event) -> (state, effects, entries): the controller as a pure function.
+
+    event ──absorb──> view ──rules──> decision ──plan──> next step ──> effects
+                                  └──────────────────────────────────> entries (audit), written before the effects
+
+Production, the simulator, `--dry-run` and `explain` differ only in who feeds events and who runs effects. Rules are
+evaluated on what is, at each event: a lost event costs a tick, never the outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from failoverd.core import candidates, lease, plan, rules
+from failoverd.core.effects import (
+    Beat,
+    Cancel,
+    Effect,
+    Entry,
+    KeepLease,
+    KeepTerm,
+    Perform,
+    Purpose,
+    Push,
+    RenewGate,
+    Step,
+    StepKind,
+    Swap,
+)
+from failoverd.core.health import born_after_ms, sighted
+from failoverd.core.model import (
+    DatabaseFacts,
+    Heard,
+    Health,
+    NodeKind,
+    Observation,
+    Outcome,
+    Record,
+    Report,
+    Request,
+    Role,
+)
+from failoverd.core.plan import Ended, Progress
+from failoverd.core.rules import Decision, Rule
+from failoverd.core.view import GateState, Leaving, Restart, View
+
+TICK_MS = 100
+
+
+# ---- events ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A probe ended."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Another node's report came."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSeen:
+    """The store was read, or its watch told of a change."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """A swap was answered (SUCCEEDED, or FAILED with the record that stands) or not (UNKNOWN)."""
+
+    swap: Swap
+    outcome: Outcome
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A step ended, or its deadline came (UNKNOWN)."""
+
+    step: Step
+    outcome: Outcome
+    code: str = ""
+    reason: str = ""
+    facts: DatabaseFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An operator's request, already checked by `candidates.planned_rejection`."""
+
+    request: Request
+
+
+Event = Ticked | Observed | Reported | StoreSeen | Swapped | StepEnded | Asked
+
+
+# ---- state ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class State:
+    """What one node knows (`view`) and where it is in what it does."""
+
+    view: View
+    software: str
+    progress: Progress = Progress()
+    rule: Rule | None = None
+    swap: Swap | None = None  # the one in flight
+    renewed_ms: int | None = None  # when the newest renewal was sent
+    asked: Request | None = None  # to be put into the store
+    facts_from_ms: int = 0  # readings of the database begun before this moment are older than what a step returned
+    beat: int = 0
+    beat_ms: int = 0
+    pushed_ms: int | None = None
+    pushed: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """What one step returns."""
+
+    state: State
+    effects: tuple[Effect, ...]
+    entries: tuple[Entry, ...]
+
+
+def step(state: State, event: Event, now_ms: int) -> Reaction:
+    """Absorb one event at `now_ms` (this node's clock, never going back) and say what to do next."""
+    turn = _Turn(state, now_ms)
+    turn.absorb(event)
+    turn.act()
+    return Reaction(turn.state, tuple(turn.effects), tuple(turn.entries))
+
+
+def next_wake_ms(state: State) -> int:
+    """When `Ticked` is due at the latest: the next tick, or sooner where a deadline of the lease comes first."""
+    view, policy = state.view, state.view.policy
+    wake_ms = view.now_ms + TICK_MS
+    moments: list[int] = []
+    if view.watch is not None and view.record is not None:
+        moments += [view.watch.first_seen_ms + policy.lapse_ms, view.watch.first_seen_ms + view.record.ttl_ms]
+    if view.held is not None:
+        moments += [view.held.deadline_ms - policy.step_down_before_ms, view.held.deadline_ms]
+        if state.renewed_ms is not None:
+            moments.append(state.renewed_ms + policy.renew_ms)
+    return min([moment for moment in moments if moment > view.now_ms] + [wake_ms])
+
+
+class _Turn:
+    """One call of `step` at work: the state as it becomes, and what it asks for."""
+
+    def __init__(self, state: State, now_ms: int) -> None:
+        before = state.view
+        self.state = replace(state, view=replace(before, now_ms=max(now_ms, before.now_ms)))
+        self.effects: list[Effect] = []
+        self.entries: list[Entry] = []
+        if before.now_ms and now_ms - before.now_ms > before.policy.ttl_ms:
+            self.note("gap", f"nothing happened here for {now_ms - before.now_ms} ms, longer than a lease")
+        self._expire()
+
+    # ---- small helpers ----------------------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        return self.state.view
+
+    def see(self, **changes: object) -> None:
+        """Change what is known."""
+        self.state = replace(self.state, view=replace(self.state.view, **changes))  # type: ignore[arg-type] # by name
+
+    def note(self, kind: str, text: str, *, code: str = "", **detail: str) -> None:
+        """One audit record."""
+        rule = self.state.rule.id if self.state.rule else ""
+        self.entries.append(Entry(kind, self.view.highest_term, rule, text, code, tuple(sorted(detail.items()))))
+
+    # ---- absorbing --------------------------------------------------------------------------------------------
+
+    def _expire(self) -> None:
+        held = self.view.held
+        if held is not None and self.view.now_ms >= held.deadline_ms:
+            self.note("lease-ended", f"the lease of term {held.term} ended; the kernel has closed the gate")
+            self._lose()
+
+    def _lose(self) -> None:
+        self.see(held=None, gate=GateState.UNKNOWN if self.view.gate is GateState.OPEN else self.view.gate)
+        self.effects.append(KeepLease(None))
+
+    def absorb(self, event: Event) -> None:
+        """Fold one event into what is known."""
+        match event:
+            case Ticked():
+                pass
+            case Observed(observation):
+                self._observed(observation)
+            case Reported(report):
+                self._reported(report)
+            case StoreSeen(record):
+                self._record_seen(record)
+            case Swapped():
+                self._swapped(event)
+            case StepEnded():
+                self._step_ended(event)
+            case Asked(request):
+                self.state = replace(self.state, asked=request)
+                self.note("asked", f"{request.by} asked for {request.target} as primary", reason=request.reason)
+            case _:
+                assert_never(event)
+
+    def _observed(self, observation: Observation) -> None:
+        view = self.view
+        before = view.sighting(observation.probe, observation.target)
+        after = sighted(before, observation)
+        kept = tuple(s for s in view.sightings if s is not before)
+        self.see(sightings=(*kept, after))
+        was, now = before.failures if before else 0, after.failures
+        if (was > 0) != (now > 0):
+            reading = observation.reading
+            text = f"{observation.probe} of {observation.target}: {reading.reason or 'answers again'}"
+            self.note("observed", text, code=reading.code)
+        if observation.probe == "database" and observation.target == view.me.name:
+            facts = observation.reading.facts
+            if observation.reading.health is Health.OK and isinstance(facts, DatabaseFacts):
+                if observation.ended_ms - observation.took_ms >= self.state.facts_from_ms:
+                    self.see(database=facts)
+            elif self.view.database_failing:
+                self.see(database=None)
+
+    def _reported(self, report: Report) -> None:
+        view = self.view
+        if report.sender == view.me.name or all(node.name != report.sender for node in view.nodes):
+            return
+        before = next((r for r in view.reports if r.sender == report.sender), None)
+        if before is not None and before.process == report.process and report.number <= before.number:
+            return  # late, or twice
+        if before is not None and before.process != report.process and report.sender in view.fresh:
+            born = born_after_ms(report, view.me.name, view.sendings)
+            former = born_after_ms(before, view.me.name, view.sendings)
+            if born is None or (former is not None and born < former):
+                return  # of an earlier run of that daemon, delayed; or its first, which nothing bounds yet
+        self.see(reports=(*(r for r in view.reports if r.sender != report.sender), report))
+        if report.term > view.highest_term:
+            self._new_term(report.term)
+
+    def _new_term(self, term: int) -> None:
+        """Rule 6: remembered on disk, and everything of a lower term ends."""
+        self.see(highest_term=term)
+        self.effects.append(KeepTerm(term))
+        held = self.view.held
+        if held is not None and held.term < term:
+            self.note("superseded", f"term {term} began elsewhere, this node's term {held.term} is over")
+            self._lose()
+        leaving = self.view.leaving
+        if leaving is not None and leaving.term < term:
+            self.see(leaving=None)
+
+    def _record_seen(self, record: Record) -> None:
+        view = self.view
+        if not lease.acceptable(record, view.highest_term):
+            if view.record is None or view.record.term != record.term:
+                text = f"the store says term {record.term}, this node has seen {view.highest_term}: refused"
+                self.note("store-refused", text, code="BLK_STORE_OLD")
+                self.see(record=record if view.record is None else view.record)
+            return
+        self.see(store_heard_ms=view.now_ms)
+        before = view.record
+        if before is not None and record.version < before.version and record.term == before.term:
+            return  # an older answer that came late
+        self.see(record=record, watch=lease.watched(view.watch, record, view.now_ms))
+        if record.term > view.highest_term:
+            self._new_term(record.term)
+        if before is not None and record.term > before.term:
+            asked_for = record.request is not None and record.request.target == record.holder
+            if asked_for:  # a person moved the role and has seen the state it was in: the count starts anew
+                self.see(takeovers_ms=())
+            elif before.term > 0:
+                self.see(takeovers_ms=(*view.takeovers_ms[-31:], view.now_ms))
+            text = f"{record.holder} is primary in term {record.term}"
+            self.note("term", text, previous=str(record.previous or ""), reason=record.reason)
+        self._answer_of_record(record)
+        self._request_of_record(record)
+
+    def _answer_of_record(self, record: Record) -> None:
+        """What the record says of this node's own lease and of a takeover whose answer did not come."""
+        view = self.view
+        mine = record.holder == view.me.name and not record.revoked
+        held = view.held
+        if held is not None:
+            if mine and held.term == record.term:
+                self.see(held=replace(held, version=record.version))
+            elif record.term >= held.term:
+                self.note("lease-gone", f"the store gives term {record.term} to {record.holder}: the lease is gone")
+                self._lose()
+        swap = self.state.swap
+        waiting = view.takeover_sent_ms
+        if waiting is None or (swap is not None and swap.purpose in (Purpose.TAKE_OVER, Purpose.ADOPT)):
+            return
+        if mine and self.view.held is None:
+            granted = lease.still_held(lease.granted(record, waiting, view.policy.margin_ms), view.now_ms)
+            self.see(held=granted)
+            self.effects.append(KeepLease(granted))
+        if mine or record.term == view.highest_term:
+            self.see(takeover_sent_ms=None)
+
+    def _request_of_record(self, record: Record) -> None:
+        view = self.view
+        if record.request is None:
+            if view.request_seen is not None:
+                self.see(request_seen=None)
+        elif view.request_seen is None or view.request_seen[0] != record.request.id:
+            self.see(request_seen=(record.request.id, view.now_ms))
+        asked = self.state.asked
+        if asked is not None and record.request is not None and record.request.id == asked.id:
+            self.state = replace(self.state, asked=None)
+
+    def _swapped(self, event: Swapped) -> None:
+        swap = event.swap
+        if self.state.swap == swap:
+            self.state = replace(self.state, swap=None)
+        if event.outcome is Outcome.UNKNOWN or event.record is None:
+            if swap.purpose is Purpose.TAKE_OVER:
+                self.note("takeover-unanswered", "the store did not answer the takeover", code="BLK_STORE")
+            return
+        record = event.record
+        if event.outcome is Outcome.FAILED:
+            self._record_seen(record)
+            if swap.purpose is Purpose.RENEW:
+                self.state = replace(self.state, renewed_ms=None)  # again at once, on the version that stands
+            if swap.purpose is Purpose.TAKE_OVER and record.holder != self.view.me.name:
+                self.note("takeover-lost", f"{record.holder} was first in term {record.term}", code="BLK_LEASE")
+            return
+        self._swap_won(swap, record)
+
+    def _swap_won(self, swap: Swap, record: Record) -> None:
+        policy = self.view.policy
+        match swap.purpose:
+            case Purpose.TAKE_OVER | Purpose.ADOPT:
+                first_ms = self.view.takeover_sent_ms
+                sent_ms = swap.sent_ms if first_ms is None else min(first_ms, swap.sent_ms)
+                self.see(takeover_sent_ms=None)
+                self._record_seen(record)
+                granted = lease.still_held(lease.granted(record, sent_ms, policy.margin_ms), self.view.now_ms)
+                self.state = replace(self.state, renewed_ms=swap.sent_ms)
+                self.see(held=granted)
+                self.effects.append(KeepLease(granted))
+            case Purpose.RENEW:
+                held = self.view.held
+                self._record_seen(record)
+                if held is not None and held.term == record.term:  # rule 2: a lease that ended is not revived
+                    granted = lease.granted(record, swap.sent_ms, policy.margin_ms)
+                    self.see(held=granted)
+                    self.effects.append(KeepLease(granted))
+                    if self.view.gate is GateState.OPEN and self.view.i_hold():
+                        self.effects.append(RenewGate(granted.term, granted.deadline_ms))
+            case Purpose.GIVE_BACK:
+                self.see(leaving=None, held=None)
+                self.effects.append(KeepLease(None))
+                self._record_seen(record)
+                self.note("given-back", f"term {record.term} is given back", successor=str(record.successor or ""))
+            case Purpose.REQUEST | Purpose.DROP_REQUEST:
+                self._record_seen(record)
+            case _:
+                assert_never(swap.purpose)
+
+    def _step_ended(self, event: StepEnded) -> None:
+        done, progress = event.step, self.state.progress
+        was = progress.of(done.kind)
+        succeeded = event.outcome is Outcome.SUCCEEDED
+        failures = 0 if succeeded else (was.failures if was else 0) + 1
+        running = tuple(step for step in progress.running if step.number != done.number)
+        progress = replace(progress, running=running)
+        if progress.key[0] and done.kind in plan.PLANS.get(Decision(progress.key[0]), ()):
+            ended = Ended(done.kind, event.outcome, self.view.now_ms, failures, event.code, event.reason)
+            progress = progress.with_ended(ended)
+        self.state = replace(self.state, progress=progress)
+        self.note(
+            "step-ended",
+            f"{done.kind.value}: {event.outcome.value}" + (f", {event.reason}" if event.reason else ""),
+            code=event.code,
+            step=str(done.number),
+        )
+        if event.facts is not None:
+            self.see(database=event.facts)
+            self.state = replace(self.state, facts_from_ms=self.view.now_ms)
+        self._step_means(event, succeeded=succeeded)
+
+    def _step_means(self, event: StepEnded, *, succeeded: bool) -> None:
+        """What the end of a step says of this node, beyond its facts."""
+        view, done = self.view, event.step
+        match done.kind:
+            case StepKind.CLOSE_GATE:
+                self.see(gate=GateState.CLOSED if succeeded else GateState.UNKNOWN)
+            case StepKind.OPEN_GATE:
+                open_now = succeeded and view.i_hold() and done.term == view.highest_term
+                self.see(gate=GateState.OPEN if open_now else GateState.UNKNOWN)
+            case StepKind.FREEZE if succeeded:
+                self.see(frozen_term=done.term)
+            case StepKind.MAKE_WRITABLE if succeeded:
+                self.see(served_term=done.term, frozen_term=None)
+            case StepKind.FOLLOW:
+                self.see(frozen_term=None)  # also when it failed: the receiver may run
+            case StepKind.KILL_DATABASE if succeeded:
+                self.see(database=None)
+                self.state = replace(self.state, facts_from_ms=view.now_ms)
+            case StepKind.RESTART_UNIT:
+                restarts = tuple(
+                    replace(r, ended_ms=view.now_ms, worked=succeeded)
+                    if r.service == done.service and r.ended_ms is None
+                    else r
+                    for r in view.restarts
+                )
+                self.see(restarts=restarts)
+            case StepKind.MAKE_READ_ONLY if not succeeded and view.leaving is not None and view.leaving.undo:
+                request = view.record.request if view.record else None
+                self.see(leaving=None, request_failed=request.id if request else None)
+                self.note("switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code)
+            case _:
+                pass
+
+    # ---- acting -----------------------------------------------------------------------------------------------
+
+    def act(self) -> None:
+        """Decide on what is, and ask for the next thing."""
+        rule = self._decide()
+        if rule.decision is Decision.LET_GO:
+            held = self.view.held
+            if held is None:
+                raise AssertionError("only a holder lets go")
+            successor = rules.successor_for(self.view, rule)
+            self.see(
+                leaving=Leaving(
+                    term=held.term,
+                    successor=successor,
+                    rule=rule.id,
+                    renew=rule.id != "lease-running-out",
+                    undo=rule.id == "switchover-asked",
+                )
+            )
+            rule = self._decide()
+        self._keep_lease(rule)
+        self._follow_plan(rule)
+        self._beat()
+        self._report()
+
+    def _decide(self) -> Rule:
+        rule = rules.decide(self.view)
+        if self.state.rule is None or rule.id != self.state.rule.id:
+            self.state = replace(self.state, rule=rule)
+            self.note("decision", f"{rule.decision.value}: {rule.why}", holder=str(self.view.holder or ""))
+        return rule
+
+    # -- the store
+
+    def _keep_lease(self, rule: Rule) -> None:
+        if self.state.swap is not None:
+            return  # one at a time; its answer or its timeout comes
+        view, record = self.view, self.view.record
+        if record is None:
+            return
+        match rule.decision:
+            case Decision.TAKE_OVER | Decision.ADOPT:
+                self._take_over(record, rule)
+            case Decision.GIVE_BACK if self._may_give_back(record):
+                self._give_back(record)
+            case Decision.DROP_REQUEST:
+                self._drop_request(record)
+            case _ if view.valid is not None and (view.leaving is None or view.leaving.renew):
+                if self.state.renewed_ms is None or view.now_ms - self.state.renewed_ms >= view.policy.renew_ms:
+                    self.state = replace(self.state, renewed_ms=view.now_ms)
+                    renewed = replace(record, counter=record.counter + 1, ttl_ms=view.policy.ttl_ms)
+                    self._swap(Purpose.RENEW, record, renewed)
+                elif self.state.asked is not None:
+                    self._request(record, self.state.asked)
+            case _ if self.state.asked is not None:
+                self._request(record, self.state.asked)
+            case _:
+                pass
+
+    def _swap(self, purpose: Purpose, expected: Record, record: Record) -> None:
+        swap = Swap(purpose, expected.version, record, self.view.now_ms)
+        self.state = replace(self.state, swap=swap)
+        self.effects.append(swap)
+
+    def _take_over(self, record: Record, rule: Rule) -> None:
+        view = self.view
+        taken = Record(
+            version=record.version,
+            term=record.term + 1,
+            holder=view.me.name,
+            ttl_ms=view.policy.ttl_ms,
+            previous=record.holder,
+            reason=rule.id,
+            request=record.request,
+        )
+        if view.takeover_sent_ms is None:
+            self.see(takeover_sent_ms=view.now_ms)
+        self.note("take-over", f"asking the store for term {taken.term}", previous=str(record.holder or ""))
+        self._swap(Purpose.ADOPT if rule.decision is Decision.ADOPT else Purpose.TAKE_OVER, record, taken)
+
+    def _may_give_back(self, record: Record) -> bool:
+        view, leaving = self.view, self.view.leaving
+        if leaving is None or record.term != leaving.term or record.holder != view.me.name or record.revoked:
+            return False
+        killed = self.state.progress.done(StepKind.KILL_DATABASE)
+        return view.gate is GateState.CLOSED and (rules.demoted(view) or (killed and view.database is None))
+
+    def _give_back(self, record: Record) -> None:
+        view, leaving = self.view, self.view.leaving
+        if leaving is None:
+            raise AssertionError("only a leaving node gives back")
+        position = view.database.position if view.database else None
+        self.note(
+            "give-back", f"telling the store that term {record.term} is over", successor=str(leaving.successor or "")
+        )
+        given = replace(record, revoked=True, successor=leaving.successor, position=position)
+        self._swap(Purpose.GIVE_BACK, record, given)
+
+    def _request(self, record: Record, asked: Request) -> None:
+        if record.version == 0:  # no primary yet: the operator names the first
+            given = Record(revoked=True, successor=asked.target, ttl_ms=self.view.policy.ttl_ms, request=asked)
+            self._swap(Purpose.REQUEST, record, given)
+        else:
+            self._swap(Purpose.REQUEST, record, replace(record, request=asked))
+
+    def _drop_request(self, record: Record) -> None:
+        request = record.request
+        if request is None:
+            return
+        if request.target == self.view.me.name:
+            self.note("request-done", f"{self.view.me.name} is primary as asked", request=request.id)
+        else:
+            why = candidates.planned_rejection(self.view, request.target)
+            text = why.reason if why else "it could not be begun in time, or was taken back"
+            self.note("request-refused", text, code=why.code if why else "BLK_REQUEST", request=request.id)
+        self._swap(Purpose.DROP_REQUEST, record, replace(record, request=None))
+
+    # -- this node
+
+    def _follow_plan(self, rule: Rule) -> None:
+        decision, progress = rule.decision, self.state.progress
+        if decision is Decision.DROP_REQUEST:
+            decision = Decision.SERVE  # housekeeping in the store does not interrupt a promotion
+        key = (decision.value, self.view.highest_term)
+        kinds = plan.PLANS.get(decision, ())
+        if progress.key != key:
+            progress = Progress(key=key, running=progress.running, number=progress.number)
+            for running in progress.running:
+                if running.kind not in kinds:
+                    self.effects.append(Cancel(running))
+        contradicted = {k for k in plan.undone(self.view, decision, progress) if progress.done(k)}
+        if contradicted:
+            progress = progress.without(contradicted)
+            self.note("undone", "not as this node left it: " + ", ".join(sorted(k.value for k in contradicted)))
+        self.state = replace(self.state, progress=progress)
+        kind = plan.next_step(self.view, decision, progress)
+        if kind is None:
+            return
+        step = plan.make_step(self.view, kind, progress.number + 1)
+        if any(other.lane is step.lane for other in progress.running):
+            return
+        progress = replace(progress, running=(*progress.running, step), number=step.number)
+        self.state = replace(self.state, progress=progress)
+        if kind is StepKind.RESTART_UNIT:
+            begun = Restart(step.service, self.view.now_ms, None, worked=False)
+            self.see(restarts=(*self.view.restarts[-15:], begun))
+        self.note("step", f"{kind.value}" + (f" {step.unit or step.address}".rstrip()), step=str(step.number))
+        self.effects.append(Perform(step))
+
+    def _beat(self) -> None:
+        view, state = self.view, self.state
+        serving = view.i_hold() and view.served_term == view.highest_term and view.gate is GateState.OPEN
+        if not serving or view.now_ms - state.beat_ms < view.policy.heartbeat_ms:
+            return
+        stands = view.database.heartbeat_beat if view.database else 0
+        beat = max(state.beat, stands) + 1
+        self.state = replace(state, beat=beat, beat_ms=view.now_ms)
+        self.effects.append(Beat(view.highest_term, beat))
+
+    def _report(self) -> None:
+        """Push at each interval, and at once when something changed that others decide on."""
+        view, state = self.view, self.state
+        report = make_report(state)
+        facts = report.database
+        substance: tuple[object, ...] = (
+            report.term,
+            report.lease_over,
+            report.role,
+            report.serving,
+            report.ready,
+            report.frozen_term,
+            report.rule,
+            report.doing,
+            tuple((c.probe, c.target, c.health, min(c.failures, 9)) for c in report.claims if c.failures),
+            facts and (facts.read_only, facts.replication and (facts.replication.source, facts.replication.receiver)),
+        )
+        due = state.pushed_ms is None or view.now_ms - state.pushed_ms >= view.policy.report_ms
+        if due or substance != state.pushed:
+            self.see(sendings=view.sendings.sent(view.now_ms))
+            self.state = replace(self.state, pushed_ms=view.now_ms, pushed=substance)
+            self.effects.append(Push(replace(report, number=self.view.sendings.last)))
+
+
+def role_of(state: State) -> Role:
+    """What this node is for clients, as it stands."""
+    view = state.view
+    if view.me.kind is NodeKind.ARBITER:
+        return Role.ARBITER
+    if view.i_hold() and view.gate is GateState.OPEN:
+        return Role.PRIMARY
+    facts = view.database
+    if view.gate is GateState.CLOSED and facts is not None and facts.read_only and facts.replication is not None:
+        return Role.REPLICA
+    return Role.FENCED
+
+
+def make_report(state: State) -> Report:
+    """What this node would tell the others now; its number is that of the last one sent."""
+    view = state.view
+    return Report(
+        sender=view.me.name,
+        process=view.sendings.process,
+        number=view.sendings.last,
+        heard=tuple(Heard(r.sender, r.process, r.number) for r in view.reports),
+        membership=view.membership,
+        software=state.software,
+        term=view.highest_term,
+        version=view.record.version if view.record else 0,
+        lease_over=view.lease_is_over(),
+        role=role_of(state),
+        serving=view.gate is GateState.OPEN,
+        ready=view.ready,
+        frozen_term=view.frozen_term,
+        database=view.database,
+        claims=tuple(seen.claim() for seen in view.sightings),
+        findings=view.findings,
+        rule=state.rule.id if state.rule else "",
+        doing=", ".join(step.kind.value for step in state.progress.running),
+        vip=view.vip,
+        host=view.host,
+    )

@@ -1,0 +1,311 @@
+"""THE decision table: first match wins.
+
+Each row is an id, conditions that must all hold, a decision and a why. Every id has a scenario that fires it and a
+page in runbooks/. The order is the safety argument: first what a node must stop being, then what it may go on being,
+then what it may become.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from failoverd.core import candidates
+from failoverd.core.model import NodeName
+from failoverd.core.view import GateState, View
+
+
+class Decision(Enum):
+    """What this node should do next; `plan` has the steps."""
+
+    OBSERVE = "observe"  # touch nothing
+    ARBITRATE = "arbitrate"
+    ADOPT = "adopt"
+    SERVE = "serve"
+    RESTART_UNIT = "restart-unit"
+    LET_GO = "let-go"
+    GIVE_BACK = "give-back"
+    DEMOTE = "demote"
+    DROP_REQUEST = "drop-request"
+    TAKE_OVER = "take-over"
+    PREPARE = "prepare"
+    RECEIVE = "receive"
+    FOLLOW = "follow"
+    STAY_FENCED = "stay-fenced"
+
+
+Predicate = Callable[[View], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row."""
+
+    id: str
+    when: tuple[Predicate, ...]
+    decision: Decision
+    why: str
+
+
+def not_(predicate: Predicate) -> Predicate:
+    """The opposite claim, with a name that reads aloud."""
+
+    def negated(view: View) -> bool:
+        return not predicate(view)
+
+    negated.__name__ = f"not {predicate.__name__}"
+    return negated
+
+
+# ---- claims that need more than the view's own predicates --------------------------------------------------------
+
+
+def request_for_another(view: View) -> bool:
+    """An operator asked for a switchover to another node."""
+    return view.record is not None and view.record.request is not None and view.record.request.target != view.me.name
+
+
+def request_unfit(view: View) -> bool:
+    """The node asked for cannot take over."""
+    request = view.record.request if view.record else None
+    return request is not None and candidates.planned_rejection(view, request.target) is not None
+
+
+def request_expired(view: View) -> bool:
+    """The request could not be begun in time."""
+    seen = view.request_seen
+    return seen is not None and view.now_ms - seen[1] > view.policy.request_ms
+
+
+def request_pointless(view: View) -> bool:
+    """The node asked for is primary, the request is too old, or it was tried and taken back."""
+    request = view.record.request if view.record else None
+    if request is None:
+        return False
+    return request.target == view.me.name or request.id == view.request_failed or request_expired(view)
+
+
+def service_failing(view: View) -> bool:
+    """Something that clients use is down on this node."""
+    return bool(view.failing_here)
+
+
+def restart_not_tried(view: View) -> bool:
+    """The first failing service has not been restarted lately."""
+    return bool(view.failing_here) and view.restart_of(view.failing_here[0][0]) is None
+
+
+def restart_under_way(view: View) -> bool:
+    """A restart of the first failing service goes on, or is too fresh to be judged."""
+    restart = view.restart_of(view.failing_here[0][0]) if view.failing_here else None
+    if restart is None:
+        return False
+    if restart.ended_ms is None:
+        return True
+    return restart.worked and view.now_ms - restart.ended_ms < view.policy.restart_settle_ms
+
+
+def another_could_serve(view: View) -> bool:
+    """A replica is fit to take over, and a change is allowed now."""
+    return candidates.planned(view).best is not None and not candidates.change_blockers(view)
+
+
+def given_to_me(view: View) -> bool:
+    """The holder gave its term back to this node."""
+    record = view.record
+    return record is not None and record.revoked and record.successor == view.me.name
+
+
+def i_have_all_that_was_given(view: View) -> bool:
+    """This node's final position covers what the holder had when it gave back."""
+    record = view.record
+    mine = view.frozen_position_of(view.me.name)
+    if record is None or mine is None:
+        return False
+    if record.position is None:
+        return candidates.failover(view).best == view.me.name
+    return mine.covers(record.position)
+
+
+def given_to_another(view: View) -> bool:
+    """Given back to a node that is not this one, which still has its time to take it."""
+    record, watch = view.record, view.watch
+    if record is None or watch is None or not record.revoked or record.successor in (None, view.me.name):
+        return False
+    return view.now_ms - watch.first_seen_ms < record.ttl_ms
+
+
+def i_am_best_candidate(view: View) -> bool:
+    """Among all that are fit, by final positions, this node comes first."""
+    return candidates.failover(view).best == view.me.name
+
+
+def change_allowed(view: View) -> bool:
+    """Neither flapping nor within the hold-off after the last change."""
+    return not candidates.change_blockers(view)
+
+
+def holder_is_another(view: View) -> bool:
+    """The store names another node, whose term is not over."""
+    return view.holder is not None and view.holder != view.me.name and not view.lease_is_over()
+
+
+def holds_extra(view: View) -> bool:
+    """This node's database holds what the present primary's lacks."""
+    missing = view.missing_at_holder()
+    return missing is not None and bool(missing.parts)
+
+
+def known_to_hold_nothing_extra(view: View) -> bool:
+    """This node's database was compared with the primary's and has nothing of its own."""
+    missing = view.missing_at_holder()
+    return missing is not None and not missing.parts
+
+
+def follows_holder(view: View) -> bool:
+    """This node replicates from the present holder already."""
+    facts, holder = view.database, view.holder
+    replication = facts.replication if facts else None
+    return replication is not None and holder is not None and replication.source == view.node(holder).address
+
+
+def demoted(view: View) -> bool:
+    """Gate closed and database read-only."""
+    return view.gate is GateState.CLOSED and view.database is not None and view.database.read_only
+
+
+V = View
+RULES: tuple[Rule, ...] = (
+    Rule("arbiter-arbitrates", (V.i_am_arbiter,), Decision.ARBITRATE, "an arbiter observes, votes and never serves"),
+    # -- what must stop
+    Rule(
+        "giving-back",
+        (V.i_am_leaving,),
+        Decision.GIVE_BACK,
+        "the role is being given back: close, read-only, then the store is told",
+    ),
+    Rule(
+        "lease-running-out",
+        (V.i_hold, V.lease_running_out),
+        Decision.LET_GO,
+        "the lease could not be renewed and the role must be gone before its end",
+    ),
+    Rule(
+        "lease-lost",
+        (not_(V.i_hold), V.i_hold_the_ended_term, V.i_look_like_primary),
+        Decision.DEMOTE,
+        "the lease has ended: gate closed, database read-only, before anything else is looked at",
+    ),
+    # -- what may go on
+    Rule(
+        "request-dropped",
+        (V.i_hold, request_pointless),
+        Decision.DROP_REQUEST,
+        "the switchover asked for is done, or could not be begun in time",
+    ),
+    Rule(
+        "request-refused",
+        (V.i_hold, request_for_another, request_unfit),
+        Decision.DROP_REQUEST,
+        "the node asked for cannot take over",
+    ),
+    Rule(
+        "switchover-asked",
+        (V.i_hold, request_for_another),
+        Decision.LET_GO,
+        "an operator asked for it and the node asked for is fit",
+    ),
+    Rule(
+        "own-service-restart",
+        (V.i_hold, service_failing, restart_not_tried),
+        Decision.RESTART_UNIT,
+        "a service of the primary is down; one restart is quicker than moving the role",
+    ),
+    Rule(
+        "own-service-step-down",
+        (V.i_hold, service_failing, not_(restart_under_way), another_could_serve),
+        Decision.LET_GO,
+        "a service of the primary stays down after its restart, and a replica can serve",
+    ),
+    Rule("primary-serves", (V.i_hold,), Decision.SERVE, "this node holds the lease"),
+    # -- what must not be
+    Rule("store-unread", (V.store_unread, not_(V.i_was_here_before)), Decision.OBSERVE, "the store has not been read yet"),
+    Rule(
+        "store-unread-fenced",
+        (V.store_unread,),
+        Decision.STAY_FENCED,
+        "the store has not been read since the start: who is primary is not known",
+    ),
+    Rule(
+        "store-behind",
+        (V.store_is_behind,),
+        Decision.STAY_FENCED,
+        "the store's term is lower than one seen before: an old copy of it must not take the cluster back",
+    ),
+    Rule("adopt-running-primary", (V.adoptable,), Decision.ADOPT, "it runs as the primary, and all replicas agree"),
+    Rule("wait-for-adoption", (V.never_claimed,), Decision.OBSERVE, "no primary has been adopted yet: nothing is touched"),
+    Rule(
+        "serving-without-lease",
+        (V.i_look_like_primary,),
+        Decision.DEMOTE,
+        "without the lease a data node is closed and read-only",
+    ),
+    # -- what may become
+    Rule(
+        "membership-differs",
+        (V.lease_is_over, V.membership_differs),
+        Decision.STAY_FENCED,
+        "nodes with different configurations must not elect",
+    ),
+    Rule(
+        "take-over-given",
+        (given_to_me, V.i_am_frozen, i_have_all_that_was_given, V.relay_log_applied),
+        Decision.TAKE_OVER,
+        "the holder gave its term to this node, which has all that the holder had",
+    ),
+    Rule("receive-given", (given_to_me,), Decision.RECEIVE, "the term was given to this node: get and apply the rest"),
+    Rule("given-to-another", (given_to_another,), Decision.OBSERVE, "the term was given to another node, which has its time"),
+    Rule(
+        "primary-lost-by-quorum",
+        (V.lease_over_by_quorum, i_am_best_candidate, V.relay_log_applied, change_allowed),
+        Decision.TAKE_OVER,
+        "a majority of observers has seen the lease run out, and this node has all that was acknowledged",
+    ),
+    Rule(
+        "primary-lapsing",
+        (V.lease_is_lapsing,),
+        Decision.PREPARE,
+        "the holder has begun to let go: stop receiving and apply, so that positions are final at the lease's end",
+    ),
+    Rule("replica-follows", (holder_is_another, follows_holder), Decision.FOLLOW, "the primary is another node"),
+    Rule(
+        "needs-rejoin",
+        (holder_is_another, holds_extra),
+        Decision.STAY_FENCED,
+        "its database holds transactions that the primary lacks: fenced until that is settled",
+    ),
+    Rule(
+        "replica-rejoins",
+        (holder_is_another, known_to_hold_nothing_extra),
+        Decision.FOLLOW,
+        "another node is primary and this one holds nothing that it lacks",
+    ),
+    Rule("primary-unknown", (), Decision.STAY_FENCED, "nothing proves yet whom to follow, or that it is safe"),
+)
+
+
+def decide(view: View) -> Rule:
+    """The first row all of whose conditions hold; the last row has none, so that there always is one."""
+    for rule in RULES:
+        if all(claim(view) for claim in rule.when):
+            return rule
+    raise AssertionError("the last rule has no conditions")
+
+
+def successor_for(view: View, rule: Rule) -> NodeName | None:
+    """To whom a LET_GO of this rule gives the term; None when it just ends."""
+    if rule.id == "switchover-asked":
+        request = view.record.request if view.record else None
+        return request.target if request else None
+    return candidates.planned(view).best if rule.id == "own-service-step-down" else None

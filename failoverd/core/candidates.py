@@ -5,7 +5,7 @@ acknowledged is lost:
 
     planned   the holder is alive, closes and gives its position: the candidate must reach that position
     failover  the holder is gone: positions must be *final* (receivers frozen in this term) on so many data nodes that
-              at least one of them has acknowledged every commit: n − acknowledgements, or the ended holder itself
+              at least one of them has acknowledged every commit: n - acknowledgements, or the ended holder itself
 """
 
 from __future__ import annotations
@@ -96,40 +96,50 @@ def _not_replicating(view: View, node: Node, facts: DatabaseFacts) -> Rejected |
     return None
 
 
+def _no_target(view: View, wanted: NodeName, node: Node | None) -> Rejected | None:
+    if node is None:
+        known = ", ".join(n.name for n in view.data_nodes)
+        return Rejected(wanted, "BLK_NO_SUCH_NODE", f"{wanted} is not in the configuration; data nodes are {known}")
+    if node.kind is not NodeKind.DATA:
+        return Rejected(wanted, "BLK_NOT_DATA", f"{wanted} is an arbiter and holds no mail")
+    if view.holder == wanted and not view.lease_is_over():
+        return Rejected(wanted, "BLK_IS_PRIMARY", f"{wanted} is primary already, in term {view.highest_term}")
+    return None
+
+
+def _lagging(view: View, name: NodeName) -> Rejected | None:
+    lag_ms = view.lag_ms(name)
+    if lag_ms is None:
+        return Rejected(name, "BLK_LAG", f"how far {name} is behind {view.holder} is not known")
+    if lag_ms > view.policy.max_lag_ms:
+        return Rejected(name, "BLK_LAG", f"{name} is {lag_ms} ms behind, the limit is {view.policy.max_lag_ms} ms")
+    return None
+
+
+def _holds_extra(view: View, name: NodeName, facts: DatabaseFacts) -> Rejected | None:
+    # The two readings are not of the same moment, so only servers of which the holder has nothing at all count as
+    # extra here. The rejoin check repeats this once both stand still.
+    theirs = view.facts_of(view.holder) if view.holder else None
+    if theirs is None:
+        return None
+    sources = {source for source, _ in theirs.holdings.parts}
+    extra = [source for source, _ in facts.holdings.parts if source not in sources]
+    if not extra:
+        return None
+    return Rejected(name, "BLK_EXTRA", f"{name} holds transactions of {', '.join(extra)}, {view.holder} none")
+
+
 def planned_rejection(view: View, name: str) -> Rejected | None:
     """Why the living primary may not hand over to `name`, or None."""
     wanted = NodeName(name)
     node = next((n for n in view.nodes if n.name == wanted), None)
-    if node is None:
-        known = ", ".join(n.name for n in view.data_nodes)
-        return Rejected(wanted, "BLK_NO_SUCH_NODE", f"{name} is not in the configuration; data nodes are {known}")
-    if node.kind is not NodeKind.DATA:
-        return Rejected(wanted, "BLK_NOT_DATA", f"{name} is an arbiter and holds no mail")
-    if view.holder == wanted and not view.lease_is_over():
-        return Rejected(wanted, "BLK_IS_PRIMARY", f"{name} is primary already, in term {view.highest_term}")
-    unfit = _unfit(view, node)
-    if unfit is not None:
-        return unfit
-    facts = view.facts_of(wanted)
-    if facts is None:
-        return Rejected(wanted, "BLK_DATABASE", f"the database of {name} does not answer")
-    broken = _not_replicating(view, node, facts)
-    if broken is not None:
-        return broken
-    lag_ms = view.lag_ms(wanted)
-    if lag_ms is None:
-        return Rejected(wanted, "BLK_LAG", f"how far {name} is behind {view.holder} is not known")
-    if lag_ms > view.policy.max_lag_ms:
-        return Rejected(wanted, "BLK_LAG", f"{name} is {lag_ms} ms behind, the limit is {view.policy.max_lag_ms} ms")
-    holder_facts = view.facts_of(view.holder) if view.holder else None
-    if holder_facts is not None and facts.replication is not None:
-        # A heartbeat of slack: the two readings are not of the same moment, so only servers that were never the
-        # holder's source count as extra here. The rejoin check repeats this once both stand still.
-        sources = {source for source, _ in holder_facts.holdings.parts}
-        extra = [source for source, _ in facts.holdings.parts if source not in sources]
-        if extra:
-            return Rejected(wanted, "BLK_EXTRA", f"{name} holds transactions of {', '.join(extra)}, {view.holder} none")
-    return None
+    why = _no_target(view, wanted, node)
+    if why is not None or node is None:
+        return why
+    why, facts = _unfit(view, node), view.facts_of(wanted)
+    if why is not None or facts is None:
+        return why
+    return _not_replicating(view, node, facts) or _lagging(view, wanted) or _holds_extra(view, wanted, facts)
 
 
 def planned(view: View) -> Election:
@@ -156,7 +166,9 @@ def failover(view: View) -> Election:
     """Who should take over a lease that is over. Only final positions count; see the module's docstring."""
     record = view.record
     if record is None:
-        return Election((), tuple(Rejected(n.name, "BLK_STORE", "the store has not been read") for n in view.data_nodes))
+        return Election(
+            (), tuple(Rejected(n.name, "BLK_STORE", "the store has not been read") for n in view.data_nodes)
+        )
     positions: dict[NodeName, GtidSet] = {}
     rejected: list[Rejected] = []
     for node in view.data_nodes:
@@ -169,7 +181,9 @@ def failover(view: View) -> Election:
     for node in view.data_nodes:
         why = _unfit(view, node)
         if why is None and node.name not in positions:
-            why = Rejected(node.name, "BLK_RPO_UNPROVEN", f"{node.name} has not stopped receiving in term {record.term}")
+            why = Rejected(
+                node.name, "BLK_RPO_UNPROVEN", f"{node.name} has not stopped receiving in term {record.term}"
+            )
         if why is None:
             why = proof or _not_best(node.name, positions, handed) or _cannot_apply(view, node.name)
         if why is None:
@@ -208,7 +222,9 @@ def _not_best(name: NodeName, positions: dict[NodeName, GtidSet], handed: GtidSe
         if other == name or mine.covers(position):
             continue
         if position.covers(mine):
-            return Rejected(name, "BLK_BEHIND", f"{name} lacks {position.minus(mine).count} transactions that {other} has")
+            return Rejected(
+                name, "BLK_BEHIND", f"{name} lacks {position.minus(mine).count} transactions that {other} has"
+            )
         return Rejected(name, "BLK_DIVERGED", f"{name} and {other} hold different transactions")
     return None
 
@@ -236,5 +252,7 @@ def change_blockers(view: View) -> tuple[Rejected, ...]:
         )
     if view.takeovers_ms and view.now_ms - view.takeovers_ms[-1] < policy.hold_off_ms:
         rest_ms = policy.hold_off_ms - (view.now_ms - view.takeovers_ms[-1])
-        found.append(Rejected(view.me.name, "BLK_HOLD_OFF", f"the last change of primary was too recent: {rest_ms} ms to go"))
+        found.append(
+            Rejected(view.me.name, "BLK_HOLD_OFF", f"the last change of primary was too recent: {rest_ms} ms to go")
+        )
     return tuple(found)

@@ -85,7 +85,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """Ask the store to replace `expected_version` by `record`. `sent_ms` is from before it is sent: rule 1 counts it."""
+    """Ask the store to replace `expected_version` by `record`. `sent_ms` is from before it is sent, as rule 1 asks."""
 
     purpose: Purpose
     expected_version: int

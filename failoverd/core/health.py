@@ -4,7 +4,7 @@
 one, so the report cannot be older than the time since: delay and duplication in the network cannot make it look fresh.
 
     me    ──#7 (at t0)──>  peer
-    me    <──"heard #7"──  peer          at t1:  age <= t1 − t0
+    me    <──"heard #7"──  peer          at t1:  age <= t1 - t0
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The lease in six rules (design.md), as functions of numbers.
 
-    holder     sent ──────────── ttl − margin ───────────> deadline: gone
+    holder     sent ──────────── ttl - margin ───────────> deadline: gone
     candidate     first seen ─────────────── ttl ───────────────────> over, and only if its swap on that version wins
 
 Rule 1 is `granted`, rule 2 `still_held`, rule 3 `Watch` and `is_over`, rule 6 `acceptable`. Rules 4 and 5 (promises

@@ -9,7 +9,7 @@ evaluated on what is, at each event: a lost event costs a tick, never the outcom
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from failoverd.core import candidates, lease, plan, rules
@@ -31,8 +31,8 @@ from failoverd.core.effects import (
 from failoverd.core.health import born_after_ms, sighted
 from failoverd.core.model import (
     DatabaseFacts,
-    Heard,
     Health,
+    Heard,
     NodeKind,
     Observation,
     Outcome,
@@ -116,7 +116,7 @@ class State:
 
     view: View
     software: str
-    progress: Progress = Progress()
+    progress: Progress = field(default_factory=Progress)
     rule: Rule | None = None
     swap: Swap | None = None  # the one in flight
     renewed_ms: int | None = None  # when the newest renewal was sent
@@ -425,7 +425,9 @@ class _Turn:
             case StepKind.MAKE_READ_ONLY if not succeeded and view.leaving is not None and view.leaving.undo:
                 request = view.record.request if view.record else None
                 self.see(leaving=None, request_failed=request.id if request else None)
-                self.note("switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code)
+                self.note(
+                    "switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code
+                )
             case _:
                 pass
 

@@ -204,7 +204,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The newest report that the sender had from a node: its process and number. It bounds a report's age, see health."""
+    """The newest report that the sender had from a node: process and number. It bounds a report's age, see health."""
 
     node: NodeName
     process: str

@@ -154,9 +154,7 @@ def _follow_needed(view: View, progress: Progress) -> bool:
 
 NEEDED: dict[StepKind, Needed] = {
     StepKind.CLOSE_GATE: lambda view, _progress: view.gate is not GateState.CLOSED,
-    StepKind.OPEN_GATE: lambda view, progress: (
-        view.gate is not GateState.OPEN or not progress.done(StepKind.OPEN_GATE)
-    ),
+    StepKind.OPEN_GATE: lambda view, progress: view.gate is not GateState.OPEN or not progress.done(StepKind.OPEN_GATE),
     StepKind.FREEZE: lambda view, progress: (
         not (view.i_am_frozen() or view.served_term == view.highest_term) and not progress.done(StepKind.FREEZE)
     ),
@@ -223,9 +221,7 @@ def make_step(view: View, kind: StepKind, number: int) -> Step:
         case StepKind.AWAIT_POSITION:
             return replace(step, position=record.position if record else None)
         case StepKind.WRITE_JOURNAL:
-            return replace(
-                step, previous=record.previous if record else None, reason=record.reason if record else ""
-            )
+            return replace(step, previous=record.previous if record else None, reason=record.reason if record else "")
         case StepKind.RESTART_UNIT:
             service, unit, why = view.failing_here[0]
             return replace(step, service=service, unit=unit, reason=why)

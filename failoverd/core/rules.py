@@ -230,7 +230,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("primary-serves", (V.i_hold,), Decision.SERVE, "this node holds the lease"),
     # -- what must not be
-    Rule("store-unread", (V.store_unread, not_(V.i_was_here_before)), Decision.OBSERVE, "the store has not been read yet"),
+    Rule(
+        "store-unread", (V.store_unread, not_(V.i_was_here_before)), Decision.OBSERVE, "the store has not been read yet"
+    ),
     Rule(
         "store-unread-fenced",
         (V.store_unread,),
@@ -244,7 +246,9 @@ RULES: tuple[Rule, ...] = (
         "the store's term is lower than one seen before: an old copy of it must not take the cluster back",
     ),
     Rule("adopt-running-primary", (V.adoptable,), Decision.ADOPT, "it runs as the primary, and all replicas agree"),
-    Rule("wait-for-adoption", (V.never_claimed,), Decision.OBSERVE, "no primary has been adopted yet: nothing is touched"),
+    Rule(
+        "wait-for-adoption", (V.never_claimed,), Decision.OBSERVE, "no primary has been adopted yet: nothing is touched"
+    ),
     Rule(
         "serving-without-lease",
         (V.i_look_like_primary,),
@@ -265,7 +269,12 @@ RULES: tuple[Rule, ...] = (
         "the holder gave its term to this node, which has all that the holder had",
     ),
     Rule("receive-given", (given_to_me,), Decision.RECEIVE, "the term was given to this node: get and apply the rest"),
-    Rule("given-to-another", (given_to_another,), Decision.OBSERVE, "the term was given to another node, which has its time"),
+    Rule(
+        "given-to-another",
+        (given_to_another,),
+        Decision.OBSERVE,
+        "the term was given to another node, which has its time",
+    ),
     Rule(
         "primary-lost-by-quorum",
         (V.lease_over_by_quorum, i_am_best_candidate, V.relay_log_applied, change_allowed),

@@ -195,9 +195,7 @@ class View:
     @cached_property
     def failing_here(self) -> tuple[tuple[str, str, str], ...]:
         """(service, unit, why) of what counts as down on this node."""
-        watched = [(name, unit) for name, unit, _ in self.policy.services] + [
-            ("database", self.policy.database_unit)
-        ]
+        watched = [(name, unit) for name, unit, _ in self.policy.services] + [("database", self.policy.database_unit)]
         found = ((name, unit, self.service_failing_here(name, unit)) for name, unit in watched)
         return tuple((name, unit, why) for name, unit, why in found if why)
 
@@ -361,9 +359,7 @@ class View:
     def relay_log_applied(self) -> bool:
         """All that this node has received is applied."""
         facts = self.database
-        return facts is not None and (
-            facts.replication is None or facts.applied.covers(facts.replication.received)
-        )
+        return facts is not None and (facts.replication is None or facts.applied.covers(facts.replication.received))
 
     def i_am_frozen(self) -> bool:
         """This node's receiver was stopped in the record's term, so its position is final."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from failoverd.core.gtid import GtidSet
     from failoverd.core.model import DatabaseFacts, NodeName, Outcome, Reading, Record
 
 
@@ -65,6 +66,10 @@ class Database(Protocol):
 
     def apply_relay_log(self, *, deadline_ms: int) -> Result:
         """Wait until all that was received is applied. FAILED when the applier stopped, UNKNOWN at the deadline."""
+        ...
+
+    def await_position(self, *, position: GtidSet, deadline_ms: int) -> Result:
+        """Wait until `position` (in the notation of `Replication.received`) is received and applied."""
         ...
 
     def become_source(self, *, deadline_ms: int) -> Result:

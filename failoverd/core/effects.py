@@ -29,7 +29,6 @@ class StepKind(Enum):
 
     CLOSE_GATE = "close-gate"
     OPEN_GATE = "open-gate"
-    ANNOUNCE = "announce"
     FREEZE = "freeze"
     AWAIT_POSITION = "await-position"
     APPLY = "apply-relay-log"
@@ -55,7 +54,6 @@ class Lane(Enum):
 LANES: dict[StepKind, Lane] = {
     StepKind.CLOSE_GATE: Lane.KERNEL,
     StepKind.OPEN_GATE: Lane.KERNEL,
-    StepKind.ANNOUNCE: Lane.KERNEL,
     StepKind.KILL_DATABASE: Lane.UNITS,
     StepKind.RESTART_UNIT: Lane.UNITS,
     StepKind.PROVE: Lane.UNITS,

@@ -256,7 +256,8 @@ class _Turn:
 
     def _new_term(self, term: int) -> None:
         """Rule 6: remembered on disk, and everything of a lower term ends."""
-        self.see(highest_term=term)
+        mine = tuple(s for s in self.view.sightings if s.observation.target == self.view.me.name)
+        self.see(highest_term=term, sightings=mine)  # what was seen of the former primary is no longer looked at
         self.effects.append(KeepTerm(term))
         held = self.view.held
         if held is not None and held.term < term:

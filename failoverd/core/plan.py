@@ -3,7 +3,7 @@
 A plan is a row of steps in a table. Which of them are still needed is asked of the facts each time, so that a plan
 that was interrupted anywhere goes on where it is, and one that the world undid is done again.
 
-    SERVE     freeze · apply · become source · await replica · writable · journal · gate + VIP · announce · prove
+    SERVE     freeze · apply · become source · await replica · writable · journal · gate + VIP + ARP · prove
     DEMOTE    close gate · read-only (or kill the server)
     GIVE_BACK the same, then the store is told (machine)
     PREPARE   freeze · apply
@@ -30,7 +30,6 @@ PLANS: dict[Decision, tuple[StepKind, ...]] = {
         StepKind.MAKE_WRITABLE,
         StepKind.WRITE_JOURNAL,
         StepKind.OPEN_GATE,
-        StepKind.ANNOUNCE,
         StepKind.PROVE,
     ),
     Decision.RESTART_UNIT: (StepKind.RESTART_UNIT,),
@@ -47,7 +46,6 @@ PLANS: dict[Decision, tuple[StepKind, ...]] = {
 OPTIONAL = {
     StepKind.AWAIT_REPLICA,
     StepKind.WRITE_JOURNAL,
-    StepKind.ANNOUNCE,
     StepKind.PROVE,
     StepKind.RESTART_UNIT,
 }
@@ -57,7 +55,6 @@ OPTIONAL = {
 DEADLINES: dict[StepKind, int] = {
     StepKind.CLOSE_GATE: 300,
     StepKind.OPEN_GATE: 300,
-    StepKind.ANNOUNCE: 1000,
     StepKind.FREEZE: 4000,
     StepKind.AWAIT_POSITION: 2000,
     StepKind.APPLY: 10_000,
@@ -203,7 +200,7 @@ def undone(view: View, decision: Decision, progress: Progress) -> set[StepKind]:
     if seen is not None and opened is not None:
         began_ms = seen.observation.ended_ms - seen.observation.took_ms
         if began_ms > opened.at_ms and view.vip is not None and not view.vip.present:
-            found |= {StepKind.OPEN_GATE, StepKind.ANNOUNCE}
+            found |= {StepKind.OPEN_GATE}
     return found
 
 

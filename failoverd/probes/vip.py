@@ -16,7 +16,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pyroute2 import AsyncIPRoute
+from pyroute2 import AsyncIPRoute  # type: ignore[import-untyped]  # it comes without types
 
 from failoverd.core.model import Health, Reading, VipFacts
 from failoverd.probes.deadline import current

@@ -105,7 +105,7 @@ class Host:
                     self.writable = await mysql.run(wire, "SELECT @@read_only") == [["0"]]
                 await asyncio.sleep(SQL_EVERY_S)
         finally:
-            wire.close()
+            wire.bid_farewell(mysql.QUIT)
 
 
 class Knocker:

@@ -1,0 +1,76 @@
+"""The figures themselves, from records made by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from referee import overlap_ms
+from trials import figures
+from trials.figures import Attempt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def attempt(start: float, end: float, *, ok: bool = True) -> Attempt:
+    return Attempt(f"sql-{start}", "sql", start, end, late=0.0, ok=ok)
+
+
+def steady(since: int, until: int) -> list[Attempt]:
+    return [attempt(at, at + 10) for at in range(since, until, 50)]
+
+
+def test_outage_runs_from_the_last_acknowledgement_to_the_next() -> None:
+    failed = [attempt(at, at + 1000, ok=False) for at in range(1000, 4000, 50)]
+    records = steady(0, 1000) + failed + steady(4000, 6000)
+    assert figures.outage_ms(records, "sql", since=980, until=6000) == 4010 - 960
+
+
+def test_without_a_fault_the_interval_of_the_attempts_is_what_is_left() -> None:
+    assert figures.outage_ms(steady(0, 6000), "sql", since=1000, until=5000) == 50
+
+
+def test_an_attempt_that_hung_through_the_outage_counts_at_its_end() -> None:
+    records = [*steady(0, 1000), attempt(1000, 1900), *steady(1900, 3000)]
+    assert figures.outage_ms(records, "sql", since=1000, until=3000) == 1900 - 960
+
+
+def test_a_service_that_has_not_come_back_has_no_end() -> None:
+    failed = [attempt(at, at + 1000, ok=False) for at in range(1000, 4000, 50)]
+    assert figures.outage_ms(steady(0, 1000) + failed, "sql", since=1000, until=5000) == math.inf
+
+
+def test_an_outage_outside_the_window_is_not_counted() -> None:
+    records = steady(0, 1000) + steady(3000, 9000)
+    assert figures.outage_ms(records, "sql", since=4000, until=9000) == 50
+
+
+@pytest.mark.parametrize(
+    ("moves", "expected"),
+    [
+        ([(0, "mail1", True), (10, "mail1", False), (10, "mail2", True)], 0),
+        ([(0, "mail1", True), (10, "mail2", True), (30, "mail1", False)], 20),
+        ([(0, "mail1", True), (90, "mail2", True)], 10),
+        ([(-50, "mail1", True), (-40, "mail2", True)], 100),
+        ([(0, "mail1", True), (120, "mail2", True)], 0),
+    ],
+)
+def test_two_at_once_are_added_up_within_the_window(moves: list[tuple[float, str, bool]], expected: float) -> None:
+    lines: list[dict[str, object]] = [
+        {"at": at, "host": host, "what": "vip", "value": value} for at, host, value in moves
+    ]
+    assert overlap_ms(lines, "vip", since=0, until=100) == expected
+
+
+def test_a_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
+    path = tmp_path / "records"
+    tail = figures.Tail(path)
+    assert tail.new() == []
+    path.write_text(json.dumps({"a": 1}) + '\n{"a"')
+    assert tail.new() == [{"a": 1}]
+    with path.open("a") as file:
+        file.write(": 2}\n")
+    assert tail.new() == [{"a": 2}]

@@ -1,0 +1,90 @@
+"""What happens in the lab, told as it happens: one line an event, with the time since the fault.
+
+Three sources: the referee's transitions (what clients could reach, seen from outside), the client's records (when it
+was served again), and each host's audit file (why failoverd did it). The audit is read from the host's disk, so a host
+without power has told all it wrote.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from hosts import layout
+
+from trials.figures import Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trials.watch import Watch
+
+NOTABLE_MS = 300.0  # a pause of a protocol that is worth a line
+_PORTS = {25: "SMTP", 993: "IMAP", 3306: "SQL"}
+
+
+class Story:
+    """Tells what is new since the last call."""
+
+    def __init__(self, watch: Watch, say: Callable[[str], None]) -> None:
+        self._watch, self._say = watch, say
+        self._audits = {
+            host: Tail(layout.STATE / "hosts" / host / "root/var/lib/failoverd/audit/audit.jsonl")
+            for host in layout.HOSTS
+        }
+        self._zero = 0.0
+        self._told = 0  # attempts
+        self._acknowledged: dict[str, float] = {}
+        for tail in self._audits.values():
+            tail.new()  # what has happened before is another story
+        self._news()
+
+    def begin(self, zero: float, words: str) -> None:
+        """Count from this moment (CLOCK_MONOTONIC in ms)."""
+        self.tell()
+        self._zero = zero
+        self._say(_line(0.0, words))
+
+    def tell(self) -> None:
+        """Tell all that is new, in the order of its time."""
+        for at, words in sorted(self._news()):
+            self._say(_line(at - self._zero, words))
+
+    def _news(self) -> list[tuple[float, str]]:
+        news = [(float(str(line["at"])), _transition(line)) for line in self._watch.read()]
+        for host, tail in self._audits.items():
+            news += [(at, f"{host}: {words}") for line in tail.new() for at, words in _record(line)]
+        served = sorted(self._watch.attempts[self._told :], key=lambda attempt: attempt.end)
+        self._told = len(self._watch.attempts)
+        for attempt in served:
+            if attempt.ok:
+                gap = attempt.end - self._acknowledged.get(attempt.protocol, attempt.end)
+                self._acknowledged[attempt.protocol] = attempt.end
+                if gap > NOTABLE_MS:
+                    news.append((attempt.end, f"{attempt.protocol.upper()} served again, after {gap / 1000:.2f} s"))
+        return news
+
+    def note(self, words: str) -> None:
+        """Tell something now."""
+        self._say(_line(time.monotonic() * 1000 - self._zero, words))
+
+
+def _line(since_ms: float, words: str) -> str:
+    return f"  {since_ms / 1000:+8.3f} s  {words}"
+
+
+def _transition(line: dict[str, object]) -> str:
+    host, value = line["host"], line["value"]
+    if line["what"] == "vip":
+        return f"virtual IP {'on' if value else 'gone from'} {host}"
+    if line["what"] == "writable":
+        return f"database of {host} is {'writable' if value else 'no longer writable'}"
+    if isinstance(value, list) and value:
+        return f"{host} lets clients in: {', '.join(_PORTS[port] for port in value)}"
+    return f"{host} lets no client in"
+
+
+def _record(line: dict[str, object]) -> list[tuple[float, str]]:
+    """Give the time and the words of an audit line; nothing for a line that tells a person nothing."""
+    del line
+    return []

@@ -1,0 +1,138 @@
+"""The client and the referee at work beside the lab, and what they have written so far."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from hosts import LabError
+from hosts.shell import wait_for
+from referee import overlap_ms
+
+from trials import figures
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from hosts import Lab
+
+_HERE = Path(__file__).resolve().parents[1]
+_SETTLED_MS = 1000.0
+
+
+def now_ms() -> float:
+    """CLOCK_MONOTONIC in ms: the clock of the client's and the referee's records."""
+    return time.monotonic() * 1000
+
+
+class Watch:
+    """Both programs, from `with` to its end. The client waits for nobody: the service must be there."""
+
+    def __init__(self, lab: Lab, directory: Path, name: str) -> None:
+        self._lab = lab
+        self._files = {part: directory / f"{name}.{part}.jsonl" for part in ("client", "referee")}
+        self._errors = directory / f"{name}.errors"
+        self._tails = {part: figures.Tail(path) for part, path in self._files.items()}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.attempts: list[figures.Attempt] = []
+        self.transitions: list[dict[str, object]] = []
+        self.summaries: dict[str, dict[str, object]] = {}
+
+    def __enter__(self) -> Self:
+        programs = {
+            "client": self._lab.client_command(sys.executable, str(_HERE / "client")),
+            "referee": [sys.executable, str(_HERE / "referee.py")],
+        }
+        with self._errors.open("wb") as errors:
+            for part, command in programs.items():
+                self._files[part].unlink(missing_ok=True)
+                self._processes[part] = subprocess.Popen(
+                    [*command, "--out", str(self._files[part])], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                    env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop_client(self) -> None:
+        """Let the client finish its last attempts; nothing is written through the virtual IP from here on."""
+        self._stop("client")
+
+    def stop(self) -> None:
+        """End both and read what they wrote last."""
+        for part in list(self._processes):
+            self._stop(part)
+        self.read()
+
+    def _stop(self, part: str) -> None:
+        process = self._processes.pop(part, None)
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self.read()
+
+    def read(self) -> list[dict[str, object]]:
+        """Take in what was written since the last call; give the referee's new transitions."""
+        for part, process in self._processes.items():
+            if process.poll() is not None:
+                raise LabError(f"the {part} has ended: {self._errors.read_text().strip() or process.returncode}")
+        lines = self._tails["client"].new()
+        self.attempts += figures.attempts(lines)
+        found = self._tails["referee"].new()
+        new = [line for line in found if "what" in line]
+        self.transitions += new
+        for part, some in (("client", lines), ("referee", found)):
+            for line in some:
+                if "summary" in line:
+                    self.summaries[part] = line
+        return new
+
+    def served_since(self, moment: float) -> bool:
+        """Tell whether every protocol has been acknowledged after this moment."""
+        return all(
+            any(attempt.ok and attempt.start > moment for attempt in reversed(self.attempts[-400:])
+                if attempt.protocol == protocol)
+            for protocol in figures.PROTOCOLS
+        )
+
+    def wait_until_served(self, deadline_s: float, moment: float | None = None) -> None:
+        """Wait until every protocol is acknowledged (again), for attempts that began after the moment."""
+        since = now_ms() if moment is None else moment
+
+        def served() -> bool:
+            self.read()
+            return self.served_since(since)
+
+        wait_for("mail served on all three protocols", served, deadline_s)
+
+    def wait_until_steady(self, deadline_s: float = 20.0) -> None:
+        """Wait until nothing has failed and no protocol has paused for a second."""
+
+        def steady() -> bool:
+            self.read()
+            since = now_ms() - _SETTLED_MS
+            last = [attempt for attempt in self.attempts if attempt.start > since]
+            return len(last) > 0.8 * _SETTLED_MS / 50 * 3 and all(attempt.ok for attempt in last)
+
+        wait_for("mail served without a pause for a second", steady, deadline_s)
+
+    def outages(self, since: float, until: float) -> dict[str, float]:
+        """Give each protocol's outage within [since, until]."""
+        return {protocol: figures.outage_ms(self.attempts, protocol, since, until) for protocol in figures.PROTOCOLS}
+
+    def overlap_ms(self, what: str, since: float, until: float) -> float:
+        """Give how long two hosts had `what` (vip, writable, reachable) at once within [since, until]."""
+        return overlap_ms(self.transitions, what, since, until)

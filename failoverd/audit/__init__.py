@@ -1,0 +1,1 @@
+"""Where decisions are recorded before they act."""

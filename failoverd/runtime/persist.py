@@ -1,0 +1,132 @@
+"""What a node remembers by itself: the highest term it has seen, for ever, and the lease it holds, until it reboots.
+
+    /var/lib/failoverd/term     survives everything; synced before it counts (rule 6 of the lease: no lower term)
+    /run/failoverd/lease        survives a restart of the daemon only; lets it go on as the holder that it still is
+
+The two differ in what damage means. A term that cannot be read must not become zero, or an old copy of the store could
+take the cluster back: that is an error, and the daemon does not start. A lease that cannot be read is none: the role
+is dropped, which is safe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from failoverd.core.lease import Held
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class StateError(Exception):
+    """A file of the node's own state is damaged, or would be made to say less than it did."""
+
+
+class TermFile:
+    """The highest term this node has seen. One process writes it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Read it. No file is term 0: a node's first start. Raises StateError, OSError."""
+        self._path = directory / "term"
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        try:
+            text = self._path.read_text(errors="replace")
+        except FileNotFoundError:
+            self._term = 0
+        else:
+            self._term = self._parsed(text)
+
+    @property
+    def term(self) -> int:
+        """The highest term."""
+        return self._term
+
+    def raise_to(self, term: int) -> None:
+        """Make `term` the highest; on disk when this returns. Raises StateError for a lower one, OSError."""
+        if term < self._term:
+            raise StateError(f"term {term} is lower than {self._term}, the highest that {self._path} has seen")
+        if term > self._term:
+            _replace(self._path, json.dumps({"term": term, "crc": _checksum(term)}) + "\n", durable=True)
+            self._term = term
+
+    def _parsed(self, text: str) -> int:
+        value = _object(text)
+        term = value.get("term")
+        if not isinstance(term, int) or isinstance(term, bool) or term < 0 or value.get("crc") != _checksum(term):
+            raise StateError(
+                f"{self._path} is damaged. It keeps an old copy of the store from taking the cluster back. Where"
+                " another node shows the cluster's term (failoverctl status), remove the file: the term is learnt"
+                " again at the first contact"
+            )
+        return term
+
+
+class LeaseFile:
+    """The lease this node holds, for a daemon that is started again before it has run out."""
+
+    def __init__(self, directory: Path, boot_id: str) -> None:
+        self._path = directory / "lease"
+        self._boot_id = boot_id
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    def read(self) -> Held | None:
+        """Return the lease as last written in this boot, over or not; None when there is none. Raises OSError."""
+        try:
+            value = _object(self._path.read_text(errors="replace"))
+        except FileNotFoundError:
+            return None
+        numbers = [value.get(key) for key in ("term", "version", "deadline_ms")]
+        term, version, deadline_ms = (n if isinstance(n, int) and not isinstance(n, bool) else -1 for n in numbers)
+        if value.get("boot_id") != self._boot_id or min(term, version, deadline_ms) < 0:
+            return None
+        return Held(term, version, deadline_ms)
+
+    def write(self, held: Held) -> None:
+        """Note a renewal. A memory file system, so without sync: about 0.1 ms. Raises OSError."""
+        value = {"term": held.term, "version": held.version, "deadline_ms": held.deadline_ms, "boot_id": self._boot_id}
+        _replace(self._path, json.dumps(value) + "\n", durable=False)
+
+    def clear(self) -> None:
+        """Forget it: the role was dropped. Raises OSError."""
+        self._path.unlink(missing_ok=True)
+
+
+def boot_id() -> str:
+    """Return the kernel's name of this boot: CLOCK_BOOTTIME of another says nothing."""
+    return BOOT_ID.read_text().strip()
+
+
+def _checksum(term: int) -> str:
+    return f"{zlib.crc32(str(term).encode()):08x}"
+
+
+def _object(text: str) -> Mapping[str, object]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _replace(path: Path, text: str, *, durable: bool) -> None:
+    """Write a new file and put it in the old one's place: a reader sees one or the other, never half."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor, for its mode
+        file.write(text)
+        file.flush()
+        if durable:
+            os.fsync(descriptor)
+    temporary.replace(path)
+    if durable:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

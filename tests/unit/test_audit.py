@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from failoverd.audit.file import AuditDamagedError, AuditFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from failoverd.ports import AuditSink
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000
+
+    def now_ms(self) -> int:
+        """Return what the test set."""
+        self.now += 1
+        return self.now
+
+
+def wall() -> datetime:
+    return datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit" / "audit.jsonl"
+
+
+@pytest.fixture
+def audit(path: Path) -> Iterator[AuditFile]:
+    file = AuditFile(path, "mail1", Clock(), wall)
+    yield file
+    file.close()
+
+
+def records(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_record_has_its_head_and_the_callers_fields(audit: AuditFile, path: Path) -> None:
+    sink: AuditSink = audit
+    sink.append(
+        [{"event": "decided", "term": 7, "rule": "primary-lost-by-quorum"}, {"event": "odd", "text": "\ud800\n ü"}]
+    )
+    assert path.read_text().splitlines()[0] == (
+        '{"v":1,"seq":1,"time":"2026-03-01T12:00:00.123Z","boot_ms":1001,"node":"mail1","term":7,'
+        '"event":"decided","rule":"primary-lost-by-quorum"}'
+    )
+    second = records(path)[1]
+    assert (second["seq"], second["term"], second["text"]) == (2, None, "\ud800\n ü")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_the_sequence_goes_on_after_a_restart(audit: AuditFile, path: Path) -> None:
+    audit.append([{"event": "a"}] * 3)
+    audit.close()
+    again = AuditFile(path, "mail1", Clock(), wall)
+    assert again.sequence == 3
+    again.append([{"event": "b"}])
+    again.close()
+    assert [record["seq"] for record in records(path)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b'{"v":1,"seq":4,"ti',
+        b"\0" * 5000,
+        b'\0\0\0\0\n{"v":1',
+        b'{"seq":0}\n',
+        b"[]\nnull\n5\n",
+        b'{"v":1,"seq":4}',
+        b"\xff\n",
+    ],
+)
+def test_a_torn_end_is_kept_aside_and_told(audit: AuditFile, path: Path, torn: bytes) -> None:
+    audit.append([{"event": "a"}] * 3)
+    audit.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+    AuditFile(path, "mail1", Clock(), wall).close()
+    assert path.read_bytes().startswith(whole)
+    *_, last = records(path)
+    assert last["seq"] == 4
+    assert last["event"] == "audit-repaired"
+    assert last["torn_bytes"] == len(torn)
+    assert (path.parent / str(last["kept_in"])).read_bytes() == torn
+    AuditFile(path, "mail1", Clock(), wall).close()
+    assert len(records(path)) == 4
+
+
+def test_an_end_without_any_record_is_an_error(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"x" * (2 << 20))
+    with pytest.raises(AuditDamagedError, match="no record in its last"):
+        AuditFile(path, "mail1", Clock(), wall)
+    assert path.stat().st_size == 2 << 20
+
+
+def test_a_second_writer_is_refused(audit: AuditFile, path: Path) -> None:
+    audit.append([{"event": "a"}])
+    with pytest.raises(BlockingIOError):
+        AuditFile(path, "mail1", Clock(), wall)
+    audit.append([{"event": "b"}])
+
+
+def test_a_reserved_field_and_what_is_no_json_are_bugs(audit: AuditFile, path: Path) -> None:
+    with pytest.raises(AssertionError):
+        audit.append([{"event": "a"}, {"seq": 5}])
+    with pytest.raises(TypeError):
+        audit.append([{"event": object()}])
+    assert path.read_bytes() == b""
+    audit.append([{"event": "a"}])
+    assert records(path)[-1]["seq"] == 1
+
+
+def fill(audit: AuditFile) -> None:
+    for _ in range(1000):
+        audit.append([{"event": "a", "text": "y" * 500}])
+
+
+@pytest.mark.root
+def test_a_full_disk_loses_no_number(tmp_path: Path) -> None:
+    """On a file system of its own, 64 KiB large: filled, freed, written again."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=True)
+    try:
+        path = disk / "audit.jsonl"
+        audit = AuditFile(path, "mail1", Clock(), wall)
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"x" * (40 << 10))
+        with pytest.raises(OSError, match="No space left"):
+            fill(audit)
+        written = audit.sequence
+        with pytest.raises(OSError, match="No space left"):
+            audit.append([{"event": "b", "text": "y" * 5000}])
+        ballast.unlink()
+        audit.append([{"event": "c"}])
+        audit.close()
+        assert [record["seq"] for record in records(path)] == list(range(1, len(records(path)) + 1))
+        assert len(records(path)) > written
+        assert records(path)[-1]["event"] == "c"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_killed_at_any_point_what_was_answered_is_there(path: Path) -> None:
+    """A child appends for ever and says so; it is killed. Nothing said is missing, no number is skipped."""
+    code = (
+        "import sys, pathlib; from failoverd.audit.file import AuditFile\n"
+        "from failoverd.runtime.clock import BootClock\n"
+        "audit = AuditFile(pathlib.Path(sys.argv[1]), 'mail1', BootClock())\n"
+        "while True: audit.append([{'event': 'a'}, {'event': 'b'}]); print(audit.sequence, flush=True)"
+    )
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            said = [int(child.stdout.readline()) for _ in range(20)]
+            child.kill()
+            said += [int(line) for line in child.stdout if line.endswith(b"\n")]
+        numbers = [record["seq"] for record in records(path)]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) >= said[-1]
+
+
+def test_no_descriptor_is_left_behind(path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are all that is asked
+    for _ in range(5):
+        AuditFile(path, "mail1", Clock(), wall).close()
+    with closing(AuditFile(path, "mail1", Clock(), wall)), pytest.raises(BlockingIOError):
+        AuditFile(path, "mail1", Clock(), wall)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - likewise

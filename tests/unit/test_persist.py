@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from failoverd.core.lease import Held
+from failoverd.runtime.clock import BootClock
+from failoverd.runtime.persist import LeaseFile, StateError, TermFile, boot_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_highest_term_survives(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    first = TermFile(directory)
+    assert first.term == 0
+    first.raise_to(7)
+    first.raise_to(7)
+    assert (first.term, TermFile(directory).term) == (7, 7)
+    assert os.listdir(directory) == ["term"]  # noqa: PTH208 - names are all that is asked
+
+
+def test_a_lower_term_is_refused(tmp_path: Path) -> None:
+    file = TermFile(tmp_path)
+    file.raise_to(7)
+    with pytest.raises(StateError, match="term 6 is lower than 7"):
+        file.raise_to(6)
+    assert TermFile(tmp_path).term == 7
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0\0\0\0",
+        b"7\n",
+        b"null",
+        b"[]",
+        b'{"term": 7}',
+        b'{"term": 8, "crc": "4f6b1ee7"}',
+        b'{"term": -1}',
+        b"\xff",
+    ],
+)
+def test_a_damaged_term_is_an_error_and_not_zero(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "term").write_bytes(content)
+    with pytest.raises(StateError, match="is damaged"):
+        TermFile(tmp_path)
+    assert (tmp_path / "term").read_bytes() == content
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.integers(0, 100), byte=st.integers(1, 255))
+def test_no_changed_byte_makes_another_term(tmp_path: Path, where: int, byte: int) -> None:
+    path = tmp_path / "term"
+    path.unlink(missing_ok=True)
+    TermFile(tmp_path).raise_to(123_456)
+    content = bytearray(path.read_bytes())
+    content[where % len(content)] ^= byte
+    path.write_bytes(content)
+    with suppress(StateError):
+        assert TermFile(tmp_path).term == 123_456  # a changed blank
+
+
+def test_killed_at_any_point_the_term_is_the_old_or_the_new_one(tmp_path: Path) -> None:
+    """A child raises the term for ever and says so; it is killed. What it said last is the least that is there."""
+    code = (
+        "import sys, pathlib; from failoverd.runtime.persist import TermFile\n"
+        "file = TermFile(pathlib.Path(sys.argv[1]))\n"
+        "while True: file.raise_to(file.term + 1); print(file.term, flush=True)"
+    )
+    said = 0
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            for _ in range(20):
+                said = int(child.stdout.readline())
+            child.kill()
+            said = max([said, *(int(line) for line in child.stdout if line.endswith(b"\n"))])
+        assert TermFile(tmp_path).term in (said, said + 1)
+
+
+def test_a_held_lease_is_found_again_in_the_same_boot(tmp_path: Path) -> None:
+    held = Held(7, 41, 123_456)
+    file = LeaseFile(tmp_path / "run", "boot-a")
+    assert file.read() is None
+    file.write(Held(7, 40, 123_000))
+    file.write(held)
+    assert LeaseFile(tmp_path / "run", "boot-a").read() == held
+    assert LeaseFile(tmp_path / "run", "boot-b").read() is None
+    file.clear()
+    file.clear()
+    assert file.read() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"boot_id": "b", "term": 1, "version": true}'])
+def test_a_damaged_lease_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lease").write_bytes(content)
+    assert LeaseFile(tmp_path, "b").read() is None
+
+
+def test_the_boot_has_a_name_and_a_clock() -> None:
+    assert boot_id() == boot_id() != ""
+    clock = BootClock()
+    assert 0 < clock.now_ms() <= clock.now_ms()

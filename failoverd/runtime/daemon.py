@@ -1,0 +1,269 @@
+"""The one loop: events in, `machine.step`, effects out.
+
+    prober ─┐                                   ┌─> outbox ─> audit ─> executor, store
+    peers ──┼─> feed ─> machine.step ─> reaction┤
+    store ──┤                                   └─> state, for status and the next event
+    timer ──┘
+
+Nothing on this loop blocks: SQL, netlink, nftables, the audit's disk and the probes have threads of their own. What
+the loop itself does in a tick is a fraction of a millisecond, so that a renewal is never late because of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+import structlog
+
+from failoverd.core import machine
+from failoverd.core.effects import (
+    Beat,
+    Cancel,
+    Effect,
+    KeepLease,
+    KeepTerm,
+    Perform,
+    Push,
+    RenewGate,
+    Swap,
+)
+from failoverd.core.machine import Asked, Event, Observed, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
+from failoverd.core.model import Outcome
+from failoverd.ports import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from failoverd.core.effects import Entry
+    from failoverd.core.lease import Held
+    from failoverd.core.model import NodeName, Observation, Record, Report, Request
+    from failoverd.ports import Clock, Store
+    from failoverd.runtime.executor import Executor
+    from failoverd.runtime.outbox import Outbox
+
+STORE_PAUSE_MS = 200  # between attempts at a store that does not answer
+STORE_SILENT_MS = 150  # beyond a renewal: a watch that tells nothing for so long is asked about
+
+_log = structlog.get_logger(__name__)
+
+
+class LeaseKeeper(Protocol):
+    """Where the lease is noted for a daemon that is started again."""
+
+    def write(self, held: Held) -> None:
+        """Note it."""
+        ...
+
+    def clear(self) -> None:
+        """Forget it."""
+        ...
+
+
+class Daemon:
+    """One node's controller at work. All methods are called on the loop unless they say otherwise."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        clock: Clock,
+        store: Store,
+        lease: LeaseKeeper,
+        push: Callable[[Report], None],
+        watch_primary: Callable[[NodeName | None], None],
+        alive: Callable[[], object],
+    ) -> None:
+        self.state = state
+        self._clock = clock
+        self._store = store
+        self._lease = lease
+        self._push = push
+        self._watch_primary = watch_primary
+        self._alive = alive
+        self._watched: NodeName | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[object] | None = None
+        self.store_error = "not read yet"
+        self.listeners: list[Callable[[tuple[Entry, ...]], None]] = []
+        self.executor: Executor | None = None
+        self.outbox: Outbox | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, or until a bug shows: then it raises, and the kernel's lease covers the gap."""
+        assert self.executor is not None  # noqa: S101 - wired before it runs
+        assert self.outbox is not None  # noqa: S101 - likewise
+        self._loop = asyncio.get_running_loop()
+        self._failed = self._loop.create_future()
+        work = (self.outbox.run(), self._watch_store(), self._ask_silent_store(), stop.wait())
+        jobs: list[asyncio.Future[object]] = [asyncio.ensure_future(job) for job in work]
+        self.feed(Ticked())
+        try:
+            done, _ = await asyncio.wait([*jobs, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            for job in [*jobs, *self._tasks]:
+                job.cancel()
+            await asyncio.gather(*jobs, *self._tasks, return_exceptions=True)
+
+    # ---- events -----------------------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        """Step the machine with one event and send its effects on their way."""
+        if self.outbox is None or (self._failed is not None and self._failed.done()):
+            return
+        try:
+            reaction = machine.step(self.state, event, self._clock.now_ms())
+        except Exception as error:  # noqa: BLE001 - the core raises for bugs only
+            self.broken(error)
+            return
+        self.state = reaction.state
+        for entry in reaction.entries:
+            _log.info(entry.text, kind=entry.kind, term=entry.term, rule=entry.rule, code=entry.code or None)
+        self.outbox.put(reaction)
+        if reaction.entries:
+            for listener in self.listeners:
+                listener(reaction.entries)
+        self._schedule()
+
+    def observed(self, observation: Observation) -> None:
+        """A probe ended. Called from the prober's thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon has ended
+                self._loop.call_soon_threadsafe(self.feed, Observed(observation))
+
+    def reported(self, report: Report) -> None:
+        """A peer's report came."""
+        self.feed(Reported(report))
+
+    def step_ended(self, event: StepEnded) -> None:
+        """A step was answered."""
+        self.feed(event)
+
+    def asked(self, request: Request) -> None:
+        """An operator's request was accepted."""
+        self.feed(Asked(request))
+
+    def _schedule(self) -> None:
+        if self._loop is None:
+            return
+        holder = self.state.view.holder
+        if holder != self._watched:
+            self._watched = holder
+            self._watch_primary(holder)
+        if self._timer is not None:
+            self._timer.cancel()
+        wait_ms = max(0, machine.next_wake_ms(self.state) - self._clock.now_ms())
+        self._timer = self._loop.call_later(wait_ms / 1000, self._tick)
+
+    def _tick(self) -> None:
+        self._alive()
+        self.feed(Ticked())
+
+    # ---- effects ----------------------------------------------------------------------------------------------
+
+    def perform(self, effect: Effect) -> None:
+        """Start one effect; the outbox calls this after its record."""
+        executor = self.executor
+        assert executor is not None  # noqa: S101 - wired before it runs
+        match effect:
+            case Swap():
+                self._spawn(self._swap(effect))
+            case Perform(step):
+                held = self.state.view.valid
+                executor.perform(step, until_ms=held.deadline_ms if held else 0)
+            case Cancel(step):
+                executor.cancel(step)
+            case RenewGate():
+                executor.renew_gate(effect)
+            case Push(report):
+                self._push(report)
+            case KeepLease(held):
+                self._keep(held)
+            case Beat():
+                executor.beat(effect, deadline_ms=self.state.view.policy.heartbeat_ms)
+            case KeepTerm():
+                raise AssertionError("the outbox keeps terms itself")
+            case _:
+                assert_never(effect)
+
+    def refuse(self, effect: Effect, reason: str) -> None:
+        """Answer an effect that was not begun, because its record could not be written."""
+        match effect:
+            case Swap():
+                self.feed(Swapped(effect, Outcome.UNKNOWN, None))
+            case Perform(step):
+                self.feed(StepEnded(step, Outcome.FAILED, "AUDIT_FAILED", reason))
+            case _:
+                raise AssertionError(f"{effect} needs no record")
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.broken(error)
+
+    def broken(self, error: BaseException) -> None:
+        """A bug showed: the daemon stops, systemd starts it again, and the kernel's lease covers the gap."""
+        if self._failed is None:
+            raise error
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _keep(self, held: Held | None) -> None:
+        try:
+            if held is None:
+                self._lease.clear()
+            else:
+                self._lease.write(held)
+        except OSError as error:
+            _log.warning("the lease cannot be noted: a restart would drop the role", reason=str(error))
+
+    async def _swap(self, swap: Swap) -> None:
+        try:
+            won, record = await self._store.compare_and_swap(swap.expected_version, swap.record)
+        except StoreUnavailableError as error:
+            self.store_error = str(error)
+            self.feed(Swapped(swap, Outcome.UNKNOWN, None))
+        else:
+            self.store_error = ""
+            self.feed(Swapped(swap, Outcome.SUCCEEDED if won else Outcome.FAILED, record))
+
+    # ---- the store --------------------------------------------------------------------------------------------
+
+    async def _watch_store(self) -> None:
+        while True:
+            try:
+                record = await self._store.read()
+                self._store_seen(record)
+                async for newer in self._store.watch(record.version):
+                    self._store_seen(newer)
+            except StoreUnavailableError as error:
+                self.store_error = str(error)
+            await asyncio.sleep(STORE_PAUSE_MS / 1000)
+
+    def _store_seen(self, record: Record) -> None:
+        self.store_error = ""
+        self.feed(StoreSeen(record))
+
+    async def _ask_silent_store(self) -> None:
+        """A watch tells only of changes. When none comes, ask, so that silence of the holder can be told from ours."""
+        while True:
+            silent_ms = self.state.view.policy.renew_ms + STORE_SILENT_MS
+            await asyncio.sleep(silent_ms / 2000)
+            heard = self.state.view.store_heard_ms
+            if heard is not None and self._clock.now_ms() - heard < silent_ms:
+                continue
+            with contextlib.suppress(StoreUnavailableError):  # the watch, at the same store, tells of it
+                self._store_seen(await self._store.read())

@@ -1,0 +1,287 @@
+"""Runs steps and always answers: SUCCEEDED, FAILED, or UNKNOWN at the deadline.
+
+Steps run in lanes. A lane is one worker thread, so that its steps keep their order, and a lane that hangs holds up no
+other: the gate closes while SQL waits. A worker that outlives its deadline is abandoned with its thread, and a new
+one takes the lane.
+
+    kernel  gate and VIP, renewals too     database  SQL     beat  the heartbeat row     units  systemd, on the loop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import structlog
+
+from failoverd.core.effects import Lane, StepKind
+from failoverd.core.machine import StepEnded
+from failoverd.core.model import Outcome
+from failoverd.ports import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from failoverd.core.effects import Beat, RenewGate, Step
+    from failoverd.core.model import NodeName
+    from failoverd.ports import Clock, Database, Gate
+
+GRACE_MS = 150  # an adapter keeps its own deadline; this is how much later the executor stops believing it
+ANNOUNCE_AGAIN_MS = 5_000  # a switch that missed the first burst
+ANNOUNCE_EVERY_MS = 30_000  # and a router that was told otherwise meanwhile
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class UnitActions(Protocol):
+    """What the executor needs of systemd."""
+
+    async def restart(self, unit: str, *, deadline_ms: int) -> Result:
+        """Restart and wait for the job."""
+        ...
+
+    async def kill(self, unit: str, *, deadline_ms: int) -> Result:
+        """SIGKILL to all of the unit's processes; success also when none was left."""
+        ...
+
+
+class Worker:
+    """One daemon thread that runs calls one after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+    async def call(self, function: Callable[[], T], *, within_ms: int) -> T:
+        """Run `function` in the thread. Raises TimeoutError when it has not ended by then; it may still end later."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(result: T | None, error: BaseException | None) -> None:
+            if future.done():
+                return  # nobody waits any more
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type] # without an error it is a T
+
+        def run() -> None:
+            result, failure = None, None
+            try:
+                result = function()
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon has ended
+                loop.call_soon_threadsafe(settle, result, failure)
+
+        self._calls.put(run)
+        async with asyncio.timeout(within_ms / 1000):
+            return await future
+
+    def end(self) -> None:
+        """Let the thread end after what it does now."""
+        self._calls.put(None)
+
+
+class Executor:
+    """Performs steps on this node. `deliver` gets each answer, on the loop; `broken` what no adapter should raise.
+
+    `heart` is a second connection to the same server as `database`, so that a cancelled step does not end a heartbeat.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: NodeName,
+        clock: Clock,
+        gate: Gate,
+        database: Database,
+        heart: Database,
+        units: UnitActions,
+        prove: Callable[[int], Awaitable[Result]],
+        deliver: Callable[[StepEnded], None],
+        broken: Callable[[BaseException], None],
+    ) -> None:
+        self._node = node
+        self._clock = clock
+        self._gate = gate
+        self._database = database
+        self._units = units
+        self._prove = prove
+        self._deliver = deliver
+        self._broken = broken
+        self._heart = heart
+        self._workers = {name: Worker(name) for name in ("kernel", "database", "beat")}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._term = 0
+        self._until_ms = 0  # the newest bound of the lease: what OPEN_GATE opens to
+        self._renewing = False
+        self._announced_ms = 0
+        self._announce_due_ms: int | None = None
+        self._beating = False
+
+    # ---- steps ------------------------------------------------------------------------------------------------
+
+    def perform(self, step: Step, *, until_ms: int) -> None:
+        """Start `step`; its answer is delivered later. `until_ms` is the lease's deadline for a gate that opens."""
+        if step.term < self._term:
+            reason = f"a step of term {step.term} in term {self._term}"
+            self._deliver(StepEnded(step, Outcome.FAILED, "STEP_OF_OLD_TERM", reason))
+            return
+        self._term = step.term
+        self._until_ms = until_ms
+        self._spawn(self._run(step))
+
+    def cancel(self, step: Step) -> None:
+        """End what `step` waits for. Only SQL waits long enough to be worth it."""
+        if step.lane is Lane.DATABASE:
+            self._database.cancel()
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._broken(error)
+
+    async def _run(self, step: Step) -> None:
+        try:
+            result = await self._attempt(step)
+        except TimeoutError:
+            self._abandon(step)
+            result = Result(Outcome.UNKNOWN, "STEP_TIMEOUT", f"not ended within {step.deadline_ms} ms")
+        self._deliver(StepEnded(step, result.outcome, result.code, result.reason, result.facts))
+
+    def _abandon(self, step: Step) -> None:
+        if step.lane is Lane.DATABASE:
+            self._database.cancel()
+        name = step.lane.value
+        if name in self._workers:
+            self._workers[name].end()
+            self._workers[name] = Worker(name)
+            _log.error("worker abandoned", lane=name, step=step.kind.value)
+
+    async def _attempt(self, step: Step) -> Result:
+        within_ms = step.deadline_ms + GRACE_MS
+        match step.lane:
+            case Lane.UNITS:
+                async with asyncio.timeout(within_ms / 1000):
+                    return await self._unit_step(step)
+            case Lane.KERNEL:
+                return await self._workers["kernel"].call(lambda: self._kernel_step(step), within_ms=within_ms)
+            case Lane.DATABASE:
+                return await self._workers["database"].call(lambda: self._database_step(step), within_ms=within_ms)
+
+    async def _unit_step(self, step: Step) -> Result:
+        match step.kind:
+            case StepKind.RESTART_UNIT:
+                return await self._units.restart(step.unit, deadline_ms=step.deadline_ms)
+            case StepKind.KILL_DATABASE:
+                return await self._units.kill(step.unit, deadline_ms=step.deadline_ms)
+            case StepKind.PROVE:
+                return await self._prove(step.deadline_ms)
+            case _:
+                raise AssertionError(f"{step.kind} is no step of the units lane")
+
+    def _kernel_step(self, step: Step) -> Result:
+        if step.kind is StepKind.CLOSE_GATE:
+            self._announce_due_ms = None
+            return self._gate.close()
+        result = self._gate.open(until_ms=self._until_ms, announce=True)
+        self._announced_ms = self._clock.now_ms()
+        self._announce_due_ms = self._announced_ms + ANNOUNCE_AGAIN_MS
+        return result
+
+    def _database_step(self, step: Step) -> Result:
+        database = self._database
+        call: Callable[..., Result]
+        match step.kind:
+            case StepKind.FREEZE:
+                call = database.freeze
+            case StepKind.APPLY:
+                call = database.apply_relay_log
+            case StepKind.AWAIT_POSITION if step.position is not None:
+                call = partial(database.await_position, position=step.position)
+            case StepKind.BECOME_SOURCE:
+                call = database.become_source
+            case StepKind.AWAIT_REPLICA:
+                call = database.await_replica
+            case StepKind.MAKE_WRITABLE:
+                call = database.make_writable
+            case StepKind.WRITE_JOURNAL:
+                call = partial(
+                    database.write_journal,
+                    term=step.term,
+                    holder=self._node,
+                    previous=step.previous,
+                    reason=step.reason,
+                )
+            case StepKind.MAKE_READ_ONLY:
+                call = database.make_read_only
+            case StepKind.FOLLOW:
+                call = partial(database.follow, address=step.address)
+            case _:
+                raise AssertionError(f"{step.kind} is no step of the database lane")
+        return call(deadline_ms=step.deadline_ms)
+
+    # ---- what goes on beside the steps ------------------------------------------------------------------------
+
+    def renew_gate(self, effect: RenewGate) -> None:
+        """Move the open gate's bound. The newest wins; one that comes while another is set waits for it."""
+        self._until_ms = max(self._until_ms, effect.until_ms)
+        if not self._renewing:
+            self._renewing = True
+            self._spawn(self._renew(effect.term))
+
+    async def _renew(self, term: int) -> None:
+        try:
+            done_ms = 0
+            while done_ms < self._until_ms and term >= self._term:
+                done_ms = self._until_ms
+                result = await self._workers["kernel"].call(self._reopen, within_ms=1000)
+                if result.outcome is not Outcome.SUCCEEDED:
+                    _log.error("gate not renewed", code=result.code, reason=result.reason)
+        except TimeoutError:
+            _log.error("gate not renewed", code="STEP_TIMEOUT", reason="the kernel did not answer within 1000 ms")
+        finally:
+            self._renewing = False
+
+    def _reopen(self) -> Result:
+        """In the kernel lane. A gate that was closed meanwhile, in the same lane, stays closed."""
+        due_ms, now_ms = self._announce_due_ms, self._clock.now_ms()
+        if due_ms is None:
+            return Result(Outcome.SUCCEEDED)
+        announce = now_ms >= due_ms
+        if announce:
+            self._announce_due_ms = now_ms + ANNOUNCE_EVERY_MS
+        return self._gate.open(until_ms=self._until_ms, announce=announce)
+
+    def beat(self, effect: Beat, *, deadline_ms: int) -> None:
+        """Write the heartbeat row, unless the last one still waits."""
+        if not self._beating:
+            self._beating = True
+            self._spawn(self._beat(effect, deadline_ms))
+
+    async def _beat(self, effect: Beat, deadline_ms: int) -> None:
+        try:
+            await self._workers["beat"].call(
+                lambda: self._heart.beat(term=effect.term, beat=effect.beat, deadline_ms=deadline_ms),
+                within_ms=deadline_ms + GRACE_MS,
+            )
+        except TimeoutError:
+            _log.warning("heartbeat waits", beat=effect.beat)
+        finally:
+            self._beating = False

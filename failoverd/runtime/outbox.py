@@ -1,0 +1,138 @@
+"""Record before effect: what was decided is on disk before the world is touched.
+
+    reaction ── entries ──> audit (fsync) ──then──> effects, in order
+             └─ what only keeps up or tells (renewals, reports) goes at once
+
+When the audit cannot be written, what closes still happens and what opens does not: a failover without a record is no
+failover, but a fence without one is still a fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from failoverd.core.effects import (
+    Beat,
+    Cancel,
+    Effect,
+    Entry,
+    KeepLease,
+    KeepTerm,
+    Perform,
+    Purpose,
+    Push,
+    RenewGate,
+    Swap,
+)
+from failoverd.core.effects import StepKind as Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from failoverd.core.machine import Reaction
+    from failoverd.ports import AuditSink
+    from failoverd.runtime.executor import Worker
+
+AUDIT_WITHIN_MS = 1000
+CLOSING_WITHIN_MS = 100  # how long what closes waits for its record
+CLOSING = {Kind.CLOSE_GATE, Kind.MAKE_READ_ONLY, Kind.KILL_DATABASE, Kind.FREEZE}
+
+_log = structlog.get_logger(__name__)
+
+
+def is_at_once(effect: Effect) -> bool:
+    """What needs no record: it keeps what was decided before, or only tells."""
+    return isinstance(effect, RenewGate | KeepLease | Push | Beat | Cancel) or (
+        isinstance(effect, Swap) and effect.purpose is Purpose.RENEW
+    )
+
+
+def closes(effect: Effect) -> bool:
+    """What makes things safer, and must not wait long."""
+    if isinstance(effect, Perform):
+        return effect.step.kind in CLOSING
+    return isinstance(effect, Swap) and effect.purpose is Purpose.GIVE_BACK
+
+
+class Outbox:
+    """Takes reactions from the loop and hands their effects to `perform`, each after its records."""
+
+    def __init__(
+        self,
+        *,
+        worker: Worker,
+        audit: AuditSink,
+        keep_term: Callable[[int], None],
+        perform: Callable[[Effect], None],
+        refuse: Callable[[Effect, str], None],
+    ) -> None:
+        self._worker = worker
+        self._audit = audit
+        self._keep_term = keep_term
+        self._perform = perform
+        self._refuse = refuse
+        self._waiting: asyncio.Queue[tuple[tuple[Entry, ...], tuple[Effect, ...]]] = asyncio.Queue()
+
+    def put(self, reaction: Reaction) -> None:
+        """Take one reaction; returns at once."""
+        later: list[Effect] = []
+        for effect in reaction.effects:
+            if is_at_once(effect):
+                self._perform(effect)
+            else:
+                later.append(effect)
+        if reaction.entries or later:
+            self._waiting.put_nowait((reaction.entries, tuple(later)))
+
+    async def run(self) -> None:
+        """Work until cancelled. What has piled up is written in one go, so that a slow disk is asked once for it."""
+        while True:
+            batch = [await self._waiting.get()]
+            while not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            entries = [entry for some, _ in batch for entry in some]
+            effects = [effect for _, some in batch for effect in some]
+            await self._write_then_act(entries, effects)
+
+    async def _write_then_act(self, entries: Sequence[Entry], effects: Sequence[Effect]) -> None:
+        terms = [effect.term for effect in effects if isinstance(effect, KeepTerm)]
+        writing = asyncio.ensure_future(
+            self._worker.call(lambda: self._write(entries, terms), within_ms=AUDIT_WITHIN_MS)
+        )
+        await asyncio.wait([writing], timeout=CLOSING_WITHIN_MS / 1000)
+        early = [effect for effect in effects if closes(effect)] if not writing.done() else []
+        for effect in early:
+            self._perform(effect)
+        problem = ""
+        try:
+            await writing
+        except TimeoutError:
+            problem = f"the audit was not on disk within {AUDIT_WITHIN_MS} ms"
+        except OSError as error:
+            problem = f"the audit cannot be written: {error}"
+        if problem:
+            _log.error("audit failed", code="AUDIT_FAILED", reason=problem)
+        for effect in effects:
+            if effect in early or isinstance(effect, KeepTerm):
+                continue
+            if problem and not closes(effect):
+                self._refuse(effect, problem)
+            else:
+                self._perform(effect)
+
+    def _write(self, entries: Sequence[Entry], terms: Sequence[int]) -> None:
+        """In the worker's thread: the term first, since an entry of a term is proof that it was known."""
+        if terms:
+            self._keep_term(max(terms))
+        if entries:
+            self._audit.append([_line(entry) for entry in entries])
+
+
+def _line(entry: Entry) -> dict[str, object]:
+    line: dict[str, object] = {"term": entry.term, "kind": entry.kind, "rule": entry.rule, "text": entry.text}
+    if entry.code:
+        line["code"] = entry.code
+    return line | ({"detail": dict(entry.detail)} if entry.detail else {})

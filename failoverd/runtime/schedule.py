@@ -1,0 +1,101 @@
+"""Which probes run on this node, and of whom: its own services always, the primary's from every node.
+
+    every node   imap, smtp of the primary (the observers' votes)
+    data node    imap, smtp, units, database, VIP and host of its own
+    arbiter      host of its own
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from failoverd.config import ImapService
+from failoverd.core.model import NodeKind
+from failoverd.ports import Target
+from failoverd.probes.database import DatabaseProbe
+from failoverd.probes.host import HostLimits, HostProbe
+from failoverd.probes.imap import ImapProbe
+from failoverd.probes.smtp import SmtpProbe
+from failoverd.probes.unit import UnitProbe
+from failoverd.probes.vip import VipProbe
+from failoverd.runtime.prober import Scheduled
+
+if TYPE_CHECKING:
+    from failoverd.config import Config, SmtpService
+    from failoverd.core.model import NodeName
+    from failoverd.ports import Database, Probe
+
+UNIT_INTERVAL_MS = 500
+VIP_INTERVAL_MS = 1000
+HOST_DEADLINE_MS = 1000
+
+
+def _service_probe(service: ImapService | SmtpService, ehlo_name: str) -> Probe:
+    ca = str(service.ca) if service.ca else None
+    name = service.server_name or ""
+    if isinstance(service, ImapService):
+        return ImapProbe(
+            port=service.port,
+            tls=service.tls,
+            ca=ca,
+            server_name=name,
+            user=service.user,
+            password=service.password.get_secret_value(),
+            mailbox=service.mailbox,
+        )
+    return SmtpProbe(
+        port=service.port,
+        tls=service.tls,
+        ca=ca,
+        server_name=name,
+        recipient=service.recipient,
+        ehlo_name=ehlo_name,
+    )
+
+
+class Schedule:
+    """Builds each probe once and says which of them run when a given node is primary."""
+
+    def __init__(self, config: Config, database: Database | None) -> None:
+        self._config = config
+        self._me = Target(config.this.name, config.this.address)
+        self.services = {name: _service_probe(s, config.this.name) for name, s in config.services.items()}
+        self._own: list[Scheduled] = [self._host()]
+        if config.this.kind is NodeKind.DATA and database is not None:
+            self._own += self._data_node(database)
+
+    def _host(self) -> Scheduled:
+        host = self._config.host
+        data = self._config.this.kind is NodeKind.DATA
+        limits = HostLimits(
+            disks=tuple(str(path) for path in host.disks) if data else ("/",),
+            disk_min_free_percent=host.disk_min_free_percent,
+            memory_min_free_percent=host.memory_min_free_percent,
+            load_max_per_core=host.load_max_per_core,
+        )
+        return Scheduled("host", HostProbe(limits), self._me, host.interval_ms, HOST_DEADLINE_MS)
+
+    def _data_node(self, database: Database) -> list[Scheduled]:
+        config, me = self._config, self._me
+        sql = config.database
+        own = [
+            Scheduled(name, self.services[name], me, service.interval_ms, service.deadline_ms)
+            for name, service in config.services.items()
+        ]
+        units = [service.unit for service in config.services.values()] + [sql.unit]
+        own += [Scheduled(f"unit:{unit}", UnitProbe(unit), me, UNIT_INTERVAL_MS, UNIT_INTERVAL_MS) for unit in units]
+        probe = DatabaseProbe(database, deadline_ms=sql.deadline_ms)
+        own.append(Scheduled("database", probe, me, sql.interval_ms, sql.deadline_ms))
+        vip = VipProbe(interface=config.vip.interface, address=config.vip.address)
+        own.append(Scheduled("vip", vip, me, VIP_INTERVAL_MS, VIP_INTERVAL_MS))
+        return own
+
+    def of(self, primary: NodeName | None) -> list[Scheduled]:
+        """The entries while `primary` is the node to observe."""
+        if primary is None or primary == self._me.node:
+            return self._own
+        target = Target(primary, self._config.nodes[primary].address)
+        return self._own + [
+            Scheduled(name, self.services[name], target, service.interval_ms, service.deadline_ms)
+            for name, service in self._config.services.items()
+        ]

@@ -1,0 +1,250 @@
+"""One HTTPS server a node, with mutual TLS, for whatever the node serves: reports of its peers, the store.
+
+Who is asking is known from the certificate alone: TLS 1.3 only, the client's certificate is required and must be of
+the cluster's CA, and its CN must be a configured node (403 otherwise). Handlers find the name in `request.state.peer`.
+
+Why not uvicorn's own `Server`: it installs signal handlers, exits the process when the port is taken, wakes ten times
+a second, gives a silent TLS handshake a minute, and keeps the certificate to itself. Its protocol class has none of
+that, so the daemon's loop serves that one directly:
+
+    loop.create_server ── TLS (handshake ≤ 2 s) ── _Protocol(uvicorn's httptools) ── Starlette routes
+                                                       └ peer's name, bounded size, bounded time to send a request
+
+The same protocol serves the control socket (see control.py), without TLS and with no name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+REQUEST_LIMIT = 512 * 1024  # bytes of one request, head and body: twice the largest message
+CONNECTIONS = 256  # a cluster of four needs about sixteen; more are answered 503
+REQUEST_S = 5.0  # from the first byte of a request to its last, and from connecting to the first byte
+IDLE_S = 20  # a kept connection; clients give theirs up after half of it, so that none is closed under a request
+_HANDSHAKE_S = 2.0
+_CLOSE_S = 1.0
+_STOP_S = 1.0
+_IP_FREEBIND = 15  # Linux; the socket module has no name for it in Python 3.11
+
+
+def server_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS of the node's server: every client shows a certificate of the cluster's CA. Raises OSError, ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca)
+    context.load_cert_chain(certificate, key)
+    context.num_tickets = 0  # connections are kept; a resumed one would only be one more thing to reason about
+    return context
+
+
+def client_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS towards another node, whose certificate must name the address dialled. Raises OSError, ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(ca)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol, with the peer's name in the request's state and bounds on size and time."""
+
+    peer: str | None = None
+    received = 0
+    deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
+        super().connection_made(transport)
+        self.peer = _common_name(transport.get_extra_info("peercert"))
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_expecting()
+        self._unset_keepalive_if_required()  # the base class forgets it when the connection ends by an error
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self.received == 0 and self.deadline is None:
+            self._expect_request()
+        self.received += len(data)
+        if self.received > REQUEST_LIMIT:
+            self.transport.write(b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            self.transport.close()
+            return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"]["peer"] = self.peer
+
+    def on_message_complete(self) -> None:
+        self.received = 0
+        self._stop_expecting()
+        super().on_message_complete()
+
+    def _expect_request(self) -> None:
+        self.deadline = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def _stop_expecting(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+
+def _common_name(certificate: dict[str, Any] | None) -> str | None:
+    """The one CN of a verified certificate, as `SSLSocket.getpeercert` gives it; None when there is none or several."""
+    subject = (certificate or {}).get("subject", ())
+    names = [value for part in subject for key, value in part if key == "commonName"]
+    return names[0] if len(names) == 1 else None
+
+
+class Server:
+    """A Starlette application on one listening socket inside the running loop."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._listener = listener
+        self._ssl_context = ssl_context
+        self._state = ServerState()
+        self._config = Config(
+            app,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=IDLE_S,
+            limit_concurrency=CONNECTIONS,
+        )
+        self._config.load()
+        self._server: asyncio.Server | None = None
+        # A refused handshake or a scanner's bytes are the client's affair; what a handler raises still reaches the log.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+    async def start(self) -> None:
+        """Listen. The socket is this server's from now on."""
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> _Protocol:
+            return _Protocol(self._config, self._state, {}, loop)
+
+        tls: dict[str, Any] = {}
+        if self._ssl_context is not None:
+            tls = {
+                "ssl": self._ssl_context,
+                "ssl_handshake_timeout": _HANDSHAKE_S,
+                "ssl_shutdown_timeout": _CLOSE_S,
+            }
+        if self._listener.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(protocol, sock=self._listener)
+        else:
+            self._server = await loop.create_server(protocol, sock=self._listener, **tls)
+
+    @staticmethod
+    async def _settle(tasks: list[asyncio.Task[None]]) -> None:
+        if any(not task.done() for task in tasks):
+            await asyncio.wait(tasks, timeout=_STOP_S)
+
+    async def stop(self) -> None:
+        """Stop listening, let what is being answered finish for a second, then end it."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        tasks = list(self._state.tasks)
+        await self._settle(tasks)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        await self._settle(tasks)  # a stream ends by itself when its client is gone
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await self._server.wait_closed()
+
+
+class NodeServer:
+    """The node's HTTPS server: `routes` for members of `nodes` only. Port 0 takes a free one (tests)."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        port: int,
+        ssl_context: ssl.SSLContext,
+        nodes: Collection[str],
+        routes: Sequence[BaseRoute],
+    ) -> None:
+        self._address = address
+        self._port = port
+        self._ssl_context = ssl_context
+        self._app = _MembersOnly(Starlette(routes=routes), frozenset(nodes))
+        self._server: Server | None = None
+
+    async def start(self) -> None:
+        """Listen on the node's own address, also when the interface does not have it yet. Raises OSError."""
+        family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            listener.bind((self._address, self._port))
+            listener.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+            self._port = listener.getsockname()[1]
+            self._server = Server(self._app, listener, self._ssl_context)
+            await self._server.start()
+        except BaseException:
+            listener.close()
+            raise
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return self._port
+
+    async def stop(self) -> None:
+        """Stop listening and end every connection."""
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+
+
+class _MembersOnly:
+    """Lets in whoever shows the certificate of a configured node."""
+
+    def __init__(self, app: ASGIApp, nodes: frozenset[str]) -> None:
+        self._app = app
+        self._nodes = nodes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        peer = scope["state"]["peer"]
+        if peer in self._nodes:
+            await self._app(scope, receive, send)
+        else:
+            refusal = PlainTextResponse(f"the certificate names {peer!r}, which is no configured node", 403)
+            await refusal(scope, receive, send)

@@ -1,0 +1,387 @@
+"""The store of a cluster without any other software: SQLite in the arbiter's own failoverd, over HTTPS with mutual TLS.
+
+    EmbeddedStore (every node, the arbiter too: one path) ── HTTPS ──> EmbeddedStoreServer ── one thread ──> SQLite
+
+    GET /store/v1/CLUSTER                       200 record
+    GET /store/v1/CLUSTER?after=N&wait_ms=W     200 record as soon as it is newer than N | 204 it was not within W
+                                                409 the store is older than N: it was restored from an old copy
+    PUT /store/v1/CLUSTER   If-Match: "N"       200 record as stored | 412 the record that stands
+
+Why it is right:
+- A swap answers 200 only after SQLite has committed with `synchronous=FULL`. A lost answer leaves the caller not
+  knowing, which ports.Store says.
+- Only one process has the file: SQLite's exclusive lock, held as long as the server lives. So the newest committed
+  record is also kept in memory, and reads and watches are answered from there: linearizable, and never in the way of
+  a disk that hangs. After an error of a swap the memory counts for nothing until the file has been read again.
+- The file is made by `create` alone, complete and under its final name in one step. A file that is missing, damaged,
+  of something else or of a newer failoverd is refused: starting from nothing would forget who is primary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, urlsplit
+
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from failoverd import wire
+from failoverd.core.model import Record
+from failoverd.https import Answer, Link, LinkError
+from failoverd.ports import StoreUnavailableError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+PATH = "/store/v1"
+WAIT_MS = 1_000  # how long one request of a watch may wait: what a healthy holder renews within
+_WAIT_LIMIT_MS = 10_000
+_QUEUE_LIMIT = 64  # swaps waiting for the disk; the next is refused, certain not to happen
+_APPLICATION_ID = 0x666F7664  # "fovd" in the file's header
+_SCHEMA = 1
+_CLOSE_S = 2.0
+
+_T = TypeVar("_T")
+
+
+class StoreFileError(Exception):
+    """The database file cannot be used as it is; the text says why and what to do."""
+
+
+class _File:
+    """The SQLite file. Every method blocks and is called from one thread, the one that opened it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = self._open()
+
+    @staticmethod
+    def create(path: Path) -> None:
+        """Make an empty store, durable when this returns. Raises StoreFileError when there is one, OSError."""
+        new = path.with_name(path.name + ".new")
+        new.unlink(missing_ok=True)  # left by a creation that was interrupted: it never got its name
+        connection = sqlite3.connect(new, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={_SCHEMA}")
+            connection.execute(
+                "CREATE TABLE record (cluster TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT"
+            )
+        except sqlite3.Error as error:
+            raise StoreFileError(f"{path}: cannot be created: {error}") from error
+        finally:
+            connection.close()  # also empties and removes the write-ahead log
+        _sync(new)
+        try:
+            os.link(new, path)  # unlike a rename, never replaces a store that is there
+        except FileExistsError:
+            raise StoreFileError(f"{path}: there is a store already") from None
+        finally:
+            new.unlink()
+        _sync(path.parent)
+
+    def _open(self) -> sqlite3.Connection:
+        _check_header(self._path)
+        address = f"{self._path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=1.0)
+        try:
+            # Before the first read: in this mode the log's index is in memory, and a second process cannot open it.
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA synchronous=FULL")
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            connection.close()
+            hint = " (does another failoverd have it?)" if "locked" in str(error) else ""
+            raise StoreFileError(f"{self._path}: {error}{hint}") from error
+        if mode != "wal" or found != "ok":
+            connection.close()
+            raise StoreFileError(f"{self._path}: damaged: journal mode {mode}, check: {found}")
+        return connection
+
+    def load(self) -> dict[str, Record]:
+        """Every cluster's record. Raises StoreFileError when one cannot be understood."""
+        records = {}
+        try:
+            rows = self._connection.execute("SELECT cluster, version, body FROM record").fetchall()
+        except sqlite3.Error as error:
+            raise StoreFileError(f"{self._path}: {error}") from error
+        for cluster, version, body in rows:
+            try:
+                record = wire.decode_record(body)
+            except wire.WireError as error:
+                raise StoreFileError(f"{self._path}: record of {cluster}: {error}") from error
+            if record.version != version:
+                raise StoreFileError(f"{self._path}: record of {cluster}: version {record.version} in row {version}")
+            records[cluster] = record
+        return records
+
+    def swap(self, cluster: str, expected_version: int, record: Record) -> tuple[bool, Record]:
+        """See ports.Store; durable when this returns. Raises sqlite3.Error: it may have happened or not."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            row = execute("SELECT version, body FROM record WHERE cluster = ?", (cluster,)).fetchone()
+            standing = Record() if row is None else wire.decode_record(row[1])
+            swapped = standing.version == expected_version
+            if swapped:
+                standing = replace(record, version=expected_version + 1)
+                execute(
+                    "INSERT INTO record (cluster, version, body) VALUES (?, ?, ?)"
+                    " ON CONFLICT (cluster) DO UPDATE SET version = excluded.version, body = excluded.body",
+                    (cluster, standing.version, wire.encode_record(standing)),
+                )
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        return swapped, standing
+
+    def reopen(self) -> dict[str, Record]:
+        """After an error: a fresh connection recovers the log, and the file says what really happened."""
+        self._connection.close()
+        self._connection = self._open()
+        return self.load()
+
+    def close(self) -> None:
+        """Give the file up."""
+        self._connection.close()
+
+
+def _check_header(path: Path) -> None:
+    """Look at the file before SQLite does, which would already change another program's."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        raise StoreFileError(f"{path}: {error.strerror}; only a new cluster starts without its store") from error
+    # Fields of the header: https://www.sqlite.org/fileformat.html#the_database_header
+    if header[:16] != b"SQLite format 3\0" or int.from_bytes(header[68:72], "big") != _APPLICATION_ID:
+        raise StoreFileError(f"{path}: not a store of failoverd, or damaged")
+    schema = int.from_bytes(header[60:64], "big")
+    if schema > _SCHEMA:
+        raise StoreFileError(f"{path}: written by a newer failoverd (schema {schema}, this one knows {_SCHEMA})")
+    if schema < _SCHEMA:
+        raise StoreFileError(f"{path}: schema {schema} is not known, expected {_SCHEMA}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class EmbeddedStoreServer:
+    """Serves the file at `path`. `await start()` before the routes are served, `await close()` when they are not."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._waiting = 0
+        self._file: _File | None = None
+        self._records: dict[str, Record] | None = None  # None: not known, the file must be read again
+        self._changed = asyncio.Condition()
+        self._closing = False
+
+    @staticmethod
+    def create(path: Path) -> None:
+        """Make an empty store at `path`; blocking. Only ever at a cluster's first start. Raises StoreFileError."""
+        _File.create(path)
+
+    async def start(self) -> None:
+        """Open the file. Raises StoreFileError, and then nothing was changed."""
+        self._file, self._records = await self._in_worker(self._open)
+
+    def routes(self) -> list[Route]:
+        """What the node's HTTPS server has to serve."""
+        return [
+            Route(PATH + "/{cluster}", self._get, methods=["GET"]),
+            Route(PATH + "/{cluster}", self._put, methods=["PUT"]),
+        ]
+
+    async def close(self) -> None:
+        """Answer whoever waits, finish the swap at work, close the file."""
+        self._closing = True
+        async with self._changed:
+            self._changed.notify_all()
+        if self._file is not None:
+            with contextlib.suppress(TimeoutError):  # a disk that hangs keeps its thread; nothing can end that
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._in_worker(self._file.close)
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _open(self) -> tuple[_File, dict[str, Record]]:
+        file = _File(self._path)
+        try:
+            return file, file.load()
+        except StoreFileError:
+            file.close()
+            raise
+
+    async def _in_worker(self, work: Callable[[], _T]) -> _T:
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        finally:
+            self._waiting -= 1
+
+    async def _get(self, request: Request) -> Response:
+        cluster = request.path_params["cluster"]
+        after, wait_ms = request.query_params.get("after"), request.query_params.get("wait_ms", "0")
+        if not (after is None or _is_count(after)) or not _is_count(wait_ms):
+            return PlainTextResponse("after and wait_ms are whole numbers", 400)
+        record = await self._record(cluster)
+        if isinstance(record, Response):
+            return record
+        if after is None:
+            return _answer(200, record)
+        if record.version < int(after):
+            return PlainTextResponse(f"version {record.version} here, {after} there: an old copy?", 409)
+        if record.version == int(after):
+            return await self._wait(cluster, int(after), min(int(wait_ms), _WAIT_LIMIT_MS))
+        return _answer(200, record)
+
+    async def _wait(self, cluster: str, after: int, wait_ms: int) -> Response:
+        def newer() -> bool:
+            return self._closing or self._records is None or self._records.get(cluster, Record()).version > after
+
+        try:
+            async with asyncio.timeout(wait_ms / 1000), self._changed:
+                await self._changed.wait_for(newer)
+        except TimeoutError:
+            return Response(status_code=204)
+        record = await self._record(cluster)
+        return record if isinstance(record, Response) else _answer(200, record)
+
+    async def _put(self, request: Request) -> Response:
+        cluster, tag = request.path_params["cluster"], request.headers.get("if-match", "")
+        if len(tag) < 3 or tag[0] != '"' or tag[-1] != '"' or not _is_count(tag[1:-1]):
+            return PlainTextResponse('If-Match: "VERSION" says which record is to be replaced', 400)
+        try:
+            record = wire.decode_record(await request.body())
+        except wire.WireError as error:
+            return PlainTextResponse(str(error), 400)
+        known = await self._record(cluster)  # also reads the file again when that is due
+        if isinstance(known, Response):
+            return known
+        if self._waiting >= _QUEUE_LIMIT:
+            return PlainTextResponse("too many swaps are waiting for the disk", 503)
+        file = self._opened()
+        try:
+            swapped, standing = await self._in_worker(lambda: file.swap(cluster, int(tag[1:-1]), record))
+        except (sqlite3.Error, wire.WireError) as error:
+            self._records = None
+            await self._tell()
+            return PlainTextResponse(f"{self._path}: {error}", 503)
+        if self._records is not None and standing.version >= self._records.get(cluster, Record()).version:
+            self._records[cluster] = standing
+        if swapped:
+            await self._tell()
+        return _answer(200 if swapped else 412, standing)
+
+    async def _record(self, cluster: str) -> Record | Response:
+        if self._closing:
+            return PlainTextResponse("the store is closing", 503)
+        if self._records is None:
+            if self._waiting >= _QUEUE_LIMIT:
+                return PlainTextResponse("too many requests are waiting for the disk", 503)
+            try:
+                self._records = await self._in_worker(self._opened().reopen)
+            except (StoreFileError, sqlite3.Error) as error:
+                return PlainTextResponse(str(error), 503)
+        return self._records.get(cluster, Record())
+
+    def _opened(self) -> _File:
+        if self._file is None:
+            raise AssertionError("the store's routes are served before start()")
+        return self._file
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def _answer(status: int, record: Record) -> Response:
+    return Response(wire.encode_record(record), status, media_type="application/json")
+
+
+class EmbeddedStore:
+    """ports.Store over HTTPS: `base_url` is https://ADDRESS:PORT of the node that has the file.
+
+    Every call ends within `timeout_ms`, connecting included; each request of a watch within WAIT_MS more.
+    """
+
+    def __init__(self, base_url: str, ssl_context: ssl.SSLContext, timeout_ms: int, *, cluster: str) -> None:
+        where = urlsplit(base_url)
+        if where.scheme != "https" or where.hostname is None or where.port is None or where.path not in {"", "/"}:
+            raise ValueError(f"{base_url}: https://ADDRESS:PORT was expected")
+        self._where = base_url
+        self._path = f"{PATH}/{quote(cluster, safe='')}"
+        self._timeout_ms = timeout_ms
+        # Two, so that a watch that waits is never in a renewal's way.
+        self._link, self._watching = (Link(where.hostname, where.port, ssl_context) for _ in range(2))
+
+    async def read(self) -> Record:
+        """See ports.Store."""
+        return self._record(await self._ask(self._link, "GET", self._path, self._timeout_ms), 200)
+
+    async def compare_and_swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
+        """See ports.Store."""
+        tag = f'if-match: "{expected_version}"\r\n'
+        body = wire.encode_record(record)
+        answer = await self._ask(self._link, "PUT", self._path, self._timeout_ms, body=body, headers=tag)
+        return answer.status == 200, self._record(answer, 200, 412)
+
+    async def watch(self, after_version: int) -> AsyncIterator[Record]:
+        """See ports.Store."""
+        seen = after_version
+        while True:
+            path = f"{self._path}?after={seen}&wait_ms={WAIT_MS}"
+            answer = await self._ask(self._watching, "GET", path, self._timeout_ms + WAIT_MS)
+            if answer.status != 204:
+                record = self._record(answer, 200)
+                seen = record.version
+                yield record
+
+    async def close(self) -> None:
+        """See ports.Store."""
+        self._link.close()
+        self._watching.close()
+
+    async def _ask(
+        self, link: Link, method: str, path: str, deadline_ms: int, *, body: bytes = b"", headers: str = ""
+    ) -> Answer:
+        try:
+            return await link.request(method, path, deadline_ms=deadline_ms, body=body, headers=headers)
+        except LinkError as error:
+            raise StoreUnavailableError(f"{self._where}: {error}") from error
+
+    def _record(self, answer: Answer, *good: int) -> Record:
+        if answer.status not in good:
+            text = answer.body[:200].decode(errors="replace")
+            raise StoreUnavailableError(f"{self._where}: {answer.status} {text}")
+        try:
+            return wire.decode_record(answer.body)
+        except wire.WireError as error:
+            raise StoreUnavailableError(f"{self._where}: {error}") from error

@@ -1,0 +1,94 @@
+"""The store in this process's memory, for the simulator and for tests of whatever uses a store.
+
+`MemoryCell` is the store itself, synchronous, so that a simulation in virtual time decides when a request arrives and
+when its answer does. `MemoryStore` is the same behind ports.Store, for code that awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from failoverd.core.model import Record
+from failoverd.ports import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class MemoryCell:
+    """One record and the one rule: it changes only for who names its version."""
+
+    def __init__(self) -> None:
+        self.record = Record()
+
+    def swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
+        """See ports.Store.compare_and_swap."""
+        if self.record.version != expected_version:
+            return False, self.record
+        self.record = replace(record, version=expected_version + 1)
+        return True, self.record
+
+
+class MemoryStore:
+    """A client of a cell; several share one. `reachable = False` cuts this one off, as a dead network would."""
+
+    def __init__(self, cell: MemoryCell | None = None) -> None:
+        self._cell = cell or MemoryCell()
+        self._reachable = True
+        self._changed = asyncio.Condition()
+
+    def client(self) -> MemoryStore:
+        """Another client of the same cell."""
+        other = MemoryStore(self._cell)
+        other._changed = self._changed
+        return other
+
+    @property
+    def reachable(self) -> bool:
+        """Whether calls are answered."""
+        return self._reachable
+
+    async def set_reachable(self, reachable: bool) -> None:
+        """Cut this client off, or let it back."""
+        self._reachable = reachable
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def read(self) -> Record:
+        """See ports.Store."""
+        self._require()
+        return self._cell.record
+
+    async def compare_and_swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
+        """See ports.Store."""
+        self._require()
+        async with self._changed:
+            answer = self._cell.swap(expected_version, record)
+            self._changed.notify_all()
+        return answer
+
+    async def watch(self, after_version: int) -> AsyncIterator[Record]:
+        """See ports.Store."""
+        seen = after_version
+
+        def changed() -> bool:
+            return not self._reachable or self._cell.record.version != seen
+
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(changed)
+                self._require()
+                record = self._cell.record
+            if record.version < seen:
+                raise StoreUnavailableError(f"version {record.version} here, {seen} there: an old copy?")
+            seen = record.version
+            yield record
+
+    async def close(self) -> None:
+        """See ports.Store."""
+
+    def _require(self) -> None:
+        if not self._reachable:
+            raise StoreUnavailableError("the store in memory was cut off")

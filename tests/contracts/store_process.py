@@ -1,0 +1,40 @@
+"""The embedded store in a process of its own, as an arbiter runs it: what the contract tests stop, freeze and kill.
+
+store_process.py FILE PORT CA CERTIFICATE KEY: creates FILE when it is missing, prints the port, serves until SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from failoverd.runtime.http import NodeServer, server_context
+from failoverd.stores.embedded import EmbeddedStoreServer
+
+
+async def main(file: Path, port: int, ca: Path, certificate: Path, key: Path) -> None:
+    store = EmbeddedStoreServer(file)
+    await store.start()
+    server = NodeServer(
+        address="127.0.0.1",
+        port=port,
+        ssl_context=server_context(ca=ca, certificate=certificate, key=key),
+        nodes={"mail1", "mail2", "arbiter"},
+        routes=store.routes(),
+    )
+    await server.start()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    print(server.port, flush=True)
+    await stop.wait()
+    await store.close()
+    await server.stop()
+
+
+if __name__ == "__main__":
+    _, file, port, *files = sys.argv
+    if not Path(file).exists():
+        EmbeddedStoreServer.create(Path(file))
+    asyncio.run(main(Path(file), int(port), *map(Path, files)))

@@ -1,0 +1,300 @@
+"""What every store must do, whatever is behind it: run against all of the registry, servers and network for real."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+from node_certificates import Authority, Files
+
+from failoverd.core.gtid import GtidSet
+from failoverd.core.model import NodeName, Record, Request
+from failoverd.ports import Store, StoreUnavailableError
+from failoverd.runtime.http import client_context
+from failoverd.stores import STORES, Access
+from failoverd.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+TIMEOUT_MS = 400
+SLACK_S = 1.0  # what a busy machine may add to a deadline
+FULL = Record(
+    term=3,
+    holder=NodeName("mail1"),
+    counter=9,
+    ttl_ms=3000,
+    revoked=True,
+    successor=NodeName("mail2"),
+    position=GtidSet.upto({"0": 512}),
+    previous=NodeName("mail3"),
+    reason="operator-switchover",
+    request=Request("r1", NodeName("mail2"), "root", "why not"),
+)
+
+
+class Place(Protocol):
+    """A store somewhere, with its switches."""
+
+    def client(self) -> Store:
+        """Return a new client."""
+        ...
+
+    async def stop(self) -> None:
+        """End the store; what it has kept stays."""
+        ...
+
+    async def freeze(self) -> None:
+        """From now on it accepts and never answers."""
+        ...
+
+    async def start(self) -> None:
+        """Start it, again where it was."""
+        ...
+
+
+class MemoryPlace(Place):
+    """A cell in this process: frozen and stopped are the same to its clients."""
+
+    def __init__(self) -> None:
+        self._first = MemoryStore()
+        self._clients: list[MemoryStore] = []
+
+    def client(self) -> Store:  # noqa: D102 - see Place
+        self._clients.append(self._first.client())
+        return self._clients[-1]
+
+    async def stop(self) -> None:  # noqa: D102 - see Place
+        for client in self._clients:
+            await client.set_reachable(reachable=False)
+
+    async def freeze(self) -> None:  # noqa: D102 - see Place
+        await self.stop()
+
+    async def start(self) -> None:  # noqa: D102 - see Place
+        for client in self._clients:
+            await client.set_reachable(reachable=True)
+
+
+class EmbeddedPlace(Place):
+    """A process that serves the file over HTTPS."""
+
+    def __init__(self, file: Path, server: Files, client: Files) -> None:
+        self.file = file
+        self._server = server
+        self.ssl_context = client_context(ca=client.ca, certificate=client.certificate, key=client.key)
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    def client(self) -> Store:  # noqa: D102 - see Place
+        access = Access("lab", f"https://127.0.0.1:{self.port}", self.ssl_context, TIMEOUT_MS)
+        return STORES["embedded"](access)
+
+    async def start(self) -> None:  # noqa: D102 - see Place
+        await asyncio.to_thread(self._start)
+
+    async def freeze(self) -> None:  # noqa: D102 - see Place
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    async def stop(self) -> None:  # noqa: D102 - see Place
+        self.end(signal.SIGTERM)
+
+    def _start(self) -> None:
+        files = (self._server.ca, self._server.certificate, self._server.key)
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).parent / "store_process.py", self.file, str(self.port), *files],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the store did not start"
+        self.port = int(line)
+
+    def end(self, how: signal.Signals) -> None:
+        """End the process by a signal, frozen or not."""
+        if self._process is not None:
+            assert self._process.stdout is not None
+            self._process.send_signal(how)
+            self._process.wait(10)
+            self._process.stdout.close()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, authority: Authority) -> AsyncIterator[EmbeddedPlace]:
+    place = EmbeddedPlace(tmp_path / "store.sqlite3", authority.node("arbiter"), authority.node("mail1"))
+    yield place
+    place.end(signal.SIGKILL)
+
+
+@pytest.fixture(params=sorted(STORES))
+def place(request: pytest.FixtureRequest) -> Place:
+    return MemoryPlace() if request.param == "memory" else request.getfixturevalue("embedded")
+
+
+def run(place: Place, story: Callable[[Store, Store], Awaitable[None]]) -> None:
+    """Start the store, tell the story with two clients of it, close them."""
+
+    async def telling() -> None:
+        await place.start()
+        stores = place.client(), place.client()
+        try:
+            async with asyncio.timeout(20):
+                await story(*stores)
+        finally:
+            for store in stores:
+                await store.close()
+
+    asyncio.run(telling())
+
+
+def test_a_new_cluster_has_no_record(place: Place) -> None:
+    async def story(one: Store, _: Store) -> None:
+        assert await one.read() == Record()
+
+    run(place, story)
+
+
+def test_what_was_swapped_is_what_everyone_reads(place: Place) -> None:
+    async def story(one: Store, other: Store) -> None:
+        first = await one.compare_and_swap(0, FULL)
+        assert first == (True, replace(FULL, version=1))
+        assert await other.read() == first[1]
+        second = await other.compare_and_swap(1, replace(first[1], counter=10))
+        assert second == (True, replace(FULL, version=2, counter=10))
+        assert await one.read() == second[1]
+
+    run(place, story)
+
+
+@pytest.mark.parametrize("expected", [0, 2, 7])
+def test_a_swap_of_another_version_changes_nothing(place: Place, expected: int) -> None:
+    async def story(one: Store, other: Store) -> None:
+        stored = (await one.compare_and_swap(0, FULL))[1]
+        assert await other.compare_and_swap(expected, Record(term=99)) == (False, stored)
+        assert await one.read() == stored
+
+    run(place, story)
+
+
+def test_the_first_record_needs_version_0(place: Place) -> None:
+    async def story(one: Store, _: Store) -> None:
+        assert await one.compare_and_swap(1, FULL) == (False, Record())
+        assert await one.read() == Record()
+
+    run(place, story)
+
+
+def test_of_swaps_at_once_one_wins(place: Place) -> None:
+    async def story(one: Store, other: Store) -> None:
+        for version in range(10):
+            rivals = [replace(FULL, counter=number) for number in range(8)]
+            answers = await asyncio.gather(
+                *(store.compare_and_swap(version, rival) for store in (one, other) for rival in rivals)
+            )
+            (won,) = [record for swapped, record in answers if swapped]
+            assert won.version == version + 1
+            assert all(record == won for _, record in answers)
+            assert await one.read() == won
+
+    run(place, story)
+
+
+def test_a_watch_sees_the_newest(place: Place) -> None:
+    async def story(one: Store, other: Store) -> None:
+        seen: list[int] = []
+
+        async def look() -> None:
+            async for record in other.watch(0):
+                seen.append(record.version)
+                if record.version == 30:
+                    return
+
+        watching = asyncio.create_task(look())
+        for version in range(30):
+            await one.compare_and_swap(version, FULL)
+        await watching
+        assert seen == sorted(set(seen))
+
+    run(place, story)
+
+
+def test_a_watch_begins_with_what_is_newer(place: Place) -> None:
+    async def story(one: Store, other: Store) -> None:
+        await one.compare_and_swap(0, FULL)
+        stored = (await one.compare_and_swap(1, FULL))[1]
+        assert await anext(aiter(other.watch(1))) == stored
+        waiting = asyncio.ensure_future(anext(aiter(other.watch(2))))
+        await one.read()
+        assert not waiting.done()
+        stored = (await one.compare_and_swap(2, FULL))[1]
+        assert await waiting == stored
+
+    run(place, story)
+
+
+def test_a_watch_of_a_store_that_went_back_says_so(place: Place) -> None:
+    async def story(one: Store, _: Store) -> None:
+        await one.compare_and_swap(0, FULL)
+        with pytest.raises(StoreUnavailableError, match=r"version 1 here, 5 there: an old copy\?"):
+            await anext(aiter(one.watch(5)))
+
+    run(place, story)
+
+
+@pytest.mark.parametrize("how", ["stop", "freeze"])
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_store_that_does_not_answer_is_unavailable_in_time(place: Place, how: str, connected: bool) -> None:
+    async def story(one: Store, _: Store) -> None:
+        if connected:
+            await one.compare_and_swap(0, FULL)
+        await getattr(place, how)()
+        for call in (one.read, lambda: one.compare_and_swap(1, FULL), one.read):
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailableError):
+                await call()
+            assert time.monotonic() - began < TIMEOUT_MS / 1000 + SLACK_S
+
+    run(place, story)
+
+
+@pytest.mark.parametrize("how", ["stop", "freeze"])
+def test_a_watch_ends_when_the_store_does(place: Place, how: str) -> None:
+    async def story(one: Store, _: Store) -> None:
+        await one.compare_and_swap(0, FULL)
+        watch = aiter(one.watch(0))
+        assert (await anext(watch)).version == 1
+        waiting = asyncio.ensure_future(anext(watch))
+        await one.read()
+        await getattr(place, how)()
+        with pytest.raises(StoreUnavailableError):
+            await waiting
+
+    run(place, story)
+
+
+def test_a_restarted_store_has_kept_its_record(place: Place) -> None:
+    async def story(one: Store, other: Store) -> None:
+        stored = (await one.compare_and_swap(0, FULL))[1]
+        await place.stop()
+        with pytest.raises(StoreUnavailableError):
+            await other.read()
+        await place.start()
+        assert await one.read() == stored
+        assert await other.compare_and_swap(1, FULL) == (True, replace(FULL, version=2))
+
+    run(place, story)

@@ -1,0 +1,244 @@
+"""The embedded store alone: killed while it writes, its file damaged, strangers at its door."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+from starlette.applications import Starlette
+from test_store import FULL, EmbeddedPlace, authority, embedded
+
+from failoverd import wire
+from failoverd.core.model import Record
+from failoverd.https import Link
+from failoverd.ports import Store, StoreUnavailableError
+from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer, StoreFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["authority", "embedded"]  # fixtures of the contract suite
+
+
+async def swap_until_dead(store: Store, last: Record) -> Record:
+    """Swap on and on; the last record that was answered."""
+    while True:
+        try:
+            swapped, last = await store.compare_and_swap(last.version, replace(FULL, counter=last.version))
+        except StoreUnavailableError:
+            return last
+        assert swapped
+
+
+def test_killed_while_swapping_it_keeps_the_last_answered_swap(embedded: EmbeddedPlace) -> None:
+    async def story() -> None:
+        last = Record()
+        for swaps in (3, 10, 25, 60):
+            await embedded.start()
+            store, watcher = embedded.client(), embedded.client()
+            found = await store.read()
+            assert found.version in {last.version, last.version + 1}  # the one that was not answered may have happened
+            assert found in {Record(), replace(FULL, version=found.version, counter=found.version - 1)}
+            writing = asyncio.create_task(swap_until_dead(store, found))
+            async for record in watcher.watch(found.version):
+                if record.version >= found.version + swaps:
+                    break  # it is in the middle of it now
+            embedded.end(signal.SIGKILL)
+            last = await writing
+            await store.close()
+            await watcher.close()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def opened(path: Path) -> dict[str, Record]:
+    """Open the file as a server does and close it again; what it holds."""
+
+    async def opening() -> dict[str, Record]:
+        server = EmbeddedStoreServer(path)
+        try:
+            await server.start()
+            return dict(server._records or {})
+        finally:
+            await server.close()
+
+    return asyncio.run(opening())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "store.sqlite3"
+    EmbeddedStoreServer.create(path)
+    return path
+
+
+def altered(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def put(path: Path, record: Record, *, version: int) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("INSERT INTO record VALUES ('lab', ?, ?)", (version, wire.encode_record(record)))
+    connection.commit()
+    connection.close()
+
+
+def test_a_created_store_is_one_file_and_empty(file: Path) -> None:
+    assert [path.name for path in file.parent.iterdir()] == ["store.sqlite3"]
+    assert opened(file) == {}
+
+
+def test_creating_never_replaces(file: Path) -> None:
+    put(file, FULL, version=0)
+    with pytest.raises(StoreFileError, match="there is a store already"):
+        EmbeddedStoreServer.create(file)
+    assert opened(file) == {"lab": FULL}
+    assert [path.name for path in file.parent.iterdir()] == ["store.sqlite3"]
+
+
+def test_a_creation_that_was_interrupted_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite3.new").write_bytes(b"half")
+    EmbeddedStoreServer.create(tmp_path / "store.sqlite3")
+    assert opened(tmp_path / "store.sqlite3") == {}
+
+
+def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreFileError, match="No such file or directory; only a new cluster starts without its store"):
+        opened(tmp_path / "store.sqlite3")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database", b"SQLite format 3\0" + bytes(200)])
+def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "store.sqlite3"
+    path.write_bytes(content)
+    with pytest.raises(StoreFileError, match="not a store of failoverd, or damaged"):
+        opened(path)
+    assert path.read_bytes() == content
+
+
+def test_a_newer_file_is_refused(file: Path) -> None:
+    altered(file, "PRAGMA user_version=2")
+    with pytest.raises(StoreFileError, match=r"written by a newer failoverd \(schema 2, this one knows 1\)"):
+        opened(file)
+
+
+def test_a_damaged_page_is_refused(file: Path) -> None:
+    put(file, FULL, version=0)
+    content = bytearray(file.read_bytes())
+    content[4096:8192] = b"\xaa" * 4096
+    file.write_bytes(content)
+    with pytest.raises(StoreFileError, match=r"damaged|malformed"):
+        opened(file)
+
+
+def test_a_record_that_is_none_is_refused(file: Path) -> None:
+    altered(file, "INSERT INTO record VALUES ('lab', 1, x'7b7d')")
+    with pytest.raises(StoreFileError, match="record of lab: v: Field required"):
+        opened(file)
+
+
+def test_a_record_in_the_row_of_another_version_is_refused(file: Path) -> None:
+    put(file, FULL, version=7)
+    with pytest.raises(StoreFileError, match="record of lab: version 0 in row 7"):
+        opened(file)
+
+
+def test_two_servers_never_share_a_file(embedded: EmbeddedPlace) -> None:
+    asyncio.run(embedded.start())
+    with pytest.raises(StoreFileError, match=r"locked \(does another failoverd have it\?\)"):
+        opened(embedded.file)
+
+
+def fill_up(server: EmbeddedStoreServer) -> None:
+    """As a full disk: nothing more can be added. And another record than is remembered, to see the file read again."""
+    assert server._file is not None
+    server._file._connection.execute("PRAGMA max_page_count=1")
+    server._file._connection.execute("DELETE FROM record")
+
+
+def test_a_swap_that_the_disk_refuses_is_unavailable_and_the_file_is_read_again(file: Path) -> None:
+    async def story() -> None:
+        server = EmbeddedStoreServer(file)
+        await server.start()
+        app = httpx.AsyncClient(
+            transport=httpx.ASGITransport(Starlette(routes=server.routes())), base_url="http://store"
+        )
+        async with app:
+            body = wire.encode_record(FULL)
+            assert (await app.put("/store/v1/lab", content=body, headers={"if-match": '"0"'})).status_code == 200
+            await server._in_worker(lambda: fill_up(server))
+            big = wire.encode_record(replace(FULL, reason="x" * 60_000))
+            answer = await app.put("/store/v1/lab", content=big, headers={"if-match": '"0"'})
+            assert answer.status_code == 503
+            assert "full" in answer.text
+            # What the file says now, not what was remembered.
+            assert wire.decode_record((await app.get("/store/v1/lab")).content) == Record()
+        await server.close()
+
+    asyncio.run(story())
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A request that is none of the store's, and how it is refused."""
+
+    method: str
+    path: str
+    tag: str
+    content: bytes
+    status: int
+    said: str
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Wrong("PUT", "/store/v1/lab", "0", b"{}", 400, "If-Match"),
+        Wrong("PUT", "/store/v1/lab", '"-1"', b"{}", 400, "If-Match"),
+        Wrong("PUT", "/store/v1/lab", '"0"', b"{}", 400, "v: Field required"),
+        Wrong("PUT", "/store/v1/lab", '"0"', b" " * 600_000, 413, ""),
+        Wrong("GET", "/store/v1/lab?after=x", "", b"", 400, "whole numbers"),
+        Wrong("GET", "/store/v1/lab?after=5", "", b"", 409, "version 0 here, 5 there: an old copy?"),
+        Wrong("DELETE", "/store/v1/lab", "", b"", 405, ""),
+        Wrong("GET", "/elsewhere", "", b"", 404, ""),
+    ],
+    ids=lambda wrong: f"{wrong.method} {wrong.path} {wrong.tag} {wrong.status}",
+)
+def test_a_request_that_is_none_is_refused(embedded: EmbeddedPlace, wrong: Wrong) -> None:
+    async def story() -> None:
+        await embedded.start()
+        link = Link("127.0.0.1", embedded.port, embedded.ssl_context)
+        tag = f"if-match: {wrong.tag}\r\n" if wrong.tag else ""
+        answer = await link.request(wrong.method, wrong.path, deadline_ms=3000, body=wrong.content, headers=tag)
+        assert answer.status == wrong.status
+        assert wrong.said in answer.body.decode()
+        link.close()
+
+    asyncio.run(story())
+
+
+def test_hundreds_of_unanswered_calls_leave_nothing_open(embedded: EmbeddedPlace) -> None:
+    async def story() -> None:
+        await embedded.start()
+        await embedded.freeze()
+        store = EmbeddedStore(f"https://127.0.0.1:{embedded.port}", embedded.ssl_context, 20, cluster="lab")
+        for _ in range(10):
+            answers = await asyncio.gather(*(store.read() for _ in range(20)), return_exceptions=True)
+            assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
+        await asyncio.sleep(0)
+        ours = psutil.Process().net_connections("tcp")
+        assert [one for one in ours if one.raddr and one.raddr.port == embedded.port] == []
+        assert len(asyncio.all_tasks()) == 1
+        await store.close()
+
+    asyncio.run(story())

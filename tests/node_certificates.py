@@ -1,0 +1,76 @@
+"""A cluster's CA and its nodes' certificates, made anew for each test session; and ones that must be refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_DAY = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Files:
+    """One node's three files, named as runtime.http.server_context wants them."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """A CA that keeps its files in `directory`."""
+
+    def __init__(self, directory: Path, name: str = "ca") -> None:
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = self._builder(self._subject, self._key.public_key(), days=10)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        self._ca = directory / f"{name}.crt"
+        self._write(self._ca, builder)
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int) -> x509.CertificateBuilder:
+        now = dt.datetime.now(dt.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - 20 * _DAY)
+            .not_valid_after(now + days * _DAY)
+        )
+
+    def _write(self, path: Path, builder: x509.CertificateBuilder) -> None:
+        certificate = builder.sign(self._key, hashes.SHA256())
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def node(self, name: str, address: str = "127.0.0.1", *, days: int = 10) -> Files:
+        """Certificate and key of node `name`; `days=-1` makes an expired one."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))]
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = (
+            self._builder(subject, key.public_key(), days=days)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        )
+        files = Files(self._ca, self._directory / f"{name}.crt", self._directory / f"{name}.key")
+        self._write(files.certificate, builder)
+        files.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return files

@@ -141,7 +141,7 @@ class Link:
         except TimeoutError:
             raise LinkError(f"no answer within {deadline_ms} ms") from None
         except OSError as error:  # refused, no route, and every ssl.SSLError
-            raise LinkError(f"{type(error).__name__}: {error}") from error
+            raise LinkError(f"{type(error).__name__}: {error}".removesuffix(": ")) from error
 
     async def _ask(self, message: bytes, deadline_ms: int) -> Answer:
         connection = self._kept() or await self._connect(deadline_ms)

@@ -1,0 +1,157 @@
+"""What `tests/run` runs: the linters, then pytest in three parts, then one summary line over all of them.
+
+A linter counts as one check. Each part has a time limit of its own, so that one that hangs is a failure with a name
+and the whole stays under half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[1]
+IMPORTS = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command([]))"
+LINTERS = {
+    "ruff": ["-m", "ruff", "check", "."],
+    "ruff format": ["-m", "ruff", "format", "--check", "."],
+    "mypy": ["-m", "mypy"],
+    "imports": ["-c", IMPORTS],
+}
+LINTER_LIMIT_S = 180
+NOTHING_COLLECTED = 5  # pytest's exit code
+DEBIAN = {"nft": "nftables", "ip": "iproute2"}  # what root tests call on this machine; the lab installs its own
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of pytest: its name, which tests it selects, and how long it may take."""
+
+    name: str
+    arguments: tuple[str, ...]
+    limit_s: int
+
+
+FAST = (Part("tests", ("--fast",), 300),)
+ALL = (
+    Part("tests", ("-m", "not root and not lab"), 300),
+    Part("root tests", ("-m", "root and not lab"), 480),
+    Part("lab tests", ("-m", "lab"), 840),
+)
+
+
+@dataclass
+class Tally:
+    """How many passed, failed and were skipped."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def run(command: list[str], limit_s: int) -> int | None:
+    """Run in the tree, in a process group of its own. Return the exit code, None when it had to be ended."""
+    with subprocess.Popen(command, cwd=TREE, start_new_session=True) as child:
+        try:
+            return child.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGTERM)  # pytest's fixtures clean up
+                try:
+                    child.wait(20)
+                except subprocess.TimeoutExpired:
+                    os.killpg(child.pid, signal.SIGKILL)
+
+
+def lint(arguments: list[str]) -> Tally:
+    """Run one linter: one check."""
+    good = run([sys.executable, *arguments], LINTER_LIMIT_S) == 0
+    return Tally(passed=int(good), failed=int(not good))
+
+
+def test(part: Part) -> Tally:
+    """Run pytest once and count what it reports."""
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "--durations=5", f"--junit-xml={report}", *part.arguments]
+        code = run(command, part.limit_s)
+        tally = counted(report)
+    if code is None:
+        print(f"{part.name}: ended after {part.limit_s} s")
+    elif code == NOTHING_COLLECTED:
+        return tally
+    if code != 0 and tally.failed == 0:
+        tally.failed = 1  # pytest itself failed, or was ended
+    return tally
+
+
+def counted(report: Path) -> Tally:
+    """Count the tests of a JUnit file; nothing where there is none. One that errs at its end as well counts once."""
+    if not report.exists():
+        return Tally()
+    tests: dict[tuple[str | None, str | None], str] = {}
+    rank = ("passed", "skipped", "failed")
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it just now
+        tags = {child.tag for child in case}
+        outcome = "failed" if tags & {"failure", "error"} else "skipped" if "skipped" in tags else "passed"
+        name = case.get("classname"), case.get("name")
+        tests[name] = max(outcome, tests.get(name, outcome), key=rank.index)
+    outcomes = list(tests.values())
+    return Tally(outcomes.count("passed"), outcomes.count("failed"), outcomes.count("skipped"))
+
+
+def install_missing() -> None:
+    """Install the Debian packages of programs that root tests call."""
+    missing = sorted({package for program, package in DEBIAN.items() if shutil.which(program) is None})
+    if missing:
+        subprocess.run(["apt-get", "-qq", "update"], check=True)
+        subprocess.run(["apt-get", "-qq", "-y", "--no-install-recommends", "install", *missing], check=True)
+
+
+def main() -> int:
+    """Run what was asked for; 0 when nothing failed, 1 when something did, 2 when it cannot be run here."""
+    parser = argparse.ArgumentParser(prog="tests/run", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--fast", action="store_true", help="no root, no lab: what answers in under a minute")
+    fast = parser.parse_args().fast
+    if not fast:
+        if os.geteuid() != 0:
+            print("tests/run needs root for namespaces and the lab; tests/run --fast does not", file=sys.stderr)
+            return 2
+        install_missing()
+    total = Tally()
+    durations: list[str] = []
+
+    def tally(name: str, found: Tally, began: float) -> Tally:
+        line = f"{time.monotonic() - began:7.1f} s  {name}: {found}"
+        durations.append(line)
+        print(line, flush=True)
+        return found
+
+    for name, arguments in LINTERS.items():
+        began = time.monotonic()
+        total += tally(name, lint(arguments), began)
+    for part in FAST if fast else ALL:
+        began = time.monotonic()
+        total += tally(part.name, test(part), began)
+    print("\n" + "\n".join(durations) + f"\n{total}", flush=True)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

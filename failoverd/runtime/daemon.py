@@ -102,14 +102,16 @@ class Daemon:
         jobs: list[asyncio.Future[object]] = [asyncio.ensure_future(job) for job in work]
         self.feed(Ticked())
         try:
-            done, _ = await asyncio.wait([*jobs, self._failed], return_when=asyncio.FIRST_COMPLETED)
-            for job in done:
-                job.result()
+            ended, _ = await asyncio.wait([*jobs, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            for finished in ended:
+                finished.result()
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            for job in [*jobs, *self._tasks]:
+            for job in jobs:
                 job.cancel()
+            for task in self._tasks:
+                task.cancel()
             await asyncio.gather(*jobs, *self._tasks, return_exceptions=True)
 
     # ---- events -----------------------------------------------------------------------------------------------

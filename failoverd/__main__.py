@@ -1,0 +1,64 @@
+"""`failoverd run`: the daemon. Exit codes: 0 stopped, 1 could not start or failed, 2 usage, 78 wrong configuration."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+from failoverd import __version__
+
+EX_CONFIG = 78  # sysexits.h; systemd does not restart on it
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of `failoverd`."""
+    parser = argparse.ArgumentParser(prog="failoverd", description="Keeps one primary for a company's mail.")
+    parser.add_argument("--version", action="version", version=f"failoverd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("run", "be this node"), ("check", "read the configuration, touch nothing")):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--config", type=Path, default=Path("/etc/failoverd/failoverd.yaml"))
+        command.add_argument("--node", default=socket.gethostname(), help="this node's name (default: host name)")
+        command.add_argument("--state", type=Path, default=Path("/var/lib/failoverd"), help=argparse.SUPPRESS)
+        command.add_argument("--runtime", type=Path, default=Path("/run/failoverd"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+
+    from failoverd import config  # noqa: PLC0415 - --help and --version answer at once
+
+    try:
+        loaded = config.load(options.config, options.node)
+    except config.ConfigError as error:
+        print(f"failoverd: {error}", file=sys.stderr)
+        return EX_CONFIG
+    if options.command == "check":
+        print(f"{options.config}: fit for {options.node}")
+        return 0
+    return _run(loaded, options)
+
+
+def _run(loaded: object, options: argparse.Namespace) -> int:
+    from failoverd.config import Config  # noqa: PLC0415 - as above
+    from failoverd.runtime import assembly, logging  # noqa: PLC0415 - likewise
+
+    if not isinstance(loaded, Config):
+        raise TypeError(type(loaded).__name__)
+    sql = loaded.database
+    secrets = [sql.password, sql.replication_password]
+    if loaded.mail.imap is not None:
+        secrets.append(loaded.mail.imap.password)
+    end_log = logging.start(secrets)
+    try:
+        asyncio.run(assembly.run(loaded, assembly.Directories(options.state, options.runtime)))
+    except Exception as error:  # noqa: BLE001 - the last word of the process: it is logged and told by the exit code
+        logging.structlog.get_logger(__name__).critical("failoverd ends", reason=str(error), exc_info=error)
+        return 1
+    finally:
+        end_log()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""Builds one node's daemon from its configuration and runs it until it is told to stop.
+
+Everything is made here and handed to what needs it; no part looks another one up. The order is the order in which
+things may fail: what only reads comes first, what others could see comes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from failoverd import __version__
+from failoverd.actions.gate import KernelGate
+from failoverd.actions.units import Units
+from failoverd.audit.file import AuditFile
+from failoverd.config import membership_digest
+from failoverd.core.health import Sendings
+from failoverd.core.machine import State
+from failoverd.core.model import Health, NodeKind, Outcome
+from failoverd.core.policy import Policy
+from failoverd.core.view import View
+from failoverd.databases import DATABASES
+from failoverd.ports import Result, Target
+from failoverd.probes.deadline import observe
+from failoverd.runtime.clock import BootClock
+from failoverd.runtime.control import ControlServer
+from failoverd.runtime.controller import NodeController
+from failoverd.runtime.daemon import Daemon
+from failoverd.runtime.executor import Executor, Worker
+from failoverd.runtime.http import NodeServer, client_context, server_context
+from failoverd.runtime.outbox import Outbox
+from failoverd.runtime.peers import Peers
+from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
+from failoverd.runtime.prober import Prober
+from failoverd.runtime.schedule import Schedule
+from failoverd.runtime.systemd import Notifier
+from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
+
+if TYPE_CHECKING:
+    from failoverd.config import Config
+    from failoverd.ports import Database
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """Where the daemon keeps what it remembers, and its control socket."""
+
+    state: Path = Path("/var/lib/failoverd")
+    runtime: Path = Path("/run/failoverd")
+
+
+def policy_of(config: Config) -> Policy:
+    """The thresholds that the core compares with."""
+    return Policy(
+        services=tuple((name, service.unit, service.failures) for name, service in config.services.items()),
+        database_unit=config.database.unit,
+        database_failures=config.database.failures,
+        ttl_ms=config.lease.ttl_ms,
+        renew_ms=config.lease.renew_ms,
+        margin_ms=config.lease.margin_ms,
+        demote_budget_ms=config.lease.demote_budget_ms,
+        heartbeat_ms=config.database.heartbeat_ms,
+        max_lag_ms=config.database.max_lag_ms,
+        failovers=config.flapping.failovers,
+        window_ms=config.flapping.window_ms,
+        hold_off_ms=config.flapping.hold_off_ms,
+    )
+
+
+def _database(config: Config) -> Database:
+    """One connection of its own to the local server: cancelling one never ends what another does."""
+    sql = config.database
+    return DATABASES[sql.dialect](
+        socket=str(sql.socket),
+        user=sql.user,
+        password=sql.password.get_secret_value(),
+        replication_user=sql.replication_user,
+        replication_password=sql.replication_password.get_secret_value(),
+        replication_port=sql.port,
+    )
+
+
+async def run(config: Config, directories: Directories) -> None:
+    """Be this node until SIGTERM or SIGINT. Raises what kept it from starting, or the bug that ended it."""
+    clock, notifier, me = BootClock(), Notifier(), config.this
+    term, lease = TermFile(directories.state), LeaseFile(directories.runtime, boot_id())
+    audit = AuditFile(config.audit.directory / "audit.jsonl", me.name, clock)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    held = lease.read()
+    view = View(
+        me=me,
+        nodes=tuple(config.nodes.values()),
+        policy=policy_of(config),
+        membership=membership_digest(config),
+        now_ms=clock.now_ms(),
+        sendings=Sendings(uuid.uuid4().hex),
+        highest_term=term.term,
+        held=held if held is not None and held.deadline_ms > clock.now_ms() else None,
+    )
+    state = State(view=view, software=__version__)
+
+    tls = config.peer
+    outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
+    incoming = server_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
+    async with contextlib.AsyncExitStack() as stack:
+        home = config.nodes[next(name for name in config.nodes if name == config.store.node)]
+        routes = []
+        if home.name == me.name:
+            routes += (await _store_server(directories.state, first_start=term.term == 0, stack=stack)).routes()
+        store = EmbeddedStore(
+            f"https://{home.address}:{tls.port}", outgoing, config.lease.renew_ms, cluster=config.cluster
+        )
+        stack.push_async_callback(store.close)
+
+        daemon = Daemon(
+            state=state,
+            clock=clock,
+            store=store,
+            lease=lease,
+            push=lambda report: peers.push(report),
+            watch_primary=lambda primary: prober.set_schedule(schedule.of(primary)),
+            alive=_Alive(notifier, clock).beat,
+        )
+        peers = Peers(
+            own=me.name,
+            nodes=config.nodes,
+            port=tls.port,
+            ssl_context=outgoing,
+            deliver=daemon.reported,
+        )
+        stack.push_async_callback(peers.close)
+        schedule = Schedule(config, _database(config) if me.kind is NodeKind.DATA else None)
+        prober = Prober(clock, daemon.observed)
+        stack.callback(prober.stop)
+        gate = KernelGate(
+            interface=config.vip.interface,
+            vip=config.vip.address,
+            prefix=config.vip.prefix,
+            own_address=me.address,
+            cluster_addresses=[node.address for node in config.nodes.values()],
+            ports=list(config.gate.ports),
+            clock=clock,
+        )
+        if me.kind is NodeKind.DATA:
+            ready = gate.install()
+            if ready.outcome is not Outcome.SUCCEEDED:
+                raise RuntimeError(f"{ready.code}: {ready.reason}")
+        daemon.executor = Executor(
+            node=me.name,
+            clock=clock,
+            gate=gate,
+            database=_database(config),
+            heart=_database(config),
+            units=Units(),
+            prove=_Prover(config, schedule, prober, clock).prove,
+            deliver=daemon.step_ended,
+            broken=daemon.broken,
+        )
+        daemon.outbox = Outbox(
+            worker=Worker("audit"),
+            audit=audit,
+            keep_term=term.raise_to,
+            perform=daemon.perform,
+            refuse=daemon.refuse,
+        )
+        server = NodeServer(
+            address=me.address,
+            port=tls.port,
+            ssl_context=incoming,
+            nodes=list(config.nodes),
+            routes=[*routes, *peers.routes()],
+        )
+        await server.start()
+        stack.push_async_callback(server.stop)
+        control = ControlServer(directories.runtime / "control.sock", NodeController(daemon, config, clock))
+        await control.start()
+        stack.push_async_callback(control.stop)
+        prober.start()
+        prober.set_schedule(schedule.of(None))
+        notifier.ready(f"{me.name} of {config.cluster}")
+        _log.info("started", node=me.name, cluster=config.cluster, version=__version__, term=term.term)
+        await daemon.run(stop)
+        notifier.stopping()
+
+
+async def _store_server(
+    directory: Path, *, first_start: bool, stack: contextlib.AsyncExitStack
+) -> EmbeddedStoreServer:
+    """Open the store on its own node. It is made only by a node that has never seen a term."""
+    path = directory / "store.sqlite3"
+    if first_start and not path.exists():
+        EmbeddedStoreServer.create(path)
+    server = EmbeddedStoreServer(path)
+    await server.start()
+    stack.push_async_callback(server.close)
+    return server
+
+
+class _Alive:
+    """Feeds systemd's watchdog from the loop itself, a third of its time apart."""
+
+    def __init__(self, notifier: Notifier, clock: BootClock) -> None:
+        self._notifier = notifier
+        self._clock = clock
+        self._due_ms = 0
+
+    def beat(self) -> None:
+        """Call at each tick."""
+        interval_ms = self._notifier.watchdog_interval_ms
+        if interval_ms is not None and self._clock.now_ms() >= self._due_ms:
+            self._due_ms = self._clock.now_ms() + interval_ms
+            self._notifier.watchdog()
+
+
+class _Prover:
+    """Proves a promotion through the VIP: the same look that observers take, at the address that clients use."""
+
+    def __init__(self, config: Config, schedule: Schedule, prober: Prober, clock: BootClock) -> None:
+        self._target = Target(config.this.name, config.vip.address)
+        self._services = schedule.services
+        self._prober = prober
+        self._clock = clock
+
+    async def prove(self, deadline_ms: int) -> Result:
+        """Log in and offer a mail through the VIP; FAILED with the first reason."""
+        within_ms = deadline_ms // 2
+        looks = [observe(name, probe, self._target, within_ms, self._clock) for name, probe in self._services.items()]
+        for seen in await asyncio.gather(*looks):
+            if seen.reading.health is not Health.OK:
+                return Result(Outcome.FAILED, seen.reading.code, f"{seen.probe} through the VIP: {seen.reading.reason}")
+        return Result(Outcome.SUCCEEDED)

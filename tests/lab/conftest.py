@@ -1,1 +1,46 @@
-"""Nothing yet."""
+"""One lab for all tests of this directory that need it, healed between them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hosts import Lab, layout
+from trials.cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNITS = ("dovecot.service", "postfix@-.service", "mariadb.service", "failoverd.service")
+
+
+@pytest.fixture(scope="session")
+def lab_of_the_session() -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("the lab needs root")
+    lab = Lab(lambda words: print(f"  lab: {words}"))
+    lab.up()
+    yield lab
+    lab.down()
+
+
+@pytest.fixture
+def lab(lab_of_the_session: Lab) -> Iterator[Lab]:
+    """Give the lab with one primary and two healthy replicas; afterwards every host is on, and free of faults."""
+    Cluster(lab_of_the_session).wait_until_settled(60)
+    yield lab_of_the_session
+    for host in layout.HOSTS:
+        if lab_of_the_session.pid(host) is None:
+            lab_of_the_session.boot(host)
+        lab_of_the_session.heal(host)
+        lab_of_the_session.allow(host)
+        units = UNITS if host in layout.DATA_NODES else ("failoverd.service",)
+        lab_of_the_session.exec(host, "systemctl", "unmask", "--runtime", *units)
+        lab_of_the_session.exec(host, "systemctl", "reset-failed")
+        lab_of_the_session.exec(host, "systemctl", "start", *units)
+
+
+@pytest.fixture
+def cluster(lab: Lab) -> Cluster:
+    return Cluster(lab)

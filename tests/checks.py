@@ -26,7 +26,7 @@ LINTERS = {
     "mypy": ["-m", "mypy"],
     "imports": ["-c", IMPORTS],
 }
-LINTER_LIMIT_S = 180
+LINTER_LIMIT_S = 60
 NOTHING_COLLECTED = 5  # pytest's exit code
 DEBIAN = {"nft": "nftables", "ip": "iproute2"}  # what root tests call on this machine; the lab installs its own
 
@@ -40,11 +40,11 @@ class Part:
     limit_s: int
 
 
-FAST = (Part("tests", ("--fast",), 300),)
+FAST = (Part("tests", ("--fast",), 240),)
 ALL = (
-    Part("tests", ("-m", "not root and not lab"), 300),
-    Part("root tests", ("-m", "root and not lab"), 480),
-    Part("lab tests", ("-m", "lab"), 840),
+    Part("tests", ("-m", "not root and not lab"), 240),
+    Part("root tests", ("-m", "root and not lab"), 360),
+    Part("lab tests", ("-m", "lab"), 780),
 )
 
 

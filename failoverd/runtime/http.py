@@ -209,7 +209,8 @@ class NodeServer:
     async def start(self) -> None:
         """Listen on the node's own address, also when the interface does not have it yet. Raises OSError."""
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # With its protocol named: asyncio sets TCP_NODELAY only then, and an answer of two writes takes 40 ms without.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)

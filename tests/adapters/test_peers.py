@@ -152,6 +152,26 @@ def test_a_pushed_report_arrives_whole(authority: Authority) -> None:
     run(story)
 
 
+def test_an_answer_does_not_wait_for_an_acknowledgement(authority: Authority) -> None:
+    """Head and body are two writes; without TCP_NODELAY the second waits 40 ms for the client's delayed ACK."""
+
+    async def story() -> None:
+        files = authority.node(MAIL2, ADDRESSES[MAIL2])
+        context = server_context(ca=files.ca, certificate=files.certificate, key=files.key)
+        server = NodeServer(address=ADDRESSES[MAIL2], port=0, ssl_context=context, nodes={MAIL1}, routes=[])
+        await server.start()
+        link = Link(ADDRESSES[MAIL2], server.port, client(authority.node(MAIL1)))
+        assert (await link.request("GET", "/", deadline_ms=3000)).status == 404
+        assert server._server is not None
+        (connection,) = server._server._state.connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        link.close()
+        await server.stop()
+
+    run(story)
+
+
 def test_only_the_newest_waits(authority: Authority) -> None:
     async def story() -> None:
         inbox = Inbox()

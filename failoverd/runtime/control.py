@@ -1,0 +1,183 @@
+"""The control socket: how failoverctl, on the same host, talks to the daemon. HTTP on a Unix socket of mode 0660.
+
+    GET  /v1/status                     200 StatusDocument
+    GET  /v1/version                    200 {"api", "node", "software"}
+    POST /v1/promote {node, by, reason} 202 Accepted | 409 Refused: nothing was touched | 400 not understood
+    GET  /v1/requests/ID/events         200 NDJSON, one Event a line from the first on | 404 no such request
+
+A request belongs to the daemon from its 202 on: who asked may go away, come back and read its events again from the
+first. While there is nothing new an empty line a second says that the daemon lives. The daemon itself is behind
+`Controller`; `EventLog` keeps one request's events for whoever asks, whenever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from failoverd.runtime.document import Accepted, Event, Refused, StatusDocument
+from failoverd.runtime.http import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+MODE = 0o660
+PULSE_S = 1.0
+
+_STATUS = TypeAdapter(StatusDocument)
+_EVENT = TypeAdapter(Event)
+_REFUSED = TypeAdapter(Refused)
+
+
+class Controller(Protocol):
+    """What the daemon does for an operator. Called in the loop; quick, except for `events`."""
+
+    def status(self) -> StatusDocument:
+        """The cluster as this node sees it now."""
+        ...
+
+    async def promote(self, target: str, by: str, reason: str) -> Accepted | Refused:
+        """Ask for `target` as primary. Accepted: it is on its way, and its events can be asked for."""
+        ...
+
+    async def events(self, request: str) -> AsyncIterator[Event] | None:
+        """The events of a request from the first to the final one, as they come; None when there is no such."""
+        ...
+
+
+class EventLog:
+    """The events of one request, for any number of readers, each from the first on."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._more = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the final event is there."""
+        return bool(self._events) and self._events[-1].final
+
+    def append(self, event: Event) -> None:
+        """Add an event; nothing follows the final one."""
+        if self.ended:
+            raise ValueError(f"{event.text!r} after the final event")
+        self._events.append(event)
+        more, self._more = self._more, asyncio.Event()
+        more.set()
+
+    async def follow(self) -> AsyncIterator[Event]:
+        """Yield every event up to the final one, waiting for those to come."""
+        given = 0
+        while True:
+            more = self._more
+            for event in self._events[given:]:
+                yield event
+            given = len(self._events)
+            if self.ended:
+                return
+            if more is self._more:
+                await more.wait()
+
+
+class _Promote(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    node: str = Field(max_length=64)
+    by: str = Field(max_length=64)
+    reason: str = Field(max_length=200)
+
+
+@dataclass(frozen=True)
+class _Api:
+    controller: Controller
+
+    async def status(self, _: Request) -> Response:
+        return Response(_STATUS.dump_json(self.controller.status()), media_type="application/json")
+
+    async def version(self, _: Request) -> Response:
+        document = self.controller.status()
+        return JSONResponse({"api": document.api, "node": document.node, "software": document.software})
+
+    async def promote(self, request: Request) -> Response:
+        try:
+            asked = _Promote.model_validate_json(await request.body())
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"])) or "body"
+            return PlainTextResponse(f"{place}: {first['msg']}", 400)
+        answer = await self.controller.promote(asked.node, asked.by, asked.reason)
+        if isinstance(answer, Refused):
+            return Response(_REFUSED.dump_json(answer), 409, media_type="application/json")
+        return JSONResponse({"id": answer.id}, 202)
+
+    async def events(self, request: Request) -> Response:
+        events = await self.controller.events(request.path_params["id"])
+        if events is None:
+            return PlainTextResponse("no such request here; it may have been another daemon's life", 404)
+        return StreamingResponse(_lines(events), media_type="application/x-ndjson")
+
+
+async def _lines(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    """One line an event; an empty one when there was nothing for a second."""
+    following = aiter(events)
+    while True:
+        coming = asyncio.ensure_future(anext(following))
+        try:
+            while not (await asyncio.wait({coming}, timeout=PULSE_S))[0]:
+                yield b"\n"
+            event = await coming
+        except StopAsyncIteration:
+            return
+        finally:
+            coming.cancel()
+        yield _EVENT.dump_json(event) + b"\n"
+
+
+class ControlServer:
+    """Serves `controller` at `path`, in a directory that only those may enter who may command."""
+
+    def __init__(self, path: Path, controller: Controller) -> None:
+        self._path = path
+        api = _Api(controller)
+        self._app = Starlette(
+            routes=[
+                Route("/v1/status", api.status, methods=["GET"]),
+                Route("/v1/version", api.version, methods=["GET"]),
+                Route("/v1/promote", api.promote, methods=["POST"]),
+                Route("/v1/requests/{id}/events", api.events, methods=["GET"]),
+            ]
+        )
+        self._server: Server | None = None
+
+    async def start(self) -> None:
+        """Listen, in the place of a socket that an earlier daemon left. Raises OSError."""
+        new = self._path.with_name(self._path.name + ".new")
+        new.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(new))
+            new.chmod(MODE)  # before anyone can connect: nobody listens yet
+            self._server = Server(self._app, listener)
+            await self._server.start()
+            new.rename(self._path)
+        except BaseException:
+            listener.close()
+            raise
+
+    async def stop(self) -> None:
+        """End every connection and remove the socket."""
+        if self._server is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+            await self._server.stop()
+            self._server = None

@@ -1,0 +1,277 @@
+"""What the daemon tells an operator, version v1: the status document, and how a request is answered.
+
+These are plain dataclasses, so that failoverctl starts in a fifth of a second: the daemon writes them as JSON (and
+their schema) with pydantic, see control.py; failoverctl reads them with `from_json`, which ignores keys that a
+newer daemon added and names the place of what is missing.
+
+Everything is as the answering node sees it, and says what it cannot know: None is "not known", never "no".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Verdict = Literal["up", "down", "degraded", "unknown"]
+Role = Literal["primary", "replica", "arbiter", "fenced"]
+LeaseState = Literal[
+    "held",  # it runs: left_ms by this node's count
+    "ended",  # it has run out, nobody has taken over yet
+    "revoked",  # given back by its holder
+    "unknown",  # the store does not answer, or not for long enough yet to tell
+    "none",  # no primary has ever been
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why not, or what to know: a code with a page in runbooks/, and the words. `node` None: the whole cluster."""
+
+    code: str
+    reason: str
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseStatus:
+    """The holder's lease. `left_ms` on the holder is its own deadline, elsewhere the longest it can still run."""
+
+    state: LeaseState
+    left_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatus:
+    """The store as this node reaches it."""
+
+    kind: str
+    reachable: bool
+    node: str | None = None  # where it lives, when it lives on one node
+    version: int | None = None  # of the newest record seen
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStatus:
+    """One probed service of one node: the quorum's verdict and each observer's words (`ok`, or code and reason)."""
+
+    verdict: Verdict
+    votes: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitStatus:
+    """One systemd unit."""
+
+    unit: str
+    active: str
+    sub: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicationStatus:
+    """From where a database receives, and its two threads: running, connecting, stopped. `source` is an address."""
+
+    source: str
+    receiver: str
+    applier: str
+    lag_ms: int | None = None
+    receiver_error: str = ""
+    applier_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SemiSyncStatus:
+    """`source`: its commits wait for an acknowledgement. `replica`: it acknowledges. `clients`: who does, here."""
+
+    source: bool
+    replica: bool
+    clients: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseStatus:
+    """One database server. `behind` counts transactions of the primary, as last heard, that it has not received."""
+
+    version: str
+    read_only: bool
+    position: str
+    semi_sync: SemiSyncStatus
+    behind: int | None = None
+    replication: ReplicationStatus | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VipStatus:
+    """Whether the node has the virtual IP; `others` are hardware addresses that answered for it and should not."""
+
+    present: bool
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStatus:
+    """The host's load and what is left of it."""
+
+    load_per_core: float
+    memory_free_percent: float
+    disk_free_percent: float
+    fullest_disk: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """One member. `fresh`: its newest report is recent enough to count; what an older one said is shown as such.
+
+    `last_heard_ms` is the age of its newest report, 0 for the answering node itself, None when there was none.
+    """
+
+    name: str
+    kind: Literal["data", "arbiter"]
+    address: str
+    fresh: bool
+    last_heard_ms: int | None = None
+    desired: Role | None = None
+    actual: Role | None = None
+    software: str | None = None
+    ready: bool | None = None
+    serving: bool | None = None
+    services: dict[str, ServiceStatus]
+    units: tuple[UnitStatus, ...] = ()
+    database: DatabaseStatus | None = None
+    vip: VipStatus | None = None
+    host: HostStatus | None = None
+    findings: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailoverStatus:
+    """Could the role move right now if the primary were lost: to whom, or why not."""
+
+    possible: bool
+    candidate: str | None = None
+    rejected: tuple[Reason, ...] = ()  # why a node is no candidate
+    blockers: tuple[Reason, ...] = ()  # why nothing may move, whoever the candidate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleStatus:
+    """The rule in force on the answering node."""
+
+    id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStatus:
+    """An operator's request in flight, and its newest step."""
+
+    id: str
+    target: str
+    by: str
+    reason: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusDocument:
+    """The cluster as `node` sees it."""
+
+    api: Literal["v1"] = "v1"
+    cluster: str
+    node: str
+    software: str
+    term: int
+    holder: str | None
+    lease: LeaseStatus
+    store: StoreStatus
+    nodes: tuple[NodeStatus, ...]
+    failover: FailoverStatus
+    rule: RuleStatus
+    request: RequestStatus | None = None
+
+
+# ---- requests ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The request goes on in the daemon, whatever becomes of who asked."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Nothing was touched, and why."""
+
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One step of a request. `final`: the last one; `succeeded` counts only then. `elapsed_ms` from its acceptance."""
+
+    elapsed_ms: int
+    node: str
+    text: str
+    code: str = ""
+    final: bool = False
+    succeeded: bool = False
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------
+
+
+class DocumentError(Exception):
+    """What the daemon said is not understood; the text names the place."""
+
+
+_T = TypeVar("_T")
+
+
+def from_json(kind: type[_T], data: bytes) -> _T:
+    """The dataclass `kind` of this module in `data`. Raises DocumentError."""
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise DocumentError(f"not JSON: {error}") from None
+    built = _build(kind, value, kind.__name__)
+    if not isinstance(built, kind):
+        raise DocumentError(f"{kind.__name__}: {built!r} is none")
+    return built
+
+
+_hints = cache(get_type_hints)
+
+
+def _build(kind: Any, value: object, place: str) -> object:  # noqa: ANN401 - any annotation used above
+    """`value` as the annotation `kind`: dataclasses, tuples of one type, dicts by str, unions with None, scalars."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in {Union, UnionType}:
+        (some,) = (argument for argument in arguments if argument is not NoneType)
+        return None if value is None else _build(some, value, place)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_build(arguments[0], item, f"{place}.{index}") for index, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {name: _build(arguments[1], item, f"{place}.{name}") for name, item in value.items()}
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        return _build_dataclass(kind, value, place)
+    # A newer daemon may know words that this Literal does not: they are shown as they are.
+    scalar = str if origin is Literal else kind
+    if isinstance(scalar, type) and (isinstance(value, scalar) or (scalar is float and isinstance(value, int))):
+        return value
+    raise DocumentError(f"{place}: {value!r} was not expected")
+
+
+def _build_dataclass(kind: type, value: dict[str, object], place: str) -> object:
+    hints, given = _hints(kind), {}
+    for field in fields(kind):
+        if field.name in value:
+            given[field.name] = _build(hints[field.name], value[field.name], f"{place}.{field.name}")
+        elif field.default is MISSING:
+            raise DocumentError(f"{place}.{field.name}: missing")
+    return kind(**given)

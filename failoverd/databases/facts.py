@@ -1,0 +1,128 @@
+"""One reading of a MariaDB server: its state as `DatabaseFacts`, in three statements and about one millisecond.
+
+The replica's row is read first and the positions after it, so that `applied` is never behind what `received` was
+compared with. Positions are kept in the notations of `core.gtid`:
+
+    holdings   @@gtid_binlog_state    every (domain, server) that its binary log has seen, "0-1"
+    applied    @@gtid_slave_pos and @@gtid_binlog_pos, the further of both by domain, "0"
+    received   Gtid_IO_Pos            the last complete transaction in its relay log, by domain
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from failoverd.core.gtid import GtidSet
+from failoverd.core.model import DatabaseFacts, Replication, Thread
+from failoverd.databases.connection import Failure
+
+if TYPE_CHECKING:
+    from failoverd.databases.connection import Connection, Deadline
+
+NEVER_DEGRADE_MS = 18446744073709551615  # the largest timeout: there is no "infinite"
+PATIENT_MS = 365 * 24 * 3600 * 1000  # an administrator's own "never" counts as well
+
+_VARIABLES = """SELECT
+  @@GLOBAL.version AS version,
+  @@GLOBAL.server_id AS server_id,
+  @@GLOBAL.read_only AS read_only,
+  @@GLOBAL.gtid_binlog_state AS binlog_state,
+  @@GLOBAL.gtid_binlog_pos AS binlog_pos,
+  @@GLOBAL.gtid_slave_pos AS slave_pos,
+  @@GLOBAL.rpl_semi_sync_master_enabled AS source_enabled,
+  @@GLOBAL.rpl_semi_sync_master_wait_point AS wait_point,
+  @@GLOBAL.rpl_semi_sync_master_timeout AS timeout_ms,
+  @@GLOBAL.rpl_semi_sync_master_wait_no_slave AS wait_no_slave,
+  @@GLOBAL.rpl_semi_sync_slave_enabled AS replica_enabled,
+  (SELECT term FROM failoverd.heartbeat WHERE id = 1) AS term,
+  (SELECT beat FROM failoverd.heartbeat WHERE id = 1) AS beat"""
+_STATUS = """SHOW GLOBAL STATUS WHERE Variable_name IN
+  ('Rpl_semi_sync_master_status', 'Rpl_semi_sync_master_clients')"""
+
+_THREADS = {"Yes": Thread.RUNNING, "No": Thread.STOPPED}  # "Connecting" and "Preparing" are a receiver that looks
+
+
+def by_server(gtids: str) -> GtidSet:
+    """`0-1-500,0-2-510` as {"0-1": 1..500, "0-2": 1..510}."""
+    last: dict[str, int] = {}
+    for domain, server, number in _split(gtids):
+        source = f"{domain}-{server}"
+        last[source] = max(last.get(source, 0), number)
+    return GtidSet.upto(last)
+
+
+def by_domain(*gtids: str) -> GtidSet:
+    """`0-1-500` and `0-2-510` as {"0": 1..510}: the furthest in each domain."""
+    last: dict[str, int] = {}
+    for text in gtids:
+        for domain, _, number in _split(text):
+            last[domain] = max(last.get(domain, 0), number)
+    return GtidSet.upto(last)
+
+
+def _split(gtids: str) -> list[tuple[str, str, int]]:
+    found = []
+    for part in gtids.replace("\n", "").split(","):
+        if part.strip():
+            domain, server, number = part.strip().split("-")
+            found.append((domain, server, int(number)))
+    return found
+
+
+def wait_position(position: GtidSet) -> str:
+    """Write a position by domain as MASTER_GTID_WAIT takes it; it looks at the numbers only, not at the server."""
+    return ",".join(f"{domain}-1-{intervals[-1][1]}" for domain, intervals in position.parts)
+
+
+def slave_row(connection: Connection, deadline: Deadline) -> dict[str, Any] | None:
+    """The row of SHOW SLAVE STATUS, None when no replication is configured."""
+    rows = connection.run(deadline, "SHOW SLAVE STATUS")
+    return rows[0] if rows else None
+
+
+def replication(row: dict[str, Any] | None) -> Replication | None:
+    """What that row says."""
+    if row is None:
+        return None
+    return Replication(
+        source=row["Master_Host"],
+        receiver=_THREADS.get(row["Slave_IO_Running"], Thread.CONNECTING),
+        applier=_THREADS.get(row["Slave_SQL_Running"], Thread.CONNECTING),
+        received=by_domain(row["Gtid_IO_Pos"] or ""),
+        receiver_error=_error(row, "IO"),
+        applier_error=_error(row, "SQL"),
+    )
+
+
+def _error(row: dict[str, Any], thread: str) -> str:
+    number, text = row[f"Last_{thread}_Errno"], row[f"Last_{thread}_Error"]
+    return f"{number}: {text}" if number else ""
+
+
+def read_facts(connection: Connection, deadline: Deadline) -> DatabaseFacts:
+    """Read it all. Raises Failure."""
+    row = slave_row(connection, deadline)
+    values = connection.run(deadline, _VARIABLES)[0]
+    status = {line["Variable_name"]: line["Value"] for line in connection.run(deadline, _STATUS)}
+    try:
+        return DatabaseFacts(
+            version=values["version"],
+            server_id=values["server_id"],
+            read_only=bool(values["read_only"]),
+            holdings=by_server(values["binlog_state"] or ""),
+            applied=by_domain(values["slave_pos"] or "", values["binlog_pos"] or ""),
+            replication=replication(row),
+            semi_sync_source=bool(
+                values["source_enabled"]
+                and values["wait_point"] == "AFTER_SYNC"
+                and values["timeout_ms"] >= PATIENT_MS
+                and values["wait_no_slave"]
+                and status["Rpl_semi_sync_master_status"] == "ON"
+            ),
+            semi_sync_replica=bool(values["replica_enabled"]),
+            semi_sync_clients=int(status["Rpl_semi_sync_master_clients"]),
+            heartbeat_term=values["term"] or 0,
+            heartbeat_beat=values["beat"] or 0,
+        )
+    except (KeyError, ValueError) as error:
+        raise Failure("DB_SQL", f"an answer of the server is not as expected: {error}") from None

@@ -1,0 +1,198 @@
+"""MariaDB, away from the primary: read-only, whatever its clients do, and follow another.
+
+The sequences are those of shared/reference/prior-art.md, section 6.3. Each is a function of a connection and a
+deadline, raises Failure where it ends early, and can be run again from wherever it ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from failoverd.core.model import Outcome, Thread
+from failoverd.databases.connection import Deadline, Failure
+from failoverd.databases.facts import by_domain, replication, slave_row
+from failoverd.databases.mariadb_promote import POLL_S, stop_receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from failoverd.databases.connection import Connection
+
+    # Opens one more connection for a moment; None where the server gives none.
+    Second = Callable[[], AbstractContextManager[Connection | None]]
+
+IDLE_GRACE_S = 0.15  # how long connections that only look things up are spared while read_only is waited for
+SETTLE_S = 0.3  # how long a started receiver is watched for an error that ends it at once
+SHORTEST_LIMIT_S = 0.01  # a max_statement_time of 0 would mean none
+KILL_MS = 50
+
+_NEVER_KILLED = {"Binlog Dump", "Slave_IO", "Slave_SQL", "Slave_worker", "Daemon"}
+_WRONG_PASSWORD = {1045, 1698}
+_UNKNOWN_THREAD = "Unknown thread id"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """With what a replica logs in to its source."""
+
+    user: str
+    password: str = field(repr=False)
+    port: int
+
+
+def make_read_only(connection: Connection, deadline: Deadline, second: Second) -> None:
+    """Kill clients, SET GLOBAL read_only = 1, bounded on both sides (section 6.3, step 2).
+
+    read_only waits for every commit under way, and a commit may wait for the acknowledgement of a replica that is
+    gone. Ending that client's connection ends its wait, and nothing is acknowledged to it: its socket is shut before
+    the commit goes on (tried). Switching semi-sync off instead *would* acknowledge. So clients are killed before and
+    while read_only is waited for.
+
+    Local connections that sleep outside a transaction, as the look-ups of Postfix and Dovecot do, are spared at first:
+    they hold nothing, and mail takes a minute to get over their loss.
+    """
+    if connection.run(deadline, "SELECT @@GLOBAL.read_only AS v")[0]["v"]:
+        return
+    _kill_clients(connection, deadline, {connection.number}, spare_idle=True)
+    started_s = deadline.left_s
+    limit_s = max(deadline.left_s - KILL_MS / 1000, SHORTEST_LIMIT_S)
+    connection.send(deadline, f"SET STATEMENT max_statement_time = {limit_s:.3f} FOR SET GLOBAL read_only = 1")
+    if not connection.wait(POLL_S):
+        with second() as other:
+            while not connection.wait(min(POLL_S, deadline.left_s)):
+                if deadline.left_s <= POLL_S:
+                    _give_up(connection, deadline, other)
+                if other is not None:
+                    spare_idle = started_s - deadline.left_s < IDLE_GRACE_S
+                    _kill_clients(other, deadline, {connection.number, other.number}, spare_idle=spare_idle)
+    try:
+        connection.finish(deadline)
+    except Failure as failure:
+        if failure.code == "DB_TIMEOUT":  # the server's own limit was the first to end
+            raise Failure("DB_READ_ONLY_BLOCKED", failure.reason) from None
+        raise
+
+
+def _give_up(connection: Connection, deadline: Deadline, other: Connection | None) -> None:
+    """End the statement, so that it does not come true when nobody expects it any more."""
+    if other is not None:
+        _kill(other, Deadline(KILL_MS), connection.number)
+    words = f"read_only not set within {deadline.after_ms} ms"
+    raise Failure("DB_READ_ONLY_BLOCKED", words, Outcome.UNKNOWN)
+
+
+def _kill_clients(connection: Connection, deadline: Deadline, keep: set[int], *, spare_idle: bool) -> None:
+    """KILL all that may write or hold a lock: not the server's own threads, not replicas' dumps, not `keep`.
+
+    failoverd's own other connections are ended only while they write: a heartbeat that waits is a commit like any.
+    """
+    rows = connection.run(deadline, "SELECT ID, USER, HOST, COMMAND FROM information_schema.PROCESSLIST")
+    transactions = connection.run(deadline, "SELECT trx_mysql_thread_id AS id FROM information_schema.INNODB_TRX")
+    writing = {row["id"] for row in transactions}
+    own = connection.name
+    for row in rows:
+        number, user, command = row["ID"], row["USER"], row["COMMAND"]
+        if number in keep or user == "system user" or command in _NEVER_KILLED:
+            continue
+        local = row["HOST"] == "localhost" and number not in writing
+        if local and (user == own or (spare_idle and command == "Sleep")):
+            continue
+        _kill(connection, deadline, number)
+
+
+def _kill(connection: Connection, deadline: Deadline, number: int) -> None:
+    try:
+        connection.run(deadline, f"KILL {int(number)}")
+    except Failure as failure:
+        if _UNKNOWN_THREAD not in failure.reason:  # it went by itself
+            raise
+
+
+def follow(connection: Connection, deadline: Deadline, second: Second, *, address: str, account: Account) -> None:
+    """Become a read-only replica of `address` (section 6.3, steps 7 and 8), or stay one.
+
+    Read-only first. Semi-sync source off, or the applier's own commits would wait for replicas that this server will
+    never have; replica on. A server that was a source starts from its own binary log's end (MASTER_DEMOTE_TO_SLAVE), so
+    that a transaction which the new source lacks is an error 1236 and not silently kept. What follows `address` already
+    is left alone, but for threads that stand still: starting both at once throws the relay log away, which is right
+    here (the new source has it all) and nowhere else.
+    """
+    make_read_only(connection, deadline, second)
+    fresh = _be_semi_sync_replica(connection, deadline)
+    row = slave_row(connection, deadline)
+    if row is not None and _follows(row, address, account):
+        _start_stopped(connection, deadline, row, restart_receiver=fresh)
+    else:
+        _change_source(connection, deadline, row, address, account)
+    _settle(connection, deadline)
+
+
+def _be_semi_sync_replica(connection: Connection, deadline: Deadline) -> bool:
+    """Source off, replica on. Returns whether a receiver that runs would have to start anew to notice."""
+    on = connection.run(
+        deadline,
+        "SELECT @@GLOBAL.rpl_semi_sync_master_enabled AS source, @@GLOBAL.rpl_semi_sync_slave_enabled AS replica",
+    )[0]
+    if on["source"]:
+        # Whoever still waits for an acknowledgement (an account that may write in spite of read_only) must not be
+        # told that there was one.
+        _kill_clients(connection, deadline, {connection.number}, spare_idle=True)
+        connection.run(deadline, "SET GLOBAL rpl_semi_sync_master_enabled = OFF")
+    if not on["replica"]:
+        connection.run(deadline, "SET GLOBAL rpl_semi_sync_slave_enabled = ON")
+    return not on["replica"]
+
+
+def _follows(row: dict[str, Any], address: str, account: Account) -> bool:
+    as_wanted = (address, account.port, account.user, "Slave_Pos")
+    found = (row["Master_Host"], row["Master_Port"], row["Master_User"], row["Using_Gtid"])
+    return found == as_wanted and row["Last_IO_Errno"] not in _WRONG_PASSWORD
+
+
+def _start_stopped(connection: Connection, deadline: Deadline, row: dict[str, Any], *, restart_receiver: bool) -> None:
+    receiver, applier = row["Slave_IO_Running"] != "No", row["Slave_SQL_Running"] != "No"
+    if restart_receiver and receiver and applier:  # with the applier running the relay log stays
+        stop_receiver(connection, deadline, row)
+        receiver = False
+    if not receiver and not applier:
+        connection.run(deadline, "START SLAVE")
+    elif not receiver:
+        connection.run(deadline, "START SLAVE IO_THREAD")
+    elif not applier:
+        connection.run(deadline, "START SLAVE SQL_THREAD")
+
+
+def _change_source(
+    connection: Connection, deadline: Deadline, row: dict[str, Any] | None, address: str, account: Account
+) -> None:
+    if row is not None:
+        stop_receiver(connection, deadline, row)
+        connection.run(deadline, "STOP SLAVE")
+    at = connection.run(deadline, "SELECT @@GLOBAL.gtid_slave_pos AS slave, @@GLOBAL.gtid_binlog_pos AS own")[0]
+    was_source = not by_domain(at["slave"]).covers(by_domain(at["own"]))
+    connection.run(
+        deadline,
+        "CHANGE MASTER TO MASTER_HOST = %s, MASTER_PORT = %s, MASTER_USER = %s, MASTER_PASSWORD = %s, "
+        "MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 1"
+        + (", MASTER_DEMOTE_TO_SLAVE = 1" if was_source else ""),
+        *(address, account.port, account.user, account.password),
+    )
+    connection.run(deadline, "START SLAVE")
+
+
+def _settle(connection: Connection, deadline: Deadline) -> None:
+    """Watch the receiver for a moment: one that its source refuses stops at once and says why."""
+    watch = Deadline(int(min(SETTLE_S, deadline.left_s) * 1000))
+    while True:
+        follows = replication(slave_row(connection, deadline))
+        if follows is None:
+            raise Failure("DB_NOT_REPLICA", "the replication was removed meanwhile")
+        if follows.receiver is Thread.STOPPED:
+            raise Failure("DB_RECEIVER_STOPPED", follows.receiver_error or "stopped by hand")
+        if follows.applier is Thread.STOPPED:
+            raise Failure("DB_APPLIER_STOPPED", follows.applier_error or "stopped by hand")
+        if follows.receiver is Thread.RUNNING or watch.left_s <= 0:
+            return
+        connection.wait(POLL_S)

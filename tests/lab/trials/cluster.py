@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,21 @@ from trials.figures import Tail
 if TYPE_CHECKING:
     from hosts import Lab
 
+BEHIND_FEW = 100  # transactions on their way: about two seconds of the client's and of failoverd's own
+LAG_FEW_MS = 2000
+_ANSWER_S = 2.0
 _VIP_IN_TRIE = f"|-- {layout.VIP}\n"
+
+
+class _ControlSocket(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_ANSWER_S)
+        self.sock.connect(self._path)
 
 
 class Terms:
@@ -67,17 +83,42 @@ class Cluster:
             raise LabError(f"the virtual IP is on {' and '.join(found) or 'no host'}")
         return found[0]
 
-    def status(self, host: str | None = None) -> dict[str, Any]:
-        """What `failoverctl status -o json` says, asked on the primary or on a given host."""
-        return json.loads(self._lab.exec(host or self.primary(), "failoverctl", "status", "-o", "json").stdout)
+    def status(self, host: str) -> dict[str, Any] | None:
+        """What `failoverctl status -o json` says on a host; none where no daemon answers.
+
+        Asked on the daemon's socket itself: a program started each time would cost the hosts more than its answer.
+        """
+        pid = self._lab.pid(host)
+        if pid is None:
+            return None
+        connection = _ControlSocket(f"/proc/{pid}/root/run/failoverd/control.sock")
+        try:
+            connection.request("GET", "/v1/status")
+            return json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        finally:
+            connection.close()
 
     def shown_status(self) -> str:
         """What `failoverctl status` shows a person."""
         return self._lab.exec(self.primary(), "env", "COLUMNS=110", "failoverctl", "status").stdout
 
     def is_healthy_replica(self, host: str) -> bool:
-        """Tell whether the host is back as one."""
-        raise NotImplementedError
+        """Tell whether the primary sees it as one: it wants to be, is, is ready, and has received all there is."""
+        holders = self.holders_of_vip()
+        status = self.status(holders[0]) if len(holders) == 1 else None
+        if status is None or status["holder"] != holders[0]:
+            return False
+        node = next(node for node in status["nodes"] if node["name"] == host)
+        database = node["database"] or {}
+        replication = database.get("replication") or {}
+        return (
+            node["fresh"] and node["ready"] is True and node["desired"] == node["actual"] == "replica"
+            and replication.get("receiver") == replication.get("applier") == "running"
+            and replication["source"] == layout.ADDRESSES[holders[0]]
+            and (database["behind"] or 0) < BEHIND_FEW and (replication["lag_ms"] or 0) < LAG_FEW_MS
+        )
 
     def wait_until_settled(self, deadline_s: float = 40.0) -> None:
         """Wait until there is one primary and all other data nodes are healthy replicas."""
@@ -91,5 +132,6 @@ class Cluster:
         wait_for("one primary and two healthy replicas", settled, deadline_s)
 
     def lease_figures(self) -> list[str]:
-        """What the primary says of its lease."""
-        return []
+        """What the primary says of its lease, now."""
+        status = self.status(self.primary())
+        return [f"lease: {status['lease']['state']}, {status['lease']['left_ms']} ms left"] if status else []

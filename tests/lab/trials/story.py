@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hosts import layout
 
-from trials.figures import Tail
+from trials.cluster import audit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from trials.watch import Watch
 
 NOTABLE_MS = 300.0  # a pause of a protocol that is worth a line
+_KINDS = {
+    "asked", "decision", "gap", "give-back", "given-back", "lease-ended", "lease-gone", "request-done",
+    "request-refused", "store-refused", "superseded", "switchover-undone", "step-ended", "take-over", "takeover-lost",
+    "takeover-unanswered", "undone",
+}
 _PORTS = {25: "SMTP", 993: "IMAP", 3306: "SQL"}
 
 
@@ -29,8 +34,7 @@ class Story:
     def __init__(self, watch: Watch, say: Callable[[str], None]) -> None:
         self._watch, self._say = watch, say
         self._audits = {
-            host: Tail(layout.STATE / "hosts" / host / "root/var/lib/failoverd/audit/audit.jsonl")
-            for host in layout.HOSTS
+            host: audit_of(host) for host in layout.HOSTS
         }
         self._zero = 0.0
         self._told = 0  # attempts
@@ -85,6 +89,16 @@ def _transition(line: dict[str, object]) -> str:
 
 
 def _record(line: dict[str, object]) -> list[tuple[float, str]]:
-    """Give the time and the words of an audit line; nothing for a line that tells a person nothing."""
-    del line
-    return []
+    """Give the time and the words of an audit line; nothing for a line that the others tell already.
+
+    The hosts share this machine's clock; only its two readings (boot time and monotonic) may be apart.
+    """
+    kind, text = line["kind"], str(line["text"])
+    told = kind in _KINDS or (kind == "term" and text.startswith(f"{line['node']} is primary"))
+    if not told or (kind == "step-ended" and "succeeded" not in text and "failed" not in text):
+        return []
+    apart = (time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()) * 1000
+    if kind == "decision":
+        text = f"decides {text}"
+    code = line.get("code")
+    return [(float(str(line["boot_ms"])) - apart, f"{text} [{code}]" if code else text)]

@@ -190,7 +190,8 @@ def failover(view: View) -> Election:
             order.append(node)
         else:
             rejected.append(why)
-    order.sort(key=lambda node: (-node.priority, node.name))  # positions are equal by now
+    asked = record.request.target if record.request else None
+    order.sort(key=lambda node: (node.name != asked, -node.priority, node.name))  # positions are equal by now
     return Election(tuple(node.name for node in order), tuple(rejected))
 
 

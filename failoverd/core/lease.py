@@ -32,6 +32,18 @@ class Watch:
     first_seen_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A takeover whose answer has not come: the version it names, and when it was *first* sent.
+
+    It may come to pass as long as that version stands, whatever was sent after it; and if it did, the lease counts
+    from the first sending, since nobody knows which one arrived.
+    """
+
+    version: int
+    sent_ms: int
+
+
 def granted(record: Record, sent_ms: int, margin_ms: int) -> Held:
     """Rule 1: a swap that succeeded counts from before it was sent, an answer that did not come for nothing."""
     return Held(record.term, record.version, sent_ms + record.ttl_ms - margin_ms)

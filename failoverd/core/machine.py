@@ -39,6 +39,7 @@ from failoverd.core.model import (
     Record,
     Report,
     Request,
+    RequestEnded,
     Role,
 )
 from failoverd.core.plan import Ended, Progress
@@ -121,6 +122,7 @@ class State:
     swap: Swap | None = None  # the one in flight
     renewed_ms: int | None = None  # when the newest renewal was sent
     asked: Request | None = None  # to be put into the store
+    asked_ms: int = 0
     facts_from_ms: int = 0  # readings of the database begun before this moment are older than what a step returned
     beat: int = 0
     beat_ms: int = 0
@@ -214,7 +216,7 @@ class _Turn:
             case StepEnded():
                 self._step_ended(event)
             case Asked(request):
-                self.state = replace(self.state, asked=request)
+                self.state = replace(self.state, asked=request, asked_ms=self.view.now_ms)
                 self.note("asked", f"{request.by} asked for {request.target} as primary", reason=request.reason)
             case _:
                 assert_never(event)
@@ -304,16 +306,17 @@ class _Turn:
             elif record.term >= held.term:
                 self.note("lease-gone", f"the store gives term {record.term} to {record.holder}: the lease is gone")
                 self._lose()
-        swap = self.state.swap
-        waiting = view.takeover_sent_ms
-        if waiting is None or (swap is not None and swap.purpose in (Purpose.TAKE_OVER, Purpose.ADOPT)):
+        waiting = view.takeover_sent
+        if waiting is None:
             return
-        if mine and self.view.held is None:
-            granted = lease.still_held(lease.granted(record, waiting, view.policy.margin_ms), view.now_ms)
+        if mine and self.view.held is None:  # the watch may be quicker than the answer
+            granted = lease.still_held(lease.granted(record, waiting.sent_ms, view.policy.margin_ms), view.now_ms)
             self.see(held=granted)
             self.effects.append(KeepLease(granted))
-        if mine or record.term == view.highest_term:
-            self.see(takeover_sent_ms=None)
+        swap = self.state.swap
+        in_flight = swap is not None and swap.purpose in (Purpose.TAKE_OVER, Purpose.ADOPT)
+        if not in_flight and record.version > waiting.version:  # rule 5: before that it may still come to pass
+            self.see(takeover_sent=None)
 
     def _request_of_record(self, record: Record) -> None:
         view = self.view
@@ -348,10 +351,10 @@ class _Turn:
         policy = self.view.policy
         match swap.purpose:
             case Purpose.TAKE_OVER | Purpose.ADOPT:
-                first_ms = self.view.takeover_sent_ms
-                sent_ms = swap.sent_ms if first_ms is None else min(first_ms, swap.sent_ms)
-                self.see(takeover_sent_ms=None)
+                first = self.view.takeover_sent
+                sent_ms = swap.sent_ms if first is None else min(first.sent_ms, swap.sent_ms)
                 self._record_seen(record)
+                self.see(takeover_sent=None)
                 granted = lease.still_held(lease.granted(record, sent_ms, policy.margin_ms), self.view.now_ms)
                 self.state = replace(self.state, renewed_ms=swap.sent_ms)
                 self.see(held=granted)
@@ -425,7 +428,8 @@ class _Turn:
                 self.see(restarts=restarts)
             case StepKind.MAKE_READ_ONLY if not succeeded and view.leaving is not None and view.leaving.undo:
                 request = view.record.request if view.record else None
-                self.see(leaving=None, request_failed=request.id if request else None)
+                failed = RequestEnded(request.id, succeeded=False, code=event.code, reason=event.reason) if request else None
+                self.see(leaving=None, request_failed=failed)
                 self.note(
                     "switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code
                 )
@@ -470,6 +474,9 @@ class _Turn:
         if self.state.swap is not None:
             return  # one at a time; its answer or its timeout comes
         view, record = self.view, self.view.record
+        if self.state.asked is not None and view.now_ms - self.state.asked_ms > view.policy.request_ms:
+            self.note("request-dropped", "the store did not take the request in time", code="BLK_STORE")
+            self.state = replace(self.state, asked=None)
         if record is None:
             return
         match rule.decision:
@@ -507,8 +514,8 @@ class _Turn:
             reason=rule.id,
             request=record.request,
         )
-        if view.takeover_sent_ms is None:
-            self.see(takeover_sent_ms=view.now_ms)
+        if view.takeover_sent is None or view.takeover_sent.version != record.version:
+            self.see(takeover_sent=lease.Unanswered(record.version, view.now_ms))
         self.note("take-over", f"asking the store for term {taken.term}", previous=str(record.holder or ""))
         self._swap(Purpose.ADOPT if rule.decision is Decision.ADOPT else Purpose.TAKE_OVER, record, taken)
 
@@ -541,13 +548,23 @@ class _Turn:
         request = record.request
         if request is None:
             return
-        if request.target == self.view.me.name:
-            self.note("request-done", f"{self.view.me.name} is primary as asked", request=request.id)
-        else:
-            why = candidates.planned_rejection(self.view, request.target)
-            text = why.reason if why else "it could not be begun in time, or was taken back"
-            self.note("request-refused", text, code=why.code if why else "BLK_REQUEST", request=request.id)
-        self._swap(Purpose.DROP_REQUEST, record, replace(record, request=None))
+        ended = self._why_ended(request)
+        self.note(
+            "request-ended", ended.reason, code=ended.code, request=request.id, succeeded=str(ended.succeeded).lower()
+        )
+        self._swap(Purpose.DROP_REQUEST, record, replace(record, request=None, request_ended=ended))
+
+    def _why_ended(self, request: Request) -> RequestEnded:
+        view = self.view
+        if request.target == view.me.name:
+            return RequestEnded(request.id, succeeded=True, reason=f"{view.me.name} is primary as asked")
+        if view.request_failed is not None and view.request_failed.id == request.id:
+            return view.request_failed
+        why = candidates.planned_rejection(view, request.target)
+        if why is not None:
+            return RequestEnded(request.id, succeeded=False, code=why.code, reason=why.reason)
+        late = f"it could not be begun within {view.policy.request_ms} ms"
+        return RequestEnded(request.id, succeeded=False, code="BLK_REQUEST", reason=late)
 
     # -- this node
 
@@ -652,4 +669,5 @@ def make_report(state: State) -> Report:
         doing=", ".join(step.kind.value for step in state.progress.running),
         vip=view.vip,
         host=view.host,
+        units=view.units,
     )

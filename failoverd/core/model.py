@@ -171,6 +171,16 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """What became of the newest request, so that every node can tell whoever asked it."""
+
+    id: str
+    succeeded: bool
+    code: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that the cluster shares. `version` is the store's own and grows with each change; 0 means: no record yet."""
 
@@ -185,6 +195,7 @@ class Record:
     previous: NodeName | None = None  # the holder before this term
     reason: str = ""  # the rule that made this term
     request: Request | None = None
+    request_ended: RequestEnded | None = None
 
 
 # ---- what nodes tell each other ---------------------------------------------------------------------------------
@@ -240,6 +251,7 @@ class Report:
     doing: str = ""  # the step under way
     vip: VipFacts | None = None
     host: HostFacts | None = None
+    units: tuple[UnitFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,8 @@ def request_pointless(view: View) -> bool:
     request = view.record.request if view.record else None
     if request is None:
         return False
-    return request.target == view.me.name or request.id == view.request_failed or request_expired(view)
+    failed = view.request_failed is not None and request.id == view.request_failed.id
+    return request.target == view.me.name or failed or request_expired(view)
 
 
 def service_failing(view: View) -> bool:
@@ -142,8 +143,9 @@ def i_am_best_candidate(view: View) -> bool:
 
 
 def change_allowed(view: View) -> bool:
-    """Neither flapping nor within the hold-off after the last change."""
-    return not candidates.change_blockers(view)
+    """Neither flapping nor within the hold-off after the last change; or a person asked for this node."""
+    request = view.record.request if view.record else None
+    return (request is not None and request.target == view.me.name) or not candidates.change_blockers(view)
 
 
 def holder_is_another(view: View) -> bool:

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.health import Sendings, Sighting, born_after_ms
-from failoverd.core.lease import Held, Watch, is_over, still_held
+from failoverd.core.lease import Held, Unanswered, Watch, is_over, still_held
 from failoverd.core.model import (
     DatabaseFacts,
     Health,
@@ -23,7 +23,9 @@ from failoverd.core.model import (
     NodeName,
     Record,
     Report,
+    RequestEnded,
     Thread,
+    UnitFacts,
     VipFacts,
 )
 from failoverd.core.policy import Policy
@@ -93,8 +95,8 @@ class View:
     restarts: tuple[Restart, ...] = ()
     takeovers_ms: tuple[int, ...] = ()  # when this node saw terms begin, newest last
     request_seen: tuple[str, int] | None = None  # (id, when this node first saw it)
-    request_failed: str | None = None  # the id of a switchover that this node took back
-    takeover_sent_ms: int | None = None  # the first sending of a takeover whose answer has not come
+    request_failed: RequestEnded | None = None  # a switchover that this node took back, and why
+    takeover_sent: Unanswered | None = None
 
     # ---- nodes and reports ------------------------------------------------------------------------------------
 
@@ -235,6 +237,12 @@ class View:
         seen = self.sighting("vip", self.me.name)
         facts = seen.observation.reading.facts if seen else None
         return facts if isinstance(facts, VipFacts) else None
+
+    @property
+    def units(self) -> tuple[UnitFacts, ...]:
+        """The states of this node's units, as last seen."""
+        found = (seen.observation.reading.facts for seen in self.sightings)
+        return tuple(facts for facts in found if isinstance(facts, UnitFacts))
 
     # ---- lease ------------------------------------------------------------------------------------------------
 

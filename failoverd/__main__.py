@@ -31,16 +31,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         loaded = config.load(options.config, options.node)
     except config.ConfigError as error:
-        print(f"failoverd: {error}", file=sys.stderr)
+        sys.stderr.write(f"failoverd: {error}\n")
         return EX_CONFIG
     if options.command == "check":
-        print(f"{options.config}: fit for {options.node}")
+        sys.stdout.write(f"{options.config}: fit for {options.node}\n")
         return 0
     return _run(loaded, options)
 
 
 def _run(loaded: object, options: argparse.Namespace) -> int:
-    from failoverd.config import Config  # noqa: PLC0415 - as above
+    import structlog  # noqa: PLC0415 - as above
+
+    from failoverd.config import Config  # noqa: PLC0415 - likewise
     from failoverd.runtime import assembly, logging  # noqa: PLC0415 - likewise
 
     if not isinstance(loaded, Config):
@@ -53,7 +55,7 @@ def _run(loaded: object, options: argparse.Namespace) -> int:
     try:
         asyncio.run(assembly.run(loaded, assembly.Directories(options.state, options.runtime)))
     except Exception as error:  # noqa: BLE001 - the last word of the process: it is logged and told by the exit code
-        logging.structlog.get_logger(__name__).critical("failoverd ends", reason=str(error), exc_info=error)
+        structlog.get_logger(__name__).critical("failoverd ends", reason=str(error), exc_info=error)
         return 1
     finally:
         end_log()

@@ -428,8 +428,10 @@ class _Turn:
                 self.see(restarts=restarts)
             case StepKind.MAKE_READ_ONLY if not succeeded and view.leaving is not None and view.leaving.undo:
                 request = view.record.request if view.record else None
-                failed = RequestEnded(request.id, succeeded=False, code=event.code, reason=event.reason) if request else None
-                self.see(leaving=None, request_failed=failed)
+                self.see(leaving=None)
+                if request is not None:
+                    failed = RequestEnded(request.id, succeeded=False, code=event.code, reason=event.reason)
+                    self.see(request_failed=failed)
                 self.note(
                     "switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code
                 )
@@ -456,6 +458,7 @@ class _Turn:
                 )
             )
             rule = self._decide()
+        self._forget_old_request()
         self._keep_lease(rule)
         self._follow_plan(rule)
         self._beat()
@@ -470,13 +473,15 @@ class _Turn:
 
     # -- the store
 
+    def _forget_old_request(self) -> None:
+        if self.state.asked is not None and self.view.now_ms - self.state.asked_ms > self.view.policy.request_ms:
+            self.note("request-dropped", "the store did not take the request in time", code="BLK_STORE")
+            self.state = replace(self.state, asked=None)
+
     def _keep_lease(self, rule: Rule) -> None:
         if self.state.swap is not None:
             return  # one at a time; its answer or its timeout comes
         view, record = self.view, self.view.record
-        if self.state.asked is not None and view.now_ms - self.state.asked_ms > view.policy.request_ms:
-            self.note("request-dropped", "the store did not take the request in time", code="BLK_STORE")
-            self.state = replace(self.state, asked=None)
         if record is None:
             return
         match rule.decision:

@@ -129,7 +129,7 @@ async def run(config: Config, directories: Directories) -> None:
             clock=clock,
             store=store,
             lease=lease,
-            push=lambda report: peers.push(report),
+            push=lambda report: peers.push(report),  # noqa: PLW0108 - it is made below
             watch_primary=lambda primary: prober.set_schedule(schedule.of(primary)),
             alive=_Alive(notifier, clock).beat,
         )
@@ -195,9 +195,7 @@ async def run(config: Config, directories: Directories) -> None:
         notifier.stopping()
 
 
-async def _store_server(
-    directory: Path, *, first_start: bool, stack: contextlib.AsyncExitStack
-) -> EmbeddedStoreServer:
+async def _store_server(directory: Path, *, first_start: bool, stack: contextlib.AsyncExitStack) -> EmbeddedStoreServer:
     """Open the store on its own node. It is made only by a node that has never seen a term."""
     path = directory / "store.sqlite3"
     if first_start and not path.exists():

@@ -36,7 +36,6 @@ from failoverd.ports import StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from failoverd.core.effects import Entry
     from failoverd.core.lease import Held
     from failoverd.core.model import NodeName, Observation, Record, Report, Request
     from failoverd.ports import Clock, Store
@@ -88,7 +87,8 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[object] | None = None
         self.store_error = "not read yet"
-        self.listeners: list[Callable[[tuple[Entry, ...]], None]] = []
+        self.watchers: set[asyncio.Event] = set()  # set at each change of the state
+        self._heard_ms: dict[NodeName, int] = {}
         self.executor: Executor | None = None
         self.outbox: Outbox | None = None
 
@@ -129,9 +129,8 @@ class Daemon:
         for entry in reaction.entries:
             _log.info(entry.text, kind=entry.kind, term=entry.term, rule=entry.rule, code=entry.code or None)
         self.outbox.put(reaction)
-        if reaction.entries:
-            for listener in self.listeners:
-                listener(reaction.entries)
+        for watcher in self.watchers:
+            watcher.set()
         self._schedule()
 
     def observed(self, observation: Observation) -> None:
@@ -142,7 +141,13 @@ class Daemon:
 
     def reported(self, report: Report) -> None:
         """A peer's report came."""
+        self._heard_ms[report.sender] = self._clock.now_ms()
         self.feed(Reported(report))
+
+    def heard_ms(self, node: NodeName, now_ms: int) -> int | None:
+        """How long ago a report of `node` arrived, whatever its age was then."""
+        arrived_ms = self._heard_ms.get(node)
+        return None if arrived_ms is None else now_ms - arrived_ms
 
     def step_ended(self, event: StepEnded) -> None:
         """A step was answered."""

@@ -1,8 +1,8 @@
 """Which probes run on this node, and of whom: its own services always, the primary's from every node.
 
-    every node   imap, smtp of the primary (the observers' votes)
-    data node    imap, smtp, units, database, VIP and host of its own
-    arbiter      host of its own
+every node   imap, smtp of the primary (the observers' votes)
+data node    imap, smtp, units, database, VIP and host of its own
+arbiter      host of its own
 """
 
 from __future__ import annotations

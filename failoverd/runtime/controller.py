@@ -1,0 +1,344 @@
+"""What operators see of the daemon and ask of it: the state as a status document, a request as its events.
+
+A request belongs to the cluster once it is in the store: this node only watches what becomes of it, in the record and
+in the other nodes' reports, and tells it in words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, cast
+
+from failoverd.core import candidates, machine
+from failoverd.core.model import Health, NodeKind, NodeName, Request
+from failoverd.core.quorum import majority
+from failoverd.runtime import document as doc
+from failoverd.runtime.control import EventLog
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from failoverd.config import Config
+    from failoverd.core.model import Claim, DatabaseFacts, Node, Rejected, Report
+    from failoverd.core.view import View
+    from failoverd.ports import Clock
+    from failoverd.runtime.daemon import Daemon
+
+GIVE_UP_MS = 60_000  # longer than a request may wait to be begun, plus the longest promotion
+KEPT_REQUESTS = 50
+
+
+def _reason(rejected: Rejected) -> doc.Reason:
+    return doc.Reason(code=rejected.code, reason=rejected.reason, node=rejected.node)
+
+
+class NodeController:
+    """Implements control.Controller for one daemon."""
+
+    def __init__(self, daemon: Daemon, config: Config, clock: Clock) -> None:
+        self._daemon = daemon
+        self._config = config
+        self._clock = clock
+        self._logs: dict[str, EventLog] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- status -----------------------------------------------------------------------------------------------
+
+    def status(self) -> doc.StatusDocument:
+        """The cluster as this node sees it now."""
+        state = self._daemon.state
+        view = state.view.at(self._clock.now_ms())
+        own = machine.make_report(state)
+        request = view.record.request if view.record else None
+        return doc.StatusDocument(
+            cluster=self._config.cluster,
+            node=view.me.name,
+            software=state.software,
+            term=view.highest_term,
+            holder=view.holder,
+            lease=self._lease(view),
+            store=self._store(view),
+            nodes=tuple(self._node(view, node, own) for node in view.nodes),
+            failover=_failover(view, store_error=self._daemon.store_error),
+            rule=doc.RuleStatus(
+                id=state.rule.id if state.rule else "", why=state.rule.why if state.rule else "not decided yet"
+            ),
+            request=doc.RequestStatus(
+                id=request.id, target=request.target, by=request.by, reason=request.reason, text=own.doing
+            )
+            if request
+            else None,
+        )
+
+    def _store(self, view: View) -> doc.StoreStatus:
+        error = self._daemon.store_error
+        return doc.StoreStatus(
+            kind=self._config.store.kind,
+            node=self._config.store.node,
+            reachable=not error,
+            version=view.record.version if view.record else None,
+            error=error,
+        )
+
+    def _lease(self, view: View) -> doc.LeaseStatus:
+        record, watch, valid = view.record, view.watch, view.valid
+        if valid is not None:
+            return doc.LeaseStatus(state="held", left_ms=valid.deadline_ms - view.now_ms)
+        if record is None or watch is None or self._daemon.store_error:
+            return doc.LeaseStatus(state="unknown")
+        if record.holder is None:
+            return doc.LeaseStatus(state="none")
+        if record.revoked:
+            return doc.LeaseStatus(state="revoked")
+        left_ms = watch.first_seen_ms + record.ttl_ms - view.now_ms
+        return doc.LeaseStatus(state="held", left_ms=left_ms) if left_ms > 0 else doc.LeaseStatus(state="ended")
+
+    def _node(self, view: View, node: Node, own: Report) -> doc.NodeStatus:
+        mine = node.name == view.me.name
+        fresh = view.report_of(node.name)
+        report = own if mine else fresh or next((r for r in view.reports if r.sender == node.name), None)
+        names = [name for name, _, _ in view.policy.services] if node.kind is NodeKind.DATA else []
+        common = {"name": node.name, "kind": node.kind.value, "address": node.address}
+        services = {name: _service(view, name, node.name, report) for name in names}
+        if report is None:
+            return doc.NodeStatus(**common, fresh=False, desired=_desired(view, node), services=services)  # type: ignore[arg-type] # `common` is exact
+        heard_ms = 0 if mine else self._daemon.heard_ms(node.name, view.now_ms)
+        return doc.NodeStatus(
+            **common,  # type: ignore[arg-type] # `common` is exact
+            fresh=mine or fresh is not None,
+            last_heard_ms=heard_ms,
+            desired=_desired(view, node),
+            actual=report.role.value,
+            software=report.software,
+            ready=report.ready if node.kind is NodeKind.DATA else None,
+            serving=report.serving if node.kind is NodeKind.DATA else None,
+            services=services,
+            units=tuple(doc.UnitStatus(unit=u.unit, active=u.active, sub=u.sub) for u in report.units),
+            database=_database(view, node.name, report.database) if report.database else None,
+            vip=doc.VipStatus(present=report.vip.present, others=report.vip.others) if report.vip else None,
+            host=doc.HostStatus(
+                load_per_core=report.host.load_per_core,
+                memory_free_percent=report.host.memory_free_percent,
+                disk_free_percent=report.host.disk_free_percent,
+                fullest_disk=report.host.fullest_disk,
+            )
+            if report.host
+            else None,
+            findings=tuple(doc.Reason(code=code, reason=text, node=node.name) for code, text in report.findings)
+            + _rejoin(view, node, report),
+        )
+
+    # ---- requests ---------------------------------------------------------------------------------------------
+
+    async def promote(self, target: str, by: str, reason: str) -> doc.Accepted | doc.Refused:
+        """Ask for `target` as primary, if the rules would do it now; otherwise say why not and touch nothing."""
+        view = self._daemon.state.view.at(self._clock.now_ms())
+        refused = self._refusals(view, target)
+        if refused:
+            return doc.Refused(reasons=refused)
+        request = Request(uuid.uuid4().hex[:12], NodeName(target), by, reason)
+        log = EventLog()
+        while len(self._logs) >= KEPT_REQUESTS:
+            del self._logs[next(iter(self._logs))]
+        self._logs[request.id] = log
+        log.append(doc.Event(elapsed_ms=0, node=view.me.name, text=f"accepted: {target} shall be primary"))
+        task = asyncio.ensure_future(self._follow(request, log))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._daemon.asked(request)
+        return doc.Accepted(id=request.id)
+
+    def _refusals(self, view: View, target: str) -> tuple[doc.Reason, ...]:
+        found: list[doc.Reason] = []
+        error = self._daemon.store_error
+        if error:
+            found.append(doc.Reason(code="BLK_STORE", reason=f"the store does not answer: {error}"))
+        if view.membership_differs():
+            found.append(doc.Reason(code="BLK_MEMBERSHIP", reason="nodes have different configurations"))
+        pending = view.record.request if view.record else None
+        waiting = pending or self._daemon.state.asked
+        if waiting is not None:
+            found.append(
+                doc.Reason(code="BLK_REQUEST", reason=f"{waiting.by} asked for {waiting.target}, not ended yet")
+            )
+        why = candidates.planned_rejection(view, target)
+        if why is not None and view.lease_is_over() and view.holder is not None:
+            # There is no primary that could hand over: what counts is whether it may take over.
+            election = candidates.failover(view)
+            named = next((r for r in election.rejected if r.node == target), None)
+            why = None if target in election.order else named or why
+        if why is not None:
+            found.append(_reason(why))
+        return tuple(found)
+
+    async def events(self, request: str) -> AsyncIterator[doc.Event] | None:
+        """The events of a request from the first on, as they come."""
+        log = self._logs.get(request)
+        return log.follow() if log else None
+
+    async def _follow(self, request: Request, log: EventLog) -> None:
+        began_ms = self._clock.now_ms()
+        changed = asyncio.Event()
+        self._daemon.watchers.add(changed)
+        told = _Told(self._daemon.state.view.highest_term)
+        try:
+            while True:
+                elapsed_ms = self._clock.now_ms() - began_ms
+                state = self._daemon.state
+                for node, text in told.news(state):
+                    log.append(doc.Event(elapsed_ms=elapsed_ms, node=node, text=text))
+                final = self._final(state, request, elapsed_ms)
+                if final is not None:
+                    log.append(final)
+                    return
+                changed.clear()
+                try:
+                    async with asyncio.timeout(1):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._daemon.watchers.discard(changed)
+
+    def _final(self, state: machine.State, request: Request, elapsed_ms: int) -> doc.Event | None:
+        record, me = state.view.record, state.view.me.name
+        ended = record.request_ended if record else None
+        if ended is not None and ended.id == request.id:
+            return doc.Event(
+                elapsed_ms=elapsed_ms,
+                node=request.target if ended.succeeded else me,
+                text=ended.reason,
+                code=ended.code,
+                final=True,
+                succeeded=ended.succeeded,
+            )
+        lost = record is not None and (record.request is None or record.request.id != request.id) and not state.asked
+        text, code = "", ""
+        if lost and elapsed_ms > state.view.policy.request_ms:
+            text, code = "the store did not take the request in time", "BLK_STORE"
+        elif elapsed_ms > GIVE_UP_MS:
+            text, code = "no end of it was seen; `failoverctl status` shows how it stands", "REQUEST_UNSEEN"
+        if not text:
+            return None
+        return doc.Event(elapsed_ms=elapsed_ms, node=me, text=text, code=code, final=True)
+
+
+class _Told:
+    """What a request's followers have been told already."""
+
+    def __init__(self, term: int) -> None:
+        self._term = term
+        self._doing: dict[NodeName, str] = {}
+
+    def news(self, state: machine.State) -> list[tuple[NodeName, str]]:
+        """(node, words) for each step that began and each term that did, since the last call."""
+        found: list[tuple[NodeName, str]] = []
+        record = state.view.record
+        if record is not None and record.term > self._term and record.holder is not None:
+            self._term = record.term
+            found.append((record.holder, f"holds term {record.term}"))
+        now = {r.sender: r.doing for r in state.view.reports} | {state.view.me.name: machine.make_report(state).doing}
+        for node, doing in now.items():
+            if doing and doing != self._doing.get(node):
+                found.append((node, doing))
+        self._doing = now
+        return found
+
+
+def _desired(view: View, node: Node) -> doc.Role | None:
+    if node.kind is NodeKind.ARBITER:
+        return "arbiter"
+    if view.holder is None:
+        return None
+    return "primary" if node.name == view.holder else "replica"
+
+
+def _service(view: View, name: str, target: NodeName, report: Report | None) -> doc.ServiceStatus:
+    """The quorum's verdict where there are observers, the node's own otherwise."""
+    votes: dict[str, str] = {}
+    claims = {r.sender: r.claims for r in view.fresh.values()}
+    claims[view.me.name] = tuple(seen.claim() for seen in view.sightings)
+    for observer, made in claims.items():
+        claim = next((c for c in made if (c.probe, c.target) == (name, target)), None)
+        if claim is not None:
+            votes[observer] = _words(claim)
+    if target == view.holder:
+        verdict = view.verdict(name, target).value
+    else:
+        own = next((c for c in (report.claims if report else ()) if (c.probe, c.target) == (name, target)), None)
+        verdict = "unknown" if own is None or target not in claims else "up" if own.health is Health.OK else "down"
+    return doc.ServiceStatus(verdict=cast("doc.Verdict", verdict), votes=votes)
+
+
+def _words(claim: Claim) -> str:
+    if claim.health is Health.OK:
+        return "ok"
+    return f"{claim.code}: {claim.reason}" + (f" ({claim.failures} in a row)" if claim.failures > 1 else "")
+
+
+def _database(view: View, name: NodeName, facts: DatabaseFacts) -> doc.DatabaseStatus:
+    holder = view.facts_of(view.holder) if view.holder else None
+    replication = facts.replication
+    return doc.DatabaseStatus(
+        version=facts.version,
+        read_only=facts.read_only,
+        position=str(facts.position),
+        behind=holder.position.minus(facts.position).count if holder and name != view.holder else None,
+        semi_sync=doc.SemiSyncStatus(
+            source=facts.semi_sync_source, replica=facts.semi_sync_replica, clients=facts.semi_sync_clients
+        ),
+        replication=doc.ReplicationStatus(
+            source=replication.source,
+            receiver=replication.receiver.value,
+            applier=replication.applier.value,
+            lag_ms=view.lag_ms(name),
+            receiver_error=replication.receiver_error,
+            applier_error=replication.applier_error,
+        )
+        if replication
+        else None,
+    )
+
+
+def _rejoin(view: View, node: Node, report: Report) -> tuple[doc.Reason, ...]:
+    """A node that holds what the primary lacks says so."""
+    if report.rule != "needs-rejoin" or report.database is None:
+        return ()
+    holder = view.facts_of(view.holder) if view.holder else None
+    extra = report.database.holdings.minus(holder.holdings) if holder else None
+    text = f"{node.name} holds transactions that {view.holder} lacks: {extra}" if extra else "it cannot be compared"
+    return (doc.Reason(code="NEEDS_REJOIN", reason=text, node=node.name),)
+
+
+def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
+    """Whether the role could move right now, and to whom."""
+    blockers = [_reason(r) for r in candidates.change_blockers(view)]
+    if store_error:
+        blockers.append(doc.Reason(code="BLK_STORE", reason=f"the store does not answer: {store_error}"))
+    if view.membership_differs():
+        blockers.append(doc.Reason(code="BLK_MEMBERSHIP", reason="nodes have different configurations"))
+    observers = [n.name for n in view.nodes if n.name != view.holder]
+    heard = [name for name in observers if name == view.me.name or name in view.fresh]
+    if len(heard) < majority(len(observers)):
+        names = ", ".join(heard) or "none"
+        blockers.append(
+            doc.Reason(code="BLK_QUORUM", reason=f"{majority(len(observers))} observers are needed, heard: {names}")
+        )
+    election = candidates.failover(view) if view.lease_is_over() else candidates.planned(view)
+    needed = len(view.data_nodes) - view.policy.acknowledgements
+    others = [n for n in view.data_nodes if n.name != view.holder and view.facts_of(n.name) is not None]
+    if view.holder is not None and len(others) < needed:
+        heard_of = ", ".join(n.name for n in others) or "none"
+        blockers.append(
+            doc.Reason(
+                code="BLK_RPO_UNPROVEN",
+                reason=f"{needed} replicas must be heard to prove that nothing acknowledged is lost, heard: {heard_of}",
+            )
+        )
+    return doc.FailoverStatus(
+        possible=election.best is not None and not blockers,
+        candidate=election.best,
+        rejected=tuple(_reason(r) for r in election.rejected),
+        blockers=tuple(blockers),
+    )

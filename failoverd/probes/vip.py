@@ -13,14 +13,12 @@ import errno
 import ipaddress
 import socket
 import struct
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from pyroute2 import AsyncIPRoute  # type: ignore[import-untyped]  # it comes without types
 
 from failoverd.core.model import Health, Reading, VipFacts
 from failoverd.probes.deadline import current
-from failoverd.probes.link import Found
 
 if TYPE_CHECKING:
     from failoverd.ports import Target
@@ -45,11 +43,13 @@ class VipProbe:
         """Look once; see `ports.Probe`."""
         current().stage("VIP_CANNOT_LOOK", f"{self._interface} could not be looked at", Health.UNKNOWN)
         try:
-            before = await self._present()
-            others = await self._others()
-            present = await self._present()
-        except Found as found:
-            return found.reading
+            index = socket.if_nametoindex(self._interface)
+            async with AsyncIPRoute() as netlink:
+                before = await self._present(netlink, index)
+                others = await self._claims() - await _own_hardware(netlink)
+                present = await self._present(netlink, index)
+        except OSError as error:
+            return self._failed(error)
         facts = VipFacts(present, tuple(sorted(others)))
         # Who had it only for a part of the window may have handed it over to the other in good order.
         holders = sorted(others) + (["this node"] if before and present else [])
@@ -58,41 +58,30 @@ class VipProbe:
             return Reading(Health.FAILED, "VIP_DUPLICATE", reason, facts)
         return Reading(Health.OK, facts=facts)
 
-    async def _present(self) -> bool:
-        try:
-            index = socket.if_nametoindex(self._interface)
-            async with AsyncIPRoute() as netlink:
-                return any(
-                    [message.get("local") == self._address async for message in await netlink.addr("dump", index=index)]
-                )
-        except OSError as error:
-            self._failed(error)
+    async def _present(self, netlink: AsyncIPRoute, index: int) -> bool:
+        found = [message.get("local") async for message in await netlink.addr("dump", index=index)]
+        return self._address in found
 
-    async def _others(self) -> set[str]:
-        """Hardware addresses, other than this node's, that claim the address within the window."""
-        own = _own_hardware()
+    async def _claims(self) -> set[str]:
+        """Ask, and return the hardware addresses that claim the virtual IP within the window."""
         found: set[str] = set()
         loop = asyncio.get_running_loop()
-        try:
-            with socket.socket(
-                socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_ARP)
-            ) as sock:
-                sock.bind((self._interface, _ETH_P_ARP))
-                hardware = sock.getsockname()[4]
-                sock.sendto(self._question(hardware), (self._interface, _ETH_P_ARP, 0, 0, _BROADCAST))
-                loop.add_reader(sock, self._receive, sock, own, found)
-                try:
-                    await asyncio.sleep(self._window_ms / 1000)
-                finally:
-                    loop.remove_reader(sock)
-        except OSError as error:
-            self._failed(error)
+        arp = socket.htons(_ETH_P_ARP)
+        with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, arp) as sock:
+            sock.bind((self._interface, _ETH_P_ARP))
+            hardware: bytes = sock.getsockname()[4]
+            sock.sendto(self._question(hardware), (self._interface, _ETH_P_ARP, 0, 0, _BROADCAST))
+            loop.add_reader(sock, self._receive, sock, found)
+            try:
+                await asyncio.sleep(self._window_ms / 1000)
+            finally:
+                loop.remove_reader(sock)
         return found
 
     def _question(self, hardware: bytes) -> bytes:
         return _ARP.pack(_ETHERNET, _IPV4, 6, 4, _REQUEST, hardware, _UNKNOWN_ADDRESS, _UNKNOWN_HARDWARE, self._wanted)
 
-    def _receive(self, sock: socket.socket, own: set[bytes], found: set[str]) -> None:
+    def _receive(self, sock: socket.socket, found: set[str]) -> None:
         try:
             frame = sock.recv(64)
         except OSError:
@@ -100,26 +89,18 @@ class VipProbe:
         if len(frame) < _ARP.size:
             return
         hardware, protocol, _, _, _, sender, claimed, _, _ = _ARP.unpack_from(frame)
-        if (hardware, protocol, claimed) == (_ETHERNET, _IPV4, self._wanted) and sender not in own:
+        if (hardware, protocol, claimed) == (_ETHERNET, _IPV4, self._wanted):
             found.add(sender.hex(":"))
 
-    def _failed(self, error: OSError) -> NoReturn:
-        if error.errno in (errno.ENODEV, errno.ENXIO) or "no interface" in str(error):
-            reason = f"this node has no interface {self._interface}"
-            raise Found(Reading(Health.FAILED, "VIP_NO_INTERFACE", reason)) from error
+    def _failed(self, error: OSError) -> Reading:
         if error.errno == errno.ENETDOWN:
-            reason = f"{self._interface} is down"
-            raise Found(Reading(Health.FAILED, "VIP_NO_INTERFACE", reason)) from error
+            return Reading(Health.FAILED, "VIP_NO_INTERFACE", f"{self._interface} is down")
+        if error.errno in (errno.ENODEV, errno.ENXIO) or error.args == ("no interface with this name",):
+            return Reading(Health.FAILED, "VIP_NO_INTERFACE", f"this node has no interface {self._interface}")
         reason = f"{self._interface} could not be looked at: {error.strerror or type(error).__name__}"
-        raise Found(Reading(Health.UNKNOWN, "VIP_CANNOT_LOOK", reason)) from error
+        return Reading(Health.UNKNOWN, "VIP_CANNOT_LOOK", reason)
 
 
-def _own_hardware() -> set[bytes]:
+async def _own_hardware(netlink: AsyncIPRoute) -> set[str]:
     """All of this node's hardware addresses: another of its own interfaces on the same wire answers, too."""
-    found = set()
-    for path in Path("/sys/class/net").glob("*/address"):
-        try:
-            found.add(bytes.fromhex(path.read_text().strip().replace(":", "")))
-        except (OSError, ValueError):
-            continue  # gone meanwhile, or no Ethernet
-    return found
+    return {str(message.get("address")) async for message in await netlink.link("dump")}

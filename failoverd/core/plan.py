@@ -193,7 +193,7 @@ def undone(view: View, decision: Decision, progress: Progress) -> set[StepKind]:
     if decision is not Decision.SERVE or view.served_term != view.highest_term:
         return found
     if facts is not None and facts.read_only:
-        found |= {StepKind.BECOME_SOURCE, StepKind.MAKE_WRITABLE}
+        found |= {StepKind.MAKE_WRITABLE}
     if facts is not None and (not facts.semi_sync_source or facts.replication is not None):
         found |= {StepKind.BECOME_SOURCE}
     seen, opened = view.sighting("vip", view.me.name), progress.of(StepKind.OPEN_GATE)

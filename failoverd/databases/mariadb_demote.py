@@ -30,6 +30,8 @@ KILL_MS = 50
 
 _NEVER_KILLED = {"Binlog Dump", "Slave_IO", "Slave_SQL", "Slave_worker", "Daemon"}
 _WRONG_PASSWORD = {1045, 1698}
+_ACK_WAIT = "semi-sync ACK"
+_IN_COMMIT = ("Commit", "Waiting for prior transaction to commit")  # the binary log may have it already
 _UNKNOWN_THREAD = "Unknown thread id"
 
 
@@ -43,19 +45,21 @@ class Account:
 
 
 def make_read_only(connection: Connection, deadline: Deadline, second: Second) -> None:
-    """Kill clients, SET GLOBAL read_only = 1, bounded on both sides (section 6.3, step 2).
+    """SET GLOBAL read_only = 1, clients killed meanwhile, bounded on both sides (section 6.3, step 2).
 
-    read_only waits for every commit under way, and a commit may wait for the acknowledgement of a replica that is
-    gone. Ending that client's connection ends its wait, and nothing is acknowledged to it: its socket is shut before
-    the commit goes on (tried). Switching semi-sync off instead *would* acknowledge. So clients are killed before and
-    while read_only is waited for.
+    read_only waits for open transactions, for locks, and for every commit under way; new writes wait behind it. So it
+    is asked for first, and who holds it up is killed: then nobody is ended on the way into a commit. Local connections
+    that sleep outside a transaction, as the look-ups of Postfix and Dovecot do, are spared at first: they hold nothing,
+    and mail takes a minute to get over their loss.
 
-    Local connections that sleep outside a transaction, as the look-ups of Postfix and Dovecot do, are spared at first:
-    they hold nothing, and mail takes a minute to get over their loss.
+    A commit that waits for a replica's acknowledgement is never ended, and semi-sync never switched off: both would
+    commit here what no replica has, and semi-sync off would tell the client so as well. Where such a commit outlasts
+    the deadline the answer is DB_READ_ONLY_BLOCKED, and the caller kills the server. One that starts again with
+    init-rpl-role=SLAVE takes those transactions out of its binary log by itself (tried), and can follow the new
+    primary without being rebuilt.
     """
     if connection.run(deadline, "SELECT @@GLOBAL.read_only AS v")[0]["v"]:
         return
-    _kill_clients(connection, deadline, {connection.number}, spare_idle=True)
     started_s = deadline.left_s
     limit_s = max(deadline.left_s - KILL_MS / 1000, SHORTEST_LIMIT_S)
     connection.send(deadline, f"SET STATEMENT max_statement_time = {limit_s:.3f} FOR SET GLOBAL read_only = 1")
@@ -71,33 +75,49 @@ def make_read_only(connection: Connection, deadline: Deadline, second: Second) -
         connection.finish(deadline)
     except Failure as failure:
         if failure.code == "DB_TIMEOUT":  # the server's own limit was the first to end
-            raise Failure("DB_READ_ONLY_BLOCKED", failure.reason) from None
+            raise Failure("DB_READ_ONLY_BLOCKED", _blocked(deadline, _unacknowledged(connection, deadline))) from None
         raise
+    _kill_clients(connection, deadline, {connection.number}, spare_idle=True)
 
 
 def _give_up(connection: Connection, deadline: Deadline, other: Connection | None) -> None:
     """End the statement, so that it does not come true when nobody expects it any more."""
+    waiting = 0
     if other is not None:
-        _kill(other, Deadline(KILL_MS), connection.number)
+        last = Deadline(KILL_MS)
+        _kill(other, last, connection.number)
+        waiting = _unacknowledged(other, last)
+    raise Failure("DB_READ_ONLY_BLOCKED", _blocked(deadline, waiting), Outcome.UNKNOWN)
+
+
+def _blocked(deadline: Deadline, waiting: int) -> str:
     words = f"read_only not set within {deadline.after_ms} ms"
-    raise Failure("DB_READ_ONLY_BLOCKED", words, Outcome.UNKNOWN)
+    return f"{words}: {waiting} commits wait for an acknowledgement" if waiting else words
+
+
+def _unacknowledged(connection: Connection, deadline: Deadline) -> int:
+    """How many sessions wait for a replica's acknowledgement."""
+    states = connection.run(deadline, "SELECT STATE FROM information_schema.PROCESSLIST")
+    return sum(_ACK_WAIT in (row["STATE"] or "") for row in states)
 
 
 def _kill_clients(connection: Connection, deadline: Deadline, keep: set[int], *, spare_idle: bool) -> None:
-    """KILL all that may write or hold a lock: not the server's own threads, not replicas' dumps, not `keep`.
+    """KILL all that may write or hold a lock, but for `keep` and for whoever is inside a commit.
 
-    failoverd's own other connections are ended only while they write: a heartbeat that waits is a commit like any.
+    Neither the server's own threads nor replicas' dumps nor failoverd's other connections: a reading holds nothing,
+    and a heartbeat either waits behind read_only or is inside its commit.
     """
-    rows = connection.run(deadline, "SELECT ID, USER, HOST, COMMAND FROM information_schema.PROCESSLIST")
+    rows = connection.run(deadline, "SELECT ID, USER, HOST, COMMAND, STATE FROM information_schema.PROCESSLIST")
     transactions = connection.run(deadline, "SELECT trx_mysql_thread_id AS id FROM information_schema.INNODB_TRX")
     writing = {row["id"] for row in transactions}
-    own = connection.name
     for row in rows:
-        number, user, command = row["ID"], row["USER"], row["COMMAND"]
+        number, user, command, state = row["ID"], row["USER"], row["COMMAND"], row["STATE"] or ""
         if number in keep or user == "system user" or command in _NEVER_KILLED:
             continue
-        local = row["HOST"] == "localhost" and number not in writing
-        if local and (user == own or (spare_idle and command == "Sleep")):
+        if state.startswith(_IN_COMMIT) or _ACK_WAIT in state:
+            continue
+        local = row["HOST"] == "localhost"
+        if local and (user == connection.name or (spare_idle and command == "Sleep" and number not in writing)):
             continue
         _kill(connection, deadline, number)
 
@@ -138,7 +158,9 @@ def _be_semi_sync_replica(connection: Connection, deadline: Deadline) -> bool:
     if on["source"]:
         # Whoever still waits for an acknowledgement (an account that may write in spite of read_only) must not be
         # told that there was one.
-        _kill_clients(connection, deadline, {connection.number}, spare_idle=True)
+        waiting = _unacknowledged(connection, deadline)
+        if waiting:
+            raise Failure("DB_NO_ACK", f"{waiting} commits wait for an acknowledgement on this read-only server")
         connection.run(deadline, "SET GLOBAL rpl_semi_sync_master_enabled = OFF")
     if not on["replica"]:
         connection.run(deadline, "SET GLOBAL rpl_semi_sync_slave_enabled = ON")

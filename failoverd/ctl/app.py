@@ -1,0 +1,59 @@
+"""failoverctl, the operator's tool: shows the cluster as the local daemon sees it, and asks it for changes.
+
+Exit codes: 0 done · 1 failed · 2 usage · 3 refused, nothing touched · 4 daemon not reachable · 5 outcome not known
+here yet, it goes on in the daemon. `failoverctl --help` prints them too; exits.py is where they are defined.
+
+click rather than typer: typer imports pydantic to parse the first option, which alone takes longer than all the rest.
+"""
+
+from __future__ import annotations
+
+import click
+
+from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
+from failoverd.ctl.promote import promote
+from failoverd.ctl.status import status
+from failoverd.ctl.version import version
+from failoverd.runtime.document import DocumentError
+
+COMMANDS = (status, promote, version)
+
+
+class _App(click.Group):
+    """Ends with what the command returned, or with what kept it from ending."""
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command that was given."""
+        try:
+            ended = Exit(super().invoke(ctx))
+        except UnreachableError as error:
+            click.echo(f"failoverctl: {error}", err=True)
+            ended = Exit.UNREACHABLE
+        except UnclearError as error:
+            click.echo(f"failoverctl: {error}; ask `failoverctl status`", err=True)
+            ended = Exit.UNCLEAR
+        except DocumentError as error:
+            click.echo(f"failoverctl: the daemon's answer is not understood (another version?): {error}", err=True)
+            ended = Exit.FAILED
+        ctx.exit(ended)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """List them in the order of COMMANDS, the most used first."""
+        return list(self.commands)
+
+
+app = _App(
+    name="failoverctl",
+    help="See and steer the mail cluster that failoverd keeps.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in COMMANDS:
+    _command.epilog = EPILOG
+    app.add_command(_command)
+
+
+def main() -> None:
+    """Entry point."""
+    app(prog_name="failoverctl")

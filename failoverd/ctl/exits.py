@@ -1,0 +1,34 @@
+"""How failoverctl ends. The numbers are an interface: scripts compare with them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+EPILOG = """\b
+Exit codes:
+  0  done
+  1  failed: it was tried and did not work
+  2  usage: the command line was not understood
+  3  refused: nothing was touched, the codes say why
+  4  the daemon cannot be reached
+  5  the outcome is not known here yet: it goes on in the daemon, ask `failoverctl status`
+"""
+
+
+class Exit(IntEnum):
+    """See EPILOG."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2  # click's own
+    REFUSED = 3
+    UNREACHABLE = 4
+    UNCLEAR = 5
+
+
+class UnreachableError(Exception):
+    """No daemon answered, and nothing was asked of it that it could have begun."""
+
+
+class UnclearError(Exception):
+    """Something was asked, and whether it was taken is not known."""

@@ -1,0 +1,320 @@
+"""The status document as one screen.
+
+    lab   term 7   primary mail1, lease 2.4 s left   store arbiter, version 4711              seen from mail2
+
+    NODE      ROLE             SERVES   IMAP  SMTP  SQL  REPLICATION     LAG     POSITION   HEARD
+    mail1     primary          ● VIP    up    up    rw   2 acknowledge           0-1-512    0.3 s
+    mail2     replica          ○        up    up    ro   ← mail1         12 ms   0-1-512    here
+    mail3     fenced→replica   ○        up    down  ro   ← mail1         4.1 s   0-1-498 -14  0.2 s
+    arbiter   arbiter                                                                       0.4 s
+
+    Failover  possible, to mail2
+    Now       primary-serves: the lease is held and the services answer
+
+    ! mail3   SMTP_REFUSED  …                                    only news
+
+Colour says how urgent, words say what: nothing is said by colour alone. In a pipe the same table comes without colour
+and without a width.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from failoverd.runtime.document import DatabaseStatus, NodeStatus, StatusDocument
+
+_VERDICT_STYLE = {"up": "green", "down": "bold red", "degraded": "yellow", "unknown": "dim"}
+_GAP = 2
+_SHORTEST_POSITION = 12
+_PLAIN_WIDTH = 1000  # in a pipe nothing is cut or folded
+_ASCII = str.maketrans({"●": "*", "○": "-", "←": "<", "→": ">", "·": "|"})
+
+
+def show(document: StatusDocument) -> None:
+    """Print the document to standard output."""
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else _PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        _print(console, document)
+    text = captured.get()
+    if not terminal:
+        text = "".join(line.rstrip() + "\n" for line in text.splitlines())
+    if "utf" not in (sys.stdout.encoding or "").lower():
+        text = text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+    sys.stdout.write(text)
+
+
+def _print(console: Console, document: StatusDocument) -> None:
+    console.print(_header(document), soft_wrap=True)
+    console.print()
+    console.print(_fitted(console, document), crop=False, no_wrap=True)
+    console.print()
+    console.print(_answers(document))
+    news = list(_news(document))
+    if news:
+        console.print()
+        grid = _grid()
+        for where, what, words in news:
+            grid.add_row(Text("!", "bold yellow"), Text(where), Text(what, "yellow"), Text(words))
+        console.print(grid)
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    return grid
+
+
+# ---- the first line ---------------------------------------------------------------------------------------------
+
+
+def _header(document: StatusDocument) -> Text:
+    parts = [Text(document.cluster, "bold"), Text(f"term {document.term}"), _holder(document), _store(document)]
+    parts.append(Text(f"seen from {document.node}", "dim"))
+    return Text("   ").join(parts)
+
+
+def _holder(document: StatusDocument) -> Text:
+    lease, holder = document.lease, document.holder
+    if holder is None:
+        return Text("no primary", "bold red")
+    left = "" if lease.left_ms is None else f" {duration(lease.left_ms)} left"
+    match lease.state:
+        case "held":
+            return Text.assemble("primary ", (holder, "bold green"), f", lease{left}")
+        case "revoked":
+            return Text.assemble(("no primary", "bold red"), f", {holder} gave its lease back")
+        case "ended":
+            return Text.assemble(("no primary", "bold red"), f", the lease of {holder} has ended")
+        case "none":
+            return Text("no primary yet", "bold red")
+        case _:
+            return Text.assemble("primary ", (holder, "bold yellow"), f", lease {lease.state}{left}")
+
+
+def _store(document: StatusDocument) -> Text:
+    store = document.store
+    where = f"store {store.node or store.kind}"
+    if not store.reachable:
+        return Text.assemble(f"{where} ", ("unreachable", "bold red"))
+    return Text(f"{where}, version {store.version}")
+
+
+# ---- a row a node -----------------------------------------------------------------------------------------------
+
+
+def _fitted(console: Console, document: StatusDocument) -> Table:
+    """The table as the terminal has room for it: POSITION is cut first, then left out; nothing else ever is."""
+    longest = max((len(_position(node.database)) for node in document.nodes), default=0)
+    unbounded = console.options.update(width=_PLAIN_WIDTH)
+    others = Measurement.get(console, unbounded, _nodes(document, 0)).maximum
+    room = console.width - others - _GAP
+    if room >= min(longest, _SHORTEST_POSITION):
+        return _nodes(document, min(room, max(longest, len("POSITION"))))
+    table = _nodes(document, 0)
+    table.width = others
+    return table
+
+
+def _nodes(document: StatusDocument, position_width: int) -> Table:
+    table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim", pad_edge=False)
+    services = sorted({name for node in document.nodes for name in node.services})
+    for title in ("NODE", "ROLE", "SERVES", *(name.upper() for name in services), "SQL", "REPLICATION"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("LAG", no_wrap=True, justify="right")
+    if position_width:
+        table.add_column(
+            "POSITION", no_wrap=True, overflow="ellipsis", min_width=position_width, max_width=position_width
+        )
+    table.add_column("HEARD", no_wrap=True, justify="right")
+    names = {node.address: node.name for node in document.nodes}
+    for node in document.nodes:
+        here = node.name == document.node
+        replication, lag = _replication(node.database, names)
+        table.add_row(
+            Text(node.name, "bold" if node.name == document.holder else ""),
+            _dated(node, _role(node)),
+            _dated(node, _serves(node)),
+            *(_verdict(node, name) for name in services),
+            _dated(node, _sql(node)),
+            replication,
+            lag,
+            *([_position(node.database)] if position_width else []),
+            Text("here") if here else _heard(node),
+            style="" if node.fresh else "dim",
+        )
+    return table
+
+
+def _dated(node: NodeStatus, cell: Text) -> Text:
+    """What a node said of itself, with a mark when it said it too long ago to be taken for true."""
+    return cell if node.fresh or cell.plain in {"", "?"} else cell.append("?")
+
+
+def _role(node: NodeStatus) -> Text:
+    actual = node.actual or "?"
+    style = {"primary": "bold green", "fenced": "yellow"}.get(actual, "")
+    if node.desired is None or node.desired == node.actual:
+        return Text(actual, style)
+    return Text.assemble((actual, style), ("→", "bold yellow"), (node.desired, "yellow"))
+
+
+def _serves(node: NodeStatus) -> Text:
+    if node.kind == "arbiter":
+        return Text("")
+    has_vip = node.vip is not None and node.vip.present
+    match node.serving, has_vip:
+        case None, _:
+            return Text("?", "dim")
+        case True, True:
+            return Text("● VIP", "green")
+        case True, False:
+            return Text("● no VIP", "bold red")
+        case False, True:
+            return Text("○ VIP", "bold red")
+        case _:
+            return Text("○", "dim")
+
+
+def _verdict(node: NodeStatus, service: str) -> Text:
+    status = node.services.get(service)
+    if status is None:
+        return Text("")
+    return Text("?" if status.verdict == "unknown" else status.verdict, _VERDICT_STYLE.get(status.verdict, ""))
+
+
+def _sql(node: NodeStatus) -> Text:
+    if node.kind == "arbiter":
+        return Text("")
+    if node.database is None:
+        return Text("?" if not node.fresh else "down", "dim" if not node.fresh else "bold red")
+    expected = node.actual == "primary"
+    if node.database.read_only:
+        return Text("ro", "yellow" if expected else "")
+    return Text("rw", "green" if expected else "bold red")
+
+
+def _replication(database: DatabaseStatus | None, names: dict[str, str]) -> tuple[Text, Text]:
+    """The columns REPLICATION and LAG."""
+    if database is None:
+        return Text(""), Text("")
+    replication, semi_sync = database.replication, database.semi_sync
+    if replication is None:
+        if database.read_only:
+            return Text("none", "yellow"), Text("")
+        if not semi_sync.source:
+            return Text("asynchronous", "bold red"), Text("")
+        return Text(f"{semi_sync.clients} acknowledge", "" if semi_sync.clients else "bold red"), Text("")
+    source = Text(f"← {names.get(replication.source, replication.source)}")
+    threads = (("receiver", replication.receiver), ("applier", replication.applier))
+    for thread, state in threads:
+        if state != "running":
+            source.append(f" {thread} {state}", "bold red")
+    if not semi_sync.replica:
+        source.append(" no ack", "yellow")
+    lag = Text("?", "yellow") if replication.lag_ms is None else Text(duration(replication.lag_ms))
+    return source, lag
+
+
+def _position(database: DatabaseStatus | None) -> Text:
+    if database is None:
+        return Text("")
+    position = Text(database.position)
+    if database.behind:
+        position.append(f" -{database.behind}", "yellow")
+    return position
+
+
+def _heard(node: NodeStatus) -> Text:
+    if node.last_heard_ms is None:
+        return Text("never", "bold red")
+    return Text(duration(node.last_heard_ms), "" if node.fresh else "bold red")
+
+
+# ---- the answers, and the news ----------------------------------------------------------------------------------
+
+
+def _answers(document: StatusDocument) -> Table:
+    failover, grid = document.failover, _grid()
+    if failover.possible:
+        verdict = Text.assemble(("possible", "green"), f", to {failover.candidate}")
+    else:
+        verdict = Text("NOT possible now", "bold red")
+    grid.add_row(Text("Failover", "dim"), verdict)
+    for blocker in failover.blockers:
+        grid.add_row("", Text.assemble((blocker.code, "yellow"), f"  {blocker.reason}"))
+    for reason in failover.rejected:
+        grid.add_row("", Text.assemble(f"not {reason.node}  ", (reason.code, "yellow"), f"  {reason.reason}"))
+    grid.add_row(Text("Now", "dim"), Text(f"{document.rule.id}: {document.rule.why}"))
+    if document.request is not None:
+        request = document.request
+        why = f', "{request.reason}"' if request.reason else ""
+        step = f": {request.text}" if request.text else ""
+        grid.add_row(Text("Request", "dim"), Text(f"promote {request.target} (by {request.by}{why}){step}", "bold"))
+    return grid
+
+
+def _news(document: StatusDocument) -> Iterator[tuple[str, str, str]]:
+    """What is not as it should be: (where, code or what, words)."""
+    if not document.store.reachable:
+        yield document.store.node or "store", "store", document.store.error or "does not answer"
+    versions = {node.software for node in document.nodes if node.software is not None}
+    for node in document.nodes:
+        yield from _news_of(node)
+        if len(versions) > 1 and node.software is not None:
+            yield node.name, "software", node.software
+    holders = [node.name for node in document.nodes if node.fresh and node.vip is not None and node.vip.present]
+    if len(holders) > 1:
+        yield "cluster", "VIP", f"on {' and '.join(holders)}"
+
+
+def _news_of(node: NodeStatus) -> Iterator[tuple[str, str, str]]:
+    if not node.fresh:
+        age = None if node.last_heard_ms is None else duration(node.last_heard_ms)
+        said = f"last heard {age} ago; what it said of itself is from then" if age else "never heard"
+        yield node.name, "silent", said
+    for name, service in sorted(node.services.items()):
+        if service.verdict != "up" and (service.verdict != "unknown" or node.fresh):
+            against = [f"{who}: {words}" for who, words in sorted(service.votes.items()) if words != "ok"]
+            yield node.name, f"{name} {service.verdict}", "; ".join(against) or "nobody has looked yet"
+    for what, words in _said_of_itself(node):
+        yield node.name, what, words.partition("\n")[0]
+
+
+def _said_of_itself(node: NodeStatus) -> Iterator[tuple[str, str]]:
+    for unit in node.units:
+        if unit.active != "active":
+            yield unit.unit, f"{unit.active} ({unit.sub})"
+    if node.fresh and node.ready is False:
+        yield "not ready", "its own services do not all answer its own probes"
+    if node.vip is not None and node.vip.others:
+        yield "VIP", f"also answered by {', '.join(node.vip.others)}"
+    replication = node.database.replication if node.database is not None else None
+    if replication is not None:
+        for thread, words in (("receiver", replication.receiver_error), ("applier", replication.applier_error)):
+            if words:
+                yield thread, words
+    for finding in node.findings:
+        yield finding.code, finding.reason
+
+
+def duration(ms: int) -> str:
+    """`ms` as a person says it: 12 ms, 1.3 s, 4 min, 3 h."""
+    if ms < 100:
+        return f"{ms} ms"
+    if ms < 10_000:
+        return f"{ms / 1000:.1f} s"
+    if ms < 120_000:
+        return f"{ms // 1000} s"
+    if ms < 7_200_000:
+        return f"{ms // 60_000} min"
+    return f"{ms // 3_600_000} h"

@@ -79,12 +79,13 @@ def request_expired(view: View) -> bool:
 
 
 def request_pointless(view: View) -> bool:
-    """The node asked for is primary, the request is too old, or it was tried and taken back."""
+    """The node asked for serves, the request is too old, or it was tried and taken back."""
     request = view.record.request if view.record else None
     if request is None:
         return False
     failed = view.request_failed is not None and request.id == view.request_failed.id
-    return request.target == view.me.name or failed or request_expired(view)
+    served = request.target == view.me.name and view.gate is GateState.OPEN
+    return served or failed or request_expired(view)
 
 
 def service_failing(view: View) -> bool:

@@ -65,15 +65,25 @@ def client_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+class _State(ServerState):
+    """What the connections of one server share."""
+
+    stopping = False
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol, with the peer's name in the request's state and bounds on size and time."""
 
+    server_state: _State
     peer: str | None = None
     received = 0
     deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
         super().connection_made(transport)
+        if self.server_state.stopping:
+            transport.abort()  # accepted just before the listener closed
+            return
         self.peer = _common_name(transport.get_extra_info("peercert"))
         self._expect_request()
 
@@ -125,7 +135,7 @@ class Server:
     def __init__(self, app: ASGIApp, listener: socket.socket, ssl_context: ssl.SSLContext | None = None) -> None:
         self._listener = listener
         self._ssl_context = ssl_context
-        self._state = ServerState()
+        self._state = _State()
         self._config = Config(
             app,
             ws="none",
@@ -172,6 +182,7 @@ class Server:
         """Stop listening, let what is being answered finish for a second, then end it."""
         if self._server is None:
             return
+        self._state.stopping = True
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()

@@ -1,0 +1,226 @@
+"""A fake daemon behind a real control socket, and clusters to show: healthy, degraded, blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from failoverd.runtime.control import Controller, ControlServer, EventLog
+from failoverd.runtime.document import (
+    Accepted,
+    DatabaseStatus,
+    Event,
+    FailoverStatus,
+    LeaseStatus,
+    NodeStatus,
+    Reason,
+    Refused,
+    ReplicationStatus,
+    RequestStatus,
+    RuleStatus,
+    SemiSyncStatus,
+    ServiceStatus,
+    StatusDocument,
+    StoreStatus,
+    VipStatus,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+    from types import TracebackType
+
+UP = ServiceStatus(verdict="up", votes={"mail1": "ok", "mail2": "ok", "arbiter": "ok"})
+
+
+def data_node(name: str, last: int, *, source: str | None) -> NodeStatus:
+    """Return one data node in good health; `source` is the address it receives from, None for the primary."""
+    replication = ReplicationStatus(source=source or "", receiver="running", applier="running", lag_ms=12)
+    return NodeStatus(
+        name=name,
+        kind="data",
+        address=f"10.89.1.{last}",
+        fresh=True,
+        last_heard_ms=310,
+        desired="replica" if source else "primary",
+        actual="replica" if source else "primary",
+        software="0.1.0",
+        ready=True,
+        serving=source is None,
+        services={"imap": UP, "smtp": UP},
+        database=DatabaseStatus(
+            version="10.11.19",
+            read_only=source is not None,
+            position="0-1-512",
+            semi_sync=SemiSyncStatus(source=source is None, replica=source is not None, clients=0 if source else 2),
+            behind=0,
+            replication=replication if source else None,
+        ),
+        vip=VipStatus(present=source is None),
+    )
+
+
+MAIL1 = data_node("mail1", 11, source=None)
+MAIL2 = data_node("mail2", 12, source="10.89.1.11")
+MAIL3 = data_node("mail3", 13, source="10.89.1.11")
+ARBITER = NodeStatus(
+    name="arbiter",
+    kind="arbiter",
+    address="10.89.1.14",
+    fresh=True,
+    last_heard_ms=402,
+    desired="arbiter",
+    actual="arbiter",
+    software="0.1.0",
+    services={},
+)
+HEALTHY = StatusDocument(
+    cluster="lab",
+    node="mail2",
+    software="0.1.0",
+    term=7,
+    holder="mail1",
+    lease=LeaseStatus(state="held", left_ms=2412),
+    store=StoreStatus(kind="embedded", node="arbiter", reachable=True, version=4711),
+    nodes=(MAIL1, replace(MAIL2, last_heard_ms=0), MAIL3, ARBITER),
+    failover=FailoverStatus(possible=True, candidate="mail2"),
+    rule=RuleStatus(id="replica-follows", why="another node holds the lease and this one follows it"),
+)
+DEGRADED = replace(
+    HEALTHY,
+    nodes=(
+        MAIL1,
+        replace(MAIL2, last_heard_ms=0),
+        replace(
+            MAIL3,
+            desired="replica",
+            actual="fenced",
+            services={
+                "imap": UP,
+                "smtp": ServiceStatus(
+                    verdict="down",
+                    votes={
+                        "mail1": "SMTP_REFUSED connection refused",
+                        "mail2": "ok",
+                        "arbiter": "SMTP_SILENT no banner",
+                    },
+                ),
+            },
+            database=DatabaseStatus(
+                version="10.11.19",
+                read_only=True,
+                position="0-1-498",
+                semi_sync=SemiSyncStatus(source=False, replica=True, clients=0),
+                behind=14,
+                replication=ReplicationStatus(
+                    source="10.89.1.11",
+                    receiver="running",
+                    applier="stopped",
+                    lag_ms=4100,
+                    applier_error="Error 1062: duplicate entry for key PRIMARY",
+                ),
+            ),
+            findings=(Reason(node="mail3", code="FND_NEEDS_REJOIN", reason="holds 3 transactions that mail1 lacks"),),
+        ),
+        ARBITER,
+    ),
+    failover=FailoverStatus(
+        possible=True,
+        candidate="mail2",
+        rejected=(Reason(node="mail3", code="BLK_APPLIER", reason="mail3 does not apply: duplicate entry"),),
+    ),
+    request=RequestStatus(id="r1", target="mail2", by="root", reason="kernel update", text="gate closed on mail1"),
+)
+BLOCKED = replace(
+    HEALTHY,
+    lease=LeaseStatus(state="unknown"),
+    store=StoreStatus(kind="embedded", node="arbiter", reachable=False, version=4711, error="no answer within 500 ms"),
+    nodes=(
+        replace(MAIL1, fresh=False, last_heard_ms=41_000),
+        replace(MAIL2, last_heard_ms=0),
+        replace(MAIL3, fresh=False, last_heard_ms=None, desired=None, actual=None, serving=None, ready=None,
+                software=None, services={}, database=None, vip=None),
+        replace(ARBITER, fresh=False, last_heard_ms=41_200),
+    ),
+    failover=FailoverStatus(
+        possible=False,
+        rejected=(Reason(node="mail3", code="BLK_UNREACHABLE", reason="no report from mail3 within 2000 ms"),),
+        blockers=(
+            Reason(code="BLK_STORE", reason="the store does not answer"),
+            Reason(code="BLK_QUORUM", reason="no majority of observers agrees that mail1 is lost"),
+        ),
+    ),
+    rule=RuleStatus(id="wait", why="what the store says is not known"),
+)  # fmt: skip
+
+
+class Stage(Controller):
+    """A controller whose cluster and answers a test sets. Its methods run in the server's loop."""
+
+    def __init__(self) -> None:
+        self.document = HEALTHY
+        self.refusal: Refused | None = None
+        self.asked: list[tuple[str, str, str]] = []
+        self.logs: dict[str, EventLog] = {}
+        self.taken = threading.Event()
+
+    def status(self) -> StatusDocument:  # noqa: D102 - see Controller
+        return self.document
+
+    async def promote(self, target: str, by: str, reason: str) -> Accepted | Refused:  # noqa: D102 - see Controller
+        self.asked.append((target, by, reason))
+        if self.refusal is not None:
+            return self.refusal
+        self.logs["r1"] = EventLog()
+        self.taken.set()
+        return Accepted(id="r1")
+
+    async def events(self, request: str) -> AsyncIterator[Event] | None:  # noqa: D102 - see Controller
+        log = self.logs.get(request)
+        return None if log is None else log.follow()
+
+
+class Running:
+    """A stage's server in a thread of its own, as the daemon is a process of its own."""
+
+    def __init__(self, path: Path, stage: Stage) -> None:
+        self.path = path
+        self.stage = stage
+        self.server = ControlServer(path, stage)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(10)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        left = asyncio.all_tasks(self._loop)
+        self._loop.run_until_complete(asyncio.sleep(0))
+        assert all(task.done() for task in left), left
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def stop(self) -> None:
+        """Stop the server; the thread stays."""
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(10)
+
+    def until_asked(self) -> None:
+        """Wait until a request was accepted."""
+        assert self.stage.taken.wait(10)
+
+    def call(self, work: Callable[[], object]) -> None:
+        """Do something in the server's loop and wait until it is done."""
+
+        async def doing() -> None:
+            work()
+
+        asyncio.run_coroutine_threadsafe(doing(), self._loop).result(10)

@@ -1,0 +1,319 @@
+"""failoverctl against a real socket with a fake daemon behind it: what is seen, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+from control_stage import BLOCKED, DEGRADED, HEALTHY, Running, Stage
+
+from failoverd import __version__
+from failoverd.ctl import client, promote
+from failoverd.ctl.app import COMMANDS, app
+from failoverd.ctl.exits import Exit
+from failoverd.ctl.table import duration
+from failoverd.runtime.document import Event, Reason, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROGRAM = [sys.executable, "-c", "from failoverd.ctl.app import main; main()"]
+STEPS = (
+    Event(elapsed_ms=0, node="mail2", text="asked: promote mail2"),
+    Event(elapsed_ms=214, node="mail1", text="gate closed"),
+)
+DONE = Event(elapsed_ms=731, node="mail2", text="proven through the VIP", final=True, succeeded=True)
+FAILED = Event(elapsed_ms=900, node="mail1", text="taken back", code="DB_TIMEOUT", final=True)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    with Running(tmp_path / "control.sock", Stage()) as place:
+        yield place
+
+
+def ctl(path: Path, *arguments: str) -> Result:
+    """Run failoverctl in this process."""
+    return CliRunner().invoke(app, [*arguments, "--socket", str(path)], prog_name="failoverctl")
+
+
+def started(path: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start failoverctl as a process of its own."""
+    command = [*PROGRAM, *arguments, "--socket", str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+# ---- status -----------------------------------------------------------------------------------------------------
+
+SCREENS = {
+    "healthy": (
+        HEALTHY,
+        """\
+lab   term 7   primary mail1, lease 2.4 s left   store arbiter, version 4711   seen from mail2
+
+NODE     ROLE     SERVES  IMAP  SMTP  SQL  REPLICATION      LAG  POSITION  HEARD
+mail1    primary  ● VIP   up    up    rw   2 acknowledge         0-1-512   0.3 s
+mail2    replica  ○       up    up    ro   ← mail1        12 ms  0-1-512    here
+mail3    replica  ○       up    up    ro   ← mail1        12 ms  0-1-512   0.3 s
+arbiter  arbiter                                                           0.4 s
+
+Failover  possible, to mail2
+Now       replica-follows: another node holds the lease and this one follows it
+""",
+    ),
+    "degraded": (
+        DEGRADED,
+        """\
+lab   term 7   primary mail1, lease 2.4 s left   store arbiter, version 4711   seen from mail2
+
+NODE     ROLE            SERVES  IMAP  SMTP  SQL  REPLICATION                LAG  POSITION     HEARD
+mail1    primary         ● VIP   up    up    rw   2 acknowledge                   0-1-512      0.3 s
+mail2    replica         ○       up    up    ro   ← mail1                  12 ms  0-1-512       here
+mail3    fenced→replica  ○       up    down  ro   ← mail1 applier stopped  4.1 s  0-1-498 -14  0.3 s
+arbiter  arbiter                                                                               0.4 s
+
+Failover  possible, to mail2
+          not mail3  BLK_APPLIER  mail3 does not apply: duplicate entry
+Now       replica-follows: another node holds the lease and this one follows it
+Request   promote mail2 (by root, "kernel update"): gate closed on mail1
+
+!  mail3  smtp down         arbiter: SMTP_SILENT no banner; mail1: SMTP_REFUSED connection refused
+!  mail3  applier           Error 1062: duplicate entry for key PRIMARY
+!  mail3  FND_NEEDS_REJOIN  holds 3 transactions that mail1 lacks
+""",
+    ),
+    "blocked": (
+        BLOCKED,
+        """\
+lab   term 7   primary mail1, lease unknown   store arbiter unreachable   seen from mail2
+
+NODE     ROLE      SERVES  IMAP  SMTP  SQL  REPLICATION      LAG  POSITION  HEARD
+mail1    primary?  ● VIP?  up    up    rw?  2 acknowledge         0-1-512    41 s
+mail2    replica   ○       up    up    ro   ← mail1        12 ms  0-1-512    here
+mail3    ?         ?                   ?                                    never
+arbiter  arbiter?                                                            41 s
+
+Failover  NOT possible now
+          BLK_STORE  the store does not answer
+          BLK_QUORUM  no majority of observers agrees that mail1 is lost
+          not mail3  BLK_UNREACHABLE  no report from mail3 within 2000 ms
+Now       wait: what the store says is not known
+
+!  arbiter  store   no answer within 500 ms
+!  mail1    silent  last heard 41 s ago; what it said of itself is from then
+!  mail3    silent  never heard
+!  arbiter  silent  last heard 41 s ago; what it said of itself is from then
+""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_status_in_a_pipe_is_this_screen(running: Running, name: str) -> None:
+    running.stage.document, screen = SCREENS[name]
+    shown = ctl(running.path, "status")
+    assert shown.exit_code == Exit.DONE
+    assert shown.stdout == screen
+
+
+def on_a_terminal(path: Path, columns: int) -> str:
+    """What `status` writes to a terminal of that width, colours included."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color"}
+    environment.pop("NO_COLOR", None)
+    process = subprocess.Popen([*PROGRAM, "status", "--socket", str(path)], stdout=theirs, env=environment)
+    os.close(theirs)
+    written = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            written += chunk
+    except OSError:
+        pass  # how a pseudo-terminal says that its other end is closed
+    os.close(ours)
+    assert process.wait(10) == 0
+    return written.decode()
+
+
+def test_a_terminal_gets_colours(running: Running) -> None:
+    running.stage.document = DEGRADED
+    shown = on_a_terminal(running.path, 120)
+    assert "\x1b[1;32mmail1\x1b[0m" in shown
+    assert "0-1-498" in shown
+
+
+def test_a_narrow_terminal_loses_the_position_and_nothing_else(running: Running) -> None:
+    running.stage.document = DEGRADED
+    shown = on_a_terminal(running.path, 90)
+    assert "POSITION" not in shown
+    assert "applier stopped" in shown
+    assert "…" not in shown
+
+
+def test_status_for_programs_is_the_document(running: Running) -> None:
+    shown = ctl(running.path, "status", "-o", "json")
+    assert shown.exit_code == Exit.DONE
+    told = json.loads(shown.stdout)
+    assert (told["api"], told["holder"], told["nodes"][0]["services"]["imap"]["verdict"]) == ("v1", "mail1", "up")
+
+
+def test_an_old_terminal_gets_ascii(running: Running) -> None:
+    running.stage.document = DEGRADED
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [*PROGRAM, "status", "--socket", str(running.path)]
+    shown = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=20)
+    assert b"fenced>replica  -       up    down  ro   < mail1" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [(0, "0 ms"), (99, "99 ms"), (100, "0.1 s"), (9_949, "9.9 s"), (41_000, "41 s"), (600_000, "10 min"), (9e6, "2 h")],
+)
+def test_durations_are_said_as_people_do(ms: float, said: str) -> None:
+    assert duration(int(ms)) == said
+
+
+# ---- promote ----------------------------------------------------------------------------------------------------
+
+
+def test_promote_shows_each_step_and_ends_well(running: Running) -> None:
+    with started(running.path, "promote", "--node", "mail2", "--reason", "kernel update") as process:
+        assert process.stdout is not None
+        asked = process.stdout.readline  # the first line comes only after the request was taken
+        running.until_asked()
+        for event in (*STEPS, DONE):
+            running.call(lambda event=event: running.stage.logs["r1"].append(event))
+            assert asked() == f"  {event.elapsed_ms / 1000:>8.3f} s  {event.node:<8}  {event.text}\n"
+        assert process.stdout.read() == "done: mail2 is primary\n"
+        assert process.wait(10) == Exit.DONE
+    ((target, by, reason),) = running.stage.asked
+    assert (target, reason) == ("mail2", "kernel update")
+    assert by
+
+
+def test_promote_that_fails_says_so(running: Running) -> None:
+    with started(running.path, "promote", "--node", "mail2") as process:
+        running.until_asked()
+        running.call(lambda: running.stage.logs["r1"].append(FAILED))
+        output, _ = process.communicate(timeout=20)
+    assert output.splitlines() == ["     0.900 s  mail1     taken back  DB_TIMEOUT", "failed: mail2 is not primary"]
+    assert process.returncode == Exit.FAILED
+
+
+def test_promote_refused_prints_every_code(running: Running) -> None:
+    running.stage.refusal = Refused(
+        reasons=(
+            Reason(node="mail2", code="BLK_LAG", reason="mail2 is 6200 ms behind, the limit is 5000 ms"),
+            Reason(code="BLK_REQUEST", reason="another request is in flight"),
+        )
+    )
+    shown = ctl(running.path, "promote", "--node", "mail2")
+    assert shown.exit_code == Exit.REFUSED
+    assert shown.stderr.splitlines() == [
+        "refused, nothing was touched: mail2 cannot become primary now",
+        "  BLK_LAG  mail2 is 6200 ms behind, the limit is 5000 ms",
+        "  BLK_REQUEST  another request is in flight",
+    ]
+
+
+def test_the_request_outlives_the_terminal(running: Running) -> None:
+    with started(running.path, "promote", "--node", "mail2") as process:
+        running.until_asked()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(10) == -signal.SIGHUP
+    log = running.stage.logs["r1"]
+    for event in (*STEPS, DONE):
+        running.call(lambda event=event: log.append(event))
+    assert log.ended
+
+
+def test_ctrl_c_only_stops_looking(running: Running) -> None:
+    with started(running.path, "promote", "--node", "mail2") as process:
+        running.until_asked()
+        running.call(lambda: running.stage.logs["r1"].append(STEPS[0]))
+        assert process.stdout is not None
+        process.stdout.readline()  # it is looking on
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert "not cancelled: it goes on in the daemon" in said
+    assert process.returncode == Exit.UNCLEAR
+
+
+def test_a_daemon_that_ends_meanwhile_leaves_the_outcome_unclear(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promote, "REJOIN_S", 0.3)
+    monkeypatch.setattr(client, "ANSWER_S", 0.2)
+    stopping = threading.Thread(target=lambda: (running.until_asked(), running.stop()))
+    stopping.start()
+    shown = ctl(running.path, "promote", "--node", "mail2")
+    stopping.join()
+    assert shown.exit_code == Exit.UNCLEAR
+    assert "ask `failoverctl status`" in shown.stderr
+
+
+# ---- what else can go wrong -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["status"], ["promote", "--node", "mail2"]])
+def test_no_daemon_is_said_with_a_hint(tmp_path: Path, command: list[str]) -> None:
+    path = tmp_path / "control.sock"
+    shown = ctl(path, *command)
+    assert shown.exit_code == Exit.UNREACHABLE
+    assert shown.stderr.startswith(f"failoverctl: {path}: no such socket: failoverd does not run here")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    shown = ctl(path, *command)
+    assert shown.exit_code == Exit.UNREACHABLE
+    assert "nobody listens" in shown.stderr
+
+
+def test_a_daemon_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ANSWER_S", 0.1)
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(path))
+        hung.listen()
+        shown = ctl(path, "status")
+        assert shown.exit_code == Exit.UNREACHABLE
+        assert "does not answer" in shown.stderr
+        shown = ctl(path, "promote", "--node", "mail2")  # it was sent: it may still be read
+        assert shown.exit_code == Exit.UNCLEAR
+        assert "sent, and no answer came" in shown.stderr
+
+
+@pytest.mark.parametrize("wrong", [["promote"], ["status", "-o", "yaml"], ["statsu"], ["status", "--colour"]])
+def test_a_wrong_command_line_is_usage(tmp_path: Path, wrong: list[str]) -> None:
+    shown = ctl(tmp_path / "control.sock", *wrong)
+    assert shown.exit_code == Exit.USAGE
+    assert "Usage: failoverctl" in shown.stderr
+
+
+def test_help_tells_every_exit_code() -> None:
+    for command in ([], *([command.name or ""] for command in COMMANDS)):
+        shown = CliRunner().invoke(app, [*command, "--help"], prog_name="failoverctl")
+        assert shown.exit_code == Exit.DONE
+        for code in Exit:
+            assert f"    {code.value}  " in shown.stdout
+
+
+def test_version_of_both_or_of_one(running: Running, tmp_path: Path) -> None:
+    assert ctl(running.path, "version").stdout == f"failoverctl {__version__}\nfailoverd   0.1.0 on mail2\n"
+    alone = ctl(tmp_path / "none.sock", "version", "-o", "json")
+    assert alone.exit_code == Exit.DONE
+    assert json.loads(alone.stdout) == {"failoverctl": __version__, "failoverd": None, "node": None}
+
+
+def test_starting_imports_nothing_slow() -> None:
+    check = "import sys, failoverd.ctl.app; print({'pydantic', 'rich', 'httpx', 'asyncio'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=20)
+    assert shown.stdout == "set()\n"

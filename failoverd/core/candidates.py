@@ -56,28 +56,35 @@ class Election:
         return self.order[0] if self.order else None
 
 
-def _unfit(view: View, node: Node) -> Rejected | None:
-    """What excludes a node in either case."""
-    name = node.name
+def _out_of_reach(view: View, name: NodeName) -> Rejected | None:
+    """Whether the node would hear of its election, and could ask the store for the term."""
+    store_answers = view.store_answers()
     if name != view.me.name:
-        report: Report | None = view.report_of(name)
+        report = view.report_of(name)
         if report is None:
             return Rejected(name, "BLK_UNREACHABLE", f"no report from {name} within {view.policy.report_max_age_ms} ms")
         if report.membership != view.membership:
             return Rejected(name, "BLK_MEMBERSHIP", f"{name} has another configuration of members or timings")
-        ready = report.ready
-        findings = report.findings
-    else:
-        ready, findings = view.ready, view.findings
+        store_answers = report.store_answers
+    if not store_answers:  # it would be waited for in vain
+        return Rejected(name, "BLK_STORE", f"the store does not answer {name}")
+    return None
+
+
+def _unfit(view: View, node: Node) -> Rejected | None:
+    """What excludes a node in either case."""
+    name = node.name
+    why = _out_of_reach(view, name)
+    if why is not None:
+        return why
+    report = view.report_of(name)
+    ready, findings = (report.ready, report.findings) if report else (view.ready, view.findings)
     if view.facts_of(name) is None:
         return Rejected(name, "BLK_DATABASE", f"the database of {name} does not answer")
     if not ready:
         first = "; ".join(f"{code}: {reason}" for code, reason in findings[:2]) or "its probes have not finished"
         return Rejected(name, "BLK_NOT_READY", f"{name} is not ready: {first}")
-    for code, reason in findings:
-        if code.startswith("DISK"):
-            return Rejected(name, code, reason)
-    return None
+    return next((Rejected(name, code, reason) for code, reason in findings if code.startswith("DISK")), None)
 
 
 def _not_replicating(view: View, node: Node, facts: DatabaseFacts) -> Rejected | None:
@@ -236,6 +243,13 @@ def _cannot_apply(view: View, name: NodeName) -> Rejected | None:
     if replication is not None and replication.applier is Thread.STOPPED and replication.applier_error:
         return Rejected(name, "BLK_APPLIER", f"{name} does not apply: {replication.applier_error}")
     return None
+
+
+def could_elect(view: View) -> bool:
+    """Whether the others, as reported, could elect one of them without a word of this node's database."""
+    others = [node for node in view.data_nodes if node.name != view.me.name and view.facts_of(node.name) is not None]
+    enough = len(others) >= len(view.data_nodes) - view.policy.acknowledgements
+    return enough and any(_unfit(view, node) is None and _cannot_apply(view, node.name) is None for node in others)
 
 
 def change_blockers(view: View) -> tuple[Rejected, ...]:

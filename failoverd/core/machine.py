@@ -123,6 +123,8 @@ class State:
     renewed_ms: int | None = None  # when the newest renewal was sent
     asked: Request | None = None  # to be put into the store
     asked_ms: int = 0
+    swaps_from_ms: int = 0  # after one that was not answered, or answered with a record that is refused
+    refused: Record | None = None  # the newest of those records
     facts_from_ms: int = 0  # readings of the database begun before this moment are older than what a step returned
     beat: int = 0
     beat_ms: int = 0
@@ -272,7 +274,8 @@ class _Turn:
     def _record_seen(self, record: Record) -> None:
         view = self.view
         if not lease.acceptable(record, view.highest_term):
-            if view.record is None or view.record.term != record.term:
+            if self.state.refused != record:
+                self.state = replace(self.state, refused=record)
                 text = f"the store says term {record.term}, this node has seen {view.highest_term}: refused"
                 self.note("store-refused", text, code="BLK_STORE_OLD")
                 self.see(record=record if view.record is None else view.record)
@@ -299,6 +302,11 @@ class _Turn:
         """What the record says of this node's own lease and of a takeover whose answer did not come."""
         view = self.view
         mine = record.holder == view.me.name and not record.revoked
+        if view.leaving is not None and record.revoked and record.term == view.leaving.term:
+            self.see(leaving=None, held=None)
+            self.effects.append(KeepLease(None))
+            self.note("given-back", f"term {record.term} is given back", successor=str(record.successor or ""))
+            return
         held = view.held
         if held is not None:
             if mine and held.term == record.term:
@@ -334,18 +342,26 @@ class _Turn:
         if self.state.swap == swap:
             self.state = replace(self.state, swap=None)
         if event.outcome is Outcome.UNKNOWN or event.record is None:
+            self._pause_swaps()
             if swap.purpose is Purpose.TAKE_OVER:
                 self.note("takeover-unanswered", "the store did not answer the takeover", code="BLK_STORE")
             return
         record = event.record
         if event.outcome is Outcome.FAILED:
             self._record_seen(record)
-            if swap.purpose is Purpose.RENEW:
+            stands = self.view.record
+            if stands is None or stands.version == swap.expected_version:
+                self._pause_swaps()  # the store has a record that this node refuses
+            elif swap.purpose is Purpose.RENEW:
                 self.state = replace(self.state, renewed_ms=None)  # again at once, on the version that stands
             if swap.purpose is Purpose.TAKE_OVER and record.holder != self.view.me.name:
                 self.note("takeover-lost", f"{record.holder} was first in term {record.term}", code="BLK_LEASE")
             return
         self._swap_won(swap, record)
+
+    def _pause_swaps(self) -> None:
+        """Whatever is asked of the store next waits a little; renewals have a pace of their own."""
+        self.state = replace(self.state, swaps_from_ms=self.view.now_ms + self.view.policy.renew_ms // 2)
 
     def _swap_won(self, swap: Swap, record: Record) -> None:
         policy = self.view.policy
@@ -368,12 +384,7 @@ class _Turn:
                     self.effects.append(KeepLease(granted))
                     if self.view.gate is GateState.OPEN and self.view.i_hold():
                         self.effects.append(RenewGate(granted.term, granted.deadline_ms))
-            case Purpose.GIVE_BACK:
-                self.see(leaving=None, held=None)
-                self.effects.append(KeepLease(None))
-                self._record_seen(record)
-                self.note("given-back", f"term {record.term} is given back", successor=str(record.successor or ""))
-            case Purpose.REQUEST | Purpose.DROP_REQUEST:
+            case Purpose.GIVE_BACK | Purpose.REQUEST | Purpose.DROP_REQUEST:
                 self._record_seen(record)
             case _:
                 assert_never(swap.purpose)
@@ -484,21 +495,22 @@ class _Turn:
         view, record = self.view, self.view.record
         if record is None:
             return
+        may_swap = view.now_ms >= self.state.swaps_from_ms
         match rule.decision:
-            case Decision.TAKE_OVER | Decision.ADOPT:
+            case Decision.TAKE_OVER | Decision.ADOPT if may_swap:
                 self._take_over(record, rule)
-            case Decision.GIVE_BACK if self._may_give_back(record):
+            case Decision.GIVE_BACK if may_swap and self._may_give_back(record):
                 self._give_back(record)
-            case Decision.DROP_REQUEST:
+            case Decision.DROP_REQUEST if may_swap:
                 self._drop_request(record)
             case _ if view.valid is not None and (view.leaving is None or view.leaving.renew):
                 if self.state.renewed_ms is None or view.now_ms - self.state.renewed_ms >= view.policy.renew_ms:
                     self.state = replace(self.state, renewed_ms=view.now_ms)
                     renewed = replace(record, counter=record.counter + 1, ttl_ms=view.policy.ttl_ms)
                     self._swap(Purpose.RENEW, record, renewed)
-                elif self.state.asked is not None:
+                elif self.state.asked is not None and may_swap:
                     self._request(record, self.state.asked)
-            case _ if self.state.asked is not None:
+            case _ if self.state.asked is not None and may_swap:
                 self._request(record, self.state.asked)
             case _:
                 pass
@@ -575,8 +587,8 @@ class _Turn:
 
     def _follow_plan(self, rule: Rule) -> None:
         decision, progress = rule.decision, self.state.progress
-        if decision is Decision.DROP_REQUEST:
-            decision = Decision.SERVE  # housekeeping in the store does not interrupt a promotion
+        if decision in (Decision.DROP_REQUEST, Decision.RESTART_UNIT):
+            decision = Decision.SERVE  # neither interrupts a promotion, nor makes it begin anew
         key = (decision.value, self.view.highest_term)
         kinds = plan.PLANS.get(decision, ())
         if progress.key != key:
@@ -620,7 +632,8 @@ class _Turn:
         facts = report.database
         substance: tuple[object, ...] = (
             report.term,
-            report.lease_over,
+            report.lease_over and report.version,  # a vote is for one version
+            report.store_answers,
             report.role,
             report.serving,
             report.ready,
@@ -674,5 +687,6 @@ def make_report(state: State) -> Report:
         doing=", ".join(step.kind.value for step in state.progress.running),
         vip=view.vip,
         host=view.host,
+        store_answers=view.store_answers(),
         units=view.units,
     )

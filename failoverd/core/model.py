@@ -252,6 +252,7 @@ class Report:
     vip: VipFacts | None = None
     host: HostFacts | None = None
     units: tuple[UnitFacts, ...] = ()
+    store_answers: bool = True  # it was heard lately, so that a takeover of the sender would arrive
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 A plan is a row of steps in a table. Which of them are still needed is asked of the facts each time, so that a plan
 that was interrupted anywhere goes on where it is, and one that the world undid is done again.
 
-    SERVE     freeze · apply · become source · await replica · writable · journal · gate + VIP + ARP · prove
+    SERVE     (restart a unit) · freeze · apply · become source · await replica · writable · journal
+              · gate + VIP + ARP · prove
     DEMOTE    close gate · read-only (or kill the server)
     GIVE_BACK the same, then the store is told (machine)
     PREPARE   freeze · apply
@@ -18,11 +19,12 @@ from dataclasses import dataclass, replace
 
 from failoverd.core.effects import Step, StepKind
 from failoverd.core.model import Outcome, Thread
-from failoverd.core.rules import Decision
+from failoverd.core.rules import Decision, restart_not_tried
 from failoverd.core.view import GateState, View
 
 PLANS: dict[Decision, tuple[StepKind, ...]] = {
     Decision.SERVE: (
+        StepKind.RESTART_UNIT,
         StepKind.FREEZE,
         StepKind.APPLY,
         StepKind.BECOME_SOURCE,
@@ -32,7 +34,6 @@ PLANS: dict[Decision, tuple[StepKind, ...]] = {
         StepKind.OPEN_GATE,
         StepKind.PROVE,
     ),
-    Decision.RESTART_UNIT: (StepKind.RESTART_UNIT,),
     Decision.GIVE_BACK: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
     Decision.DEMOTE: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
     Decision.STAY_FENCED: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
@@ -47,7 +48,6 @@ OPTIONAL = {
     StepKind.AWAIT_REPLICA,
     StepKind.WRITE_JOURNAL,
     StepKind.PROVE,
-    StepKind.RESTART_UNIT,
 }
 
 # How long a step may take, in ms. What a lease holder waits for must not outlast several leases; what is slow by
@@ -155,7 +155,10 @@ NEEDED: dict[StepKind, Needed] = {
     StepKind.FREEZE: lambda view, progress: (
         not (view.i_am_frozen() or view.served_term == view.highest_term) and not progress.done(StepKind.FREEZE)
     ),
-    StepKind.APPLY: lambda view, _progress: not view.relay_log_applied(),
+    StepKind.APPLY: lambda view, _progress: (
+        not view.relay_log_applied() and (view.served_term == 0 or view.served_term != view.highest_term)
+    ),
+    StepKind.RESTART_UNIT: lambda view, _progress: restart_not_tried(view),
     StepKind.AWAIT_POSITION: lambda view, progress: (
         view.record is not None
         and view.record.position is not None

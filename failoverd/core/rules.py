@@ -109,8 +109,9 @@ def restart_under_way(view: View) -> bool:
 
 
 def another_could_serve(view: View) -> bool:
-    """A replica is fit to take over, and a change is allowed now."""
-    return candidates.planned(view).best is not None and not candidates.change_blockers(view)
+    """A replica is fit to take over, and a change is allowed now. A dead database has no lag to compare with."""
+    fit = candidates.could_elect(view) if view.database is None else candidates.planned(view).best is not None
+    return fit and not candidates.change_blockers(view)
 
 
 def given_to_me(view: View) -> bool:
@@ -131,9 +132,15 @@ def i_have_all_that_was_given(view: View) -> bool:
 
 
 def given_to_another(view: View) -> bool:
-    """Given back to a node that is not this one, which still has its time to take it."""
+    """Given back to a node that is not this one, which still has its time to take it.
+
+    Where the holder's position could not be read, the successor is proven by final positions, this node's too: then
+    there is no time to wait for.
+    """
     record, watch = view.record, view.watch
     if record is None or watch is None or not record.revoked or record.successor in (None, view.me.name):
+        return False
+    if record.holder is not None and record.position is None:
         return False
     return view.now_ms - watch.first_seen_ms < record.ttl_ms
 

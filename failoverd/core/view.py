@@ -29,7 +29,7 @@ from failoverd.core.model import (
     VipFacts,
 )
 from failoverd.core.policy import Policy
-from failoverd.core.quorum import Tally, Vote, tally
+from failoverd.core.quorum import Tally, Vote, majority, tally
 
 
 class GateState(Enum):
@@ -197,7 +197,8 @@ class View:
     @cached_property
     def failing_here(self) -> tuple[tuple[str, str, str], ...]:
         """(service, unit, why) of what counts as down on this node."""
-        watched = [(name, unit) for name, unit, _ in self.policy.services] + [("database", self.policy.database_unit)]
+        # The database first: the mail services ask it, and a restart of theirs would not help them.
+        watched = [("database", self.policy.database_unit), *((name, unit) for name, unit, _ in self.policy.services)]
         found = ((name, unit, self.service_failing_here(name, unit)) for name, unit in watched)
         return tuple((name, unit, why) for name, unit, why in found if why)
 
@@ -274,6 +275,11 @@ class View:
         """The store has not been read since the daemon started."""
         return self.record is None
 
+    def store_answers(self) -> bool:
+        """The store was heard lately, so that a swap of this node would arrive."""
+        heard = self.store_heard_ms
+        return heard is not None and self.now_ms - heard <= self.policy.report_max_age_ms
+
     def store_is_behind(self) -> bool:
         """The store's record is of a lower term than one that this node has seen: an old copy, or not read since."""
         return self.record is not None and self.record.term < self.highest_term
@@ -288,12 +294,19 @@ class View:
         return record is not None and record.version > 0 and watch is not None and is_over(record, watch, self.now_ms)
 
     def lease_is_lapsing(self) -> bool:
-        """The holder has begun to let go: it gave back, or did not renew for so long while the store answered."""
+        """The holder has begun to let go: it gave back, or did not renew for so long while the store answered.
+
+        Where the store does not answer this node, the word of a majority of the holder's observers will do: what
+        follows from it, stopping the receiver, is undone as easily as it is done.
+        """
         record, watch, heard = self.record, self.watch, self.store_heard_ms
         if record is None or watch is None or heard is None or record.holder is None:
             return False
         if record.revoked:
             return True
+        if not self.store_answers():
+            told = [report for report in self.fresh.values() if report.lease_over and report.term == record.term]
+            return len(told) >= majority(len(self.nodes) - 1)
         lapsed_ms = watch.first_seen_ms + self.policy.lapse_ms
         return self.now_ms >= lapsed_ms and heard >= watch.first_seen_ms + self.policy.renew_ms
 

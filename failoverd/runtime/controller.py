@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from failoverd.config import Config
-    from failoverd.core.model import Claim, DatabaseFacts, Node, Rejected, Report
+    from failoverd.core.model import Claim, DatabaseFacts, Node, Rejected, Report, VipFacts
     from failoverd.core.view import View
     from failoverd.ports import Clock
     from failoverd.runtime.daemon import Daemon
@@ -116,7 +116,7 @@ class NodeController:
             services=services,
             units=tuple(doc.UnitStatus(unit=u.unit, active=u.active, sub=u.sub) for u in report.units),
             database=_database(view, node.name, report.database) if report.database else None,
-            vip=doc.VipStatus(present=report.vip.present, others=report.vip.others) if report.vip else None,
+            vip=_vip(report.vip) if report.vip else None,
             host=doc.HostStatus(
                 load_per_core=report.host.load_per_core,
                 memory_free_percent=report.host.memory_free_percent,
@@ -342,3 +342,8 @@ def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
         rejected=tuple(_reason(r) for r in election.rejected),
         blockers=tuple(blockers),
     )
+
+
+def _vip(facts: VipFacts) -> doc.VipStatus:
+    """Others that answer are a duplicate only where the node has the address itself."""
+    return doc.VipStatus(present=facts.present, others=facts.others if facts.present else ())

@@ -106,13 +106,16 @@ class Server:
 
     @property
     def address(self) -> str:
+        """Its own, of the namespace's loopback."""
         return ADDRESSES[self.name]
 
     @property
     def socket(self) -> str:
+        """The Unix socket, from outside the root."""
         return str(self.directory / "mysqld.sock")
 
     def chroot(self, command: str) -> list[str]:
+        """`command` in the root, with the server's directory at /mnt; the binding ends with the process."""
         return [
             "unshare", "--mount", "--propagation", "private", "sh", "-c",
             f'mount --bind "$0" "$1/mnt" && exec chroot "$1" {command}',
@@ -120,6 +123,7 @@ class Server:
         ]  # fmt: skip
 
     def start(self, *options: str) -> None:
+        """Start, with the lab's settings, and wait until it answers."""
         settings = (REPOSITORY / "tests/lab/files/my.cnf").read_text(encoding="utf-8")
         (self.directory / "my.cnf").write_text(
             settings.replace("@SERVER_ID@", str(list(ADDRESSES).index(self.name) + 1)), encoding="utf-8"
@@ -137,6 +141,7 @@ class Server:
         wait_for(self.answers, seconds=30, name=f"{self.name} to start")
 
     def answers(self) -> bool:
+        """Whether it accepts a login; AssertionError with its log when it has ended."""
         assert self.process is not None
         assert self.process.poll() is None, (self.directory / "error.log").read_text(encoding="utf-8")
         try:
@@ -152,15 +157,32 @@ class Server:
             self.process.wait()
             self.process = None
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the server."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
     def connect(self, user: str = "root", password: str = "", **more: Any) -> pymysql.Connection[Any]:  # noqa: ANN401
+        """A local session."""
         return pymysql.connect(
-            unix_socket=self.socket, user=user, password=password, autocommit=True, ssl_disabled=True, **{"read_timeout": 60, **more}
+            unix_socket=self.socket,
+            user=user,
+            password=password,
+            autocommit=True,
+            ssl_disabled=True,
+            **{"read_timeout": 60, **more},
         )
 
     def client(self, **more: Any) -> pymysql.Connection[Any]:  # noqa: ANN401
         """A user's connection, over TCP as the lab's."""
         return pymysql.connect(
-            host=self.address, port=PORT, user="app", password="app-lab-password", autocommit=True, ssl_disabled=True, **more
+            host=self.address,
+            port=PORT,
+            user="app",
+            password="app-lab-password",
+            autocommit=True,
+            ssl_disabled=True,
+            **more,
         )
 
     def run(self, *statements: str) -> list[dict[str, Any]]:
@@ -171,15 +193,19 @@ class Server:
             return list(cursor.fetchall())
 
     def value(self, expression: str) -> Any:  # noqa: ANN401
+        """One expression's value."""
         return self.run(f"SELECT {expression} AS v")[0]["v"]
 
     def variable(self, name: str) -> str:
+        """One global variable."""
         return str(self.run(f"SHOW GLOBAL VARIABLES LIKE '{name}'")[0]["Value"])
 
     def counter(self, name: str) -> str:
+        """One global status variable."""
         return str(self.run(f"SHOW GLOBAL STATUS LIKE '{name}'")[0]["Value"])
 
     def slave(self) -> dict[str, Any]:
+        """The row of SHOW SLAVE STATUS, empty where there is none."""
         rows = self.run("SHOW SLAVE STATUS")
         return rows[0] if rows else {}
 
@@ -196,7 +222,9 @@ def statements(path: Path, replacements: dict[str, str]) -> list[str]:
 def make_template(root: Path, directory: Path) -> Path:
     """A data directory with the system tables only, and nothing in its binary log: each server copies it."""
     server = Server("mail1", root, directory)
-    install = "mariadb-install-db --no-defaults --datadir=/mnt/data --user=root --skip-test-db --skip-name-resolve"
+    install = (
+        "mariadb-install-db --no-defaults --datadir=/mnt/data --user=root --skip-test-db --innodb-log-file-size=16M"
+    )
     subprocess.run(
         server.chroot(f"{install} --auth-root-authentication-method=normal >/mnt/install.log 2>&1"), check=True
     )

@@ -1,0 +1,173 @@
+"""The lease, kept by the kernel: what reaches clients ends by itself at the deadline, whatever becomes of failoverd.
+
+    packets of the VIP ───────────────────────┐
+    service ports of the own address,         ├──> chain `gate`:   lease element alive  (relative, to the millisecond)
+      unless the peer is a cluster node ──────┘                    and time < bound     (absolute, whole seconds)
+    ARP answers for the VIP ─────────────────────> likewise        otherwise drop
+
+Input and output are both gated: a server that wakes up late must not get an answer out either. Nothing is accepted
+before the gate because it is established.
+
+*Why two bounds.* A timeout is relative: a process that was frozen between computing it and setting it would open the
+gate long after the deadline. The absolute bound in the same transaction does not care when it is set. nftables knows
+whole seconds of wall-clock time here, so it is rounded down: it closes up to a second early, at a moment when a holder
+that cannot renew is letting go anyway (demote_budget). A wall clock that is set back lengthens only this bound, not
+the other; both must be open.
+
+*Unenforced.* A table made by `install` lets everything pass until the first `open` or `close`: a cluster that runs and
+has not been adopted yet must not be cut off by starting failoverd.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from failoverd.actions import arp
+from failoverd.actions.nft import Nft, NftError
+from failoverd.actions.vip import Vip, VipError
+from failoverd.core.model import Outcome
+from failoverd.ports import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from failoverd.ports import Clock
+
+TABLES = ("inet", "arp")
+
+_CLOSED = "".join(
+    f"flush set {family} failoverd lease\nflush chain {family} failoverd gate\nadd rule {family} failoverd gate drop\n"
+    for family in TABLES
+)
+
+
+def _skeleton(*, vip: str, own: str, cluster: Sequence[str], ports: Sequence[int]) -> str:
+    """Everything but the gate's state. Run again it changes nothing that is open, and puts right what was changed."""
+    peers, served = ", ".join(cluster), ", ".join(map(str, ports))
+    return f"""
+add table inet failoverd
+add set inet failoverd lease {{ typeof meta nfproto; flags timeout; }}
+add chain inet failoverd gate
+add chain inet failoverd input {{ type filter hook input priority -10; policy accept; }}
+add chain inet failoverd output {{ type filter hook output priority -10; policy accept; }}
+flush chain inet failoverd input
+flush chain inet failoverd output
+add rule inet failoverd input ip daddr {vip} goto gate
+add rule inet failoverd input iifname "lo" accept
+add rule inet failoverd input ip daddr {own} ip saddr != {{ {peers} }} tcp dport {{ {served} }} goto gate
+add rule inet failoverd output ip saddr {vip} goto gate
+add rule inet failoverd output oifname "lo" accept
+add rule inet failoverd output ip saddr {own} ip daddr != {{ {peers} }} tcp sport {{ {served} }} goto gate
+add table arp failoverd
+add set arp failoverd lease {{ typeof arp operation; flags timeout; }}
+add chain arp failoverd gate
+add chain arp failoverd output {{ type filter hook output priority 0; policy accept; }}
+flush chain arp failoverd output
+add rule arp failoverd output arp saddr ip {vip} goto gate
+"""
+
+
+def _opened(rest_ms: int, bound_s: int) -> str:
+    return f"""
+flush set inet failoverd lease
+add element inet failoverd lease {{ ipv4 timeout {rest_ms}ms }}
+flush chain inet failoverd gate
+add rule inet failoverd gate meta nfproto @lease meta time < {bound_s} accept
+add rule inet failoverd gate drop
+flush set arp failoverd lease
+add element arp failoverd lease {{ request timeout {rest_ms}ms, reply timeout {rest_ms}ms }}
+flush chain arp failoverd gate
+add rule arp failoverd gate arp operation @lease meta time < {bound_s} accept
+add rule arp failoverd gate drop
+"""
+
+
+class KernelGate:
+    """Implements ports.Gate for one virtual IP. Called from one thread at a time."""
+
+    def __init__(
+        self,
+        *,
+        interface: str,
+        vip: str,
+        prefix: int,
+        own_address: str,
+        cluster_addresses: Sequence[str],
+        ports: Sequence[int],
+        clock: Clock,
+    ) -> None:
+        self._interface = interface
+        self._address = vip
+        self._vip = Vip(interface, vip, prefix)
+        self._skeleton = _skeleton(vip=vip, own=own_address, cluster=cluster_addresses, ports=ports)
+        self._clock = clock
+        self._nft = Nft()
+
+    def install(self) -> Result:
+        """See ports.Gate. An open gate stays open, a closed one closed; a new one lets pass until it is first used."""
+        try:
+            known = {family: "chain gate" in self._listed(family) for family in TABLES}
+            fresh = "".join(f"add rule {family} failoverd gate accept\n" for family in TABLES if not known[family])
+            self._nft.run(self._skeleton + fresh)
+        except NftError as error:
+            return Result(Outcome.FAILED, "GATE_NFT", str(error))
+        return Result(Outcome.SUCCEEDED)
+
+    def _listed(self, family: str) -> str:
+        try:
+            return self._nft.run(f"list table {family} failoverd")
+        except NftError:
+            return ""  # there is none yet; if it cannot be made either, that is what fails
+
+    def open(self, *, until_ms: int, announce: bool) -> Result:
+        """See ports.Gate."""
+        now_ms, wall_ns = self._clock.now_ms(), time.time_ns()
+        rest_ms = until_ms - now_ms
+        if rest_ms <= 0:
+            return self._too_late(until_ms)
+        bound_s = (wall_ns + rest_ms * 1_000_000) // 1_000_000_000
+        try:
+            self._change(_opened(rest_ms, bound_s))
+            self._vip.keep(rest_ms)
+        except NftError as error:
+            return Result(Outcome.FAILED, "GATE_NFT", str(error))
+        except VipError as error:
+            return Result(Outcome.FAILED, error.code, str(error))
+        if self._clock.now_ms() >= until_ms:
+            return self._too_late(until_ms)
+        return self._announced() if announce else Result(Outcome.SUCCEEDED)
+
+    def _change(self, script: str) -> None:
+        """Set the gate's state; where somebody flushed the tables they are made anew in the same transaction."""
+        try:
+            self._nft.run(script)
+        except NftError:
+            self._nft.run(self._skeleton + script)
+
+    def _too_late(self, until_ms: int) -> Result:
+        closed = self.close()
+        if closed.outcome is not Outcome.SUCCEEDED:
+            return closed
+        late_ms = self._clock.now_ms() - until_ms
+        return Result(Outcome.FAILED, "GATE_LATE", f"the lease had ended {late_ms} ms before: closed")
+
+    def _announced(self) -> Result:
+        try:
+            arp.announce(self._interface, self._address)
+        except OSError as error:
+            return Result(Outcome.FAILED, "ARP_NOT_SENT", f"{self._interface}: {error.strerror}")
+        return Result(Outcome.SUCCEEDED)
+
+    def close(self) -> Result:
+        """See ports.Gate. The address goes even where nftables refuses, and the other way round."""
+        failure: Result | None = None
+        try:
+            self._change(_CLOSED)
+        except NftError as error:
+            failure = Result(Outcome.FAILED, "GATE_NFT", str(error))
+        try:
+            self._vip.remove()
+        except VipError as error:
+            failure = failure or Result(Outcome.FAILED, error.code, str(error))
+        return failure or Result(Outcome.SUCCEEDED)

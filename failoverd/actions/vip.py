@@ -23,10 +23,15 @@ class VipError(Exception):
 
 
 class _Socket(threading.local):
-    """One netlink socket a thread: pyroute2's belongs to the thread that opened it."""
+    """One netlink socket a thread: pyroute2's belongs to the thread that opened it, which must not run a loop."""
 
-    def __init__(self) -> None:
-        self.route = IPRoute()
+    _opened: IPRoute | None = None
+
+    @property
+    def route(self) -> IPRoute:
+        if self._opened is None:
+            self._opened = IPRoute()
+        return self._opened
 
 
 class Vip:

@@ -66,7 +66,8 @@ def start(host: str) -> None:
 
 
 def _has_begun(host: str) -> bool:
-    if _nspawn(host) is None:
+    # Not by `_nspawn`: the shell that becomes nspawn may not have done so yet.
+    if _state(int((layout.RUN / f"{host}.pid").read_text())) in "ZX":
         words = (layout.RUN / f"{host}.console").read_text().strip().splitlines()[-5:]
         raise LabError(f"{host} did not start:\n  " + "\n  ".join(words))
     return pid(host) is not None

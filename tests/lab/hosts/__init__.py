@@ -1,4 +1,4 @@
-"""The lab of four real hosts on one machine: `Lab` does, `LabError` says what could not be done, `layout` knows names."""
+"""The lab of four real hosts: `Lab` does, `LabError` says what could not be done, `layout` knows the names."""
 
 from . import layout
 from .lab import Lab

@@ -62,7 +62,7 @@ def start(host: str) -> None:
     run("setsid", "--fork", "sh", "-c",
         f"{join} echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec {nspawn} </dev/null >>{console} 2>&1")
     wait_for(f"{host} switched on", pid_file.exists, 5, every_s=0.01)
-    wait_for(f"{host} has its first process (see {layout.RUN / host}.console)", lambda: _has_begun(host), 20, every_s=0.02)
+    wait_for(f"{host} has its first process (see {layout.RUN / host}.console)", lambda: _has_begun(host), 20, 0.02)
 
 
 def _has_begun(host: str) -> bool:
@@ -140,7 +140,7 @@ def _state(number: int) -> str:
 def _members(host: str) -> list[int]:
     """Give all processes of the host's process namespace, its first one in front; also what `exec` has put there."""
     first = running_pid(host)
-    inside = os.stat(f"/proc/{first}/ns/pid").st_ino
+    inside = Path(f"/proc/{first}/ns/pid").stat().st_ino
     found = [first]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != first:

@@ -92,8 +92,8 @@ def _build_base(place: Path) -> None:
         "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in hosts.items()))
     # There is no name server on the lab's wire: a look-up must fail at once, not after its time-out.
     switch = place / "etc/nsswitch.conf"
-    switch.write_text("".join(
-        "hosts: files\n" if line.startswith("hosts:") else line for line in switch.read_text().splitlines(True)))
+    lines = switch.read_text().splitlines(keepends=True)
+    switch.write_text("".join("hosts: files\n" if line.startswith("hosts:") else line for line in lines))
     (place / "etc/resolv.conf").unlink(missing_ok=True)
     (place / "etc/resolv.conf").write_text("")
     journal = place / "etc/systemd/journald.conf.d/lab.conf"

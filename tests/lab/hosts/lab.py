@@ -14,7 +14,6 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from . import cgroups, cluster, containers, debian, faults, layout, network, pro
 from .shell import LabError, run, wait_for
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
 
@@ -66,6 +66,11 @@ class Lab:
         (layout.RUN / "lock").unlink(missing_ok=True)
         with suppress(OSError):
             layout.RUN.rmdir()
+
+    def build(self) -> None:
+        """Build the layers that are missing, so that the next `up` need not; a lab that runs is not touched."""
+        with self._lock():
+            self._layers()
 
     def root(self) -> Path:
         """Give the directory of the cached base root; build it where it is missing."""
@@ -166,7 +171,8 @@ class Lab:
 
     def sql(self, host: str, statements: str, *, timeout_s: float = 30.0) -> list[list[str]]:
         """Run SQL as the administrator on the host's own server; rows of text."""
-        printed = self.exec(host, "mariadb", "--batch", "--skip-column-names", stdin=statements, timeout_s=timeout_s).stdout
+        client = ("mariadb", "--batch", "--skip-column-names")
+        printed = self.exec(host, *client, stdin=statements, timeout_s=timeout_s).stdout
         return [line.split("\t") for line in printed.splitlines()]
 
     def client_command(self, *command: str) -> list[str]:

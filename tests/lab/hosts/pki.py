@@ -26,12 +26,14 @@ def build(place: Path) -> None:
         "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
     for node, address in layout.ADDRESSES.items():
         issue(place, node, [f"DNS:{node}", f"IP:{address}"])
-    data_addresses = [layout.ADDRESSES[node] for node in layout.DATA_NODES]
-    issue(place, "mail", [f"DNS:{layout.MAIL_NAME}", f"IP:{layout.VIP}", *(f"IP:{address}" for address in data_addresses)],
-          common_name=layout.MAIL_NAME)
+    reached_at = [layout.VIP, *(layout.ADDRESSES[node] for node in layout.DATA_NODES)]
+    alternatives = [f"DNS:{layout.MAIL_NAME}", *(f"IP:{address}" for address in reached_at)]
+    issue(place, "mail", alternatives, common_name=layout.MAIL_NAME)
 
 
-def issue(place: Path, name: str, alternatives: list[str], *, common_name: str | None = None, days: str = _DAYS) -> None:
+def issue(
+    place: Path, name: str, alternatives: list[str], *, common_name: str | None = None, days: str = _DAYS,
+) -> None:
     """Sign NAME.crt for a new NAME.key with the CA of the directory."""
     run("openssl", "req", "-x509", *_KEY, "-CA", str(place / "ca.crt"), "-CAkey", str(place / "ca.key"),
         "-keyout", str(place / f"{name}.key"), "-out", str(place / f"{name}.crt"), "-days", days,

@@ -44,7 +44,8 @@ def _common(place: Path, host: str) -> None:
     root = place / host
     write(root / "etc/hostname", f"{host}\n")
     # A machine id that stays: an empty one would make every boot a first boot, with all presets applied.
-    write(root / "etc/machine-id", hashlib.md5(f"failoverd-lab-{host}".encode(), usedforsecurity=False).hexdigest() + "\n")
+    machine_id = hashlib.sha256(f"failoverd-lab-{host}".encode()).hexdigest()[:32]
+    write(root / "etc/machine-id", f"{machine_id}\n")
     (root / "var/log/journal").mkdir(parents=True)
     write(root / "etc/systemd/system/lab-address.service",
           render("lab-address.service", ADDRESS=layout.ADDRESSES[host]))

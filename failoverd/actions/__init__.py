@@ -2,7 +2,7 @@
 
 gate ─┬─ nft   libnftables in this process        units   jobs over D-Bus
       ├─ vip   the address, with a lifetime
-      └─ arp   gratuitous ARP
+      └─ arp   gratuitous ARP               mailstore   locks that a lost primary left
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ CODES: Mapping[str, str] = {
     "VIP_NETLINK": "the kernel refused to change the virtual IP",
     "VIP_NO_INTERFACE": "the interface of the virtual IP does not exist",
     "ARP_NOT_SENT": "the virtual IP is here, but it could not be announced",
+    "STORE_WALK_LONG": "the mail store is too large to be searched for locks in time",
+    "STORE_UNREADABLE": "the mail store cannot be read",
     "UNIT_JOB_FAILED": "systemd says that the unit's job failed",
     "UNIT_JOB_TIMEOUT": "systemd did not finish the unit's job in time",
     "UNIT_BUS": "systemd could not be asked over D-Bus",

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from failoverd.core.gtid import GtidSet
-from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Rejected, Report, Thread
+from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Rejected, Thread
 from failoverd.core.view import View
 
 # Codes of rejections and blockers; each has a page in runbooks/.

@@ -40,6 +40,7 @@ class StepKind(Enum):
     KILL_DATABASE = "kill-database"
     FOLLOW = "follow"
     RESTART_UNIT = "restart-unit"
+    BREAK_LOCKS = "break-locks"
     PROVE = "prove"
 
 
@@ -49,6 +50,7 @@ class Lane(Enum):
     KERNEL = "kernel"
     DATABASE = "database"
     UNITS = "units"
+    STORE = "mail-store"
 
 
 LANES: dict[StepKind, Lane] = {
@@ -57,6 +59,7 @@ LANES: dict[StepKind, Lane] = {
     StepKind.KILL_DATABASE: Lane.UNITS,
     StepKind.RESTART_UNIT: Lane.UNITS,
     StepKind.PROVE: Lane.UNITS,
+    StepKind.BREAK_LOCKS: Lane.STORE,
 }  # all others: DATABASE
 
 

@@ -4,7 +4,7 @@ A plan is a row of steps in a table. Which of them are still needed is asked of 
 that was interrupted anywhere goes on where it is, and one that the world undid is done again.
 
     SERVE     (restart a unit) · freeze · apply · become source · await replica · writable · journal
-              · gate + VIP + ARP · prove
+              · gate + VIP + ARP · break locks · prove
     DEMOTE    close gate · read-only (or kill the server)
     GIVE_BACK the same, then the store is told (machine)
     PREPARE   freeze · apply
@@ -32,6 +32,7 @@ PLANS: dict[Decision, tuple[StepKind, ...]] = {
         StepKind.MAKE_WRITABLE,
         StepKind.WRITE_JOURNAL,
         StepKind.OPEN_GATE,
+        StepKind.BREAK_LOCKS,
         StepKind.PROVE,
     ),
     Decision.GIVE_BACK: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
@@ -47,6 +48,7 @@ PLANS: dict[Decision, tuple[StepKind, ...]] = {
 OPTIONAL = {
     StepKind.AWAIT_REPLICA,
     StepKind.WRITE_JOURNAL,
+    StepKind.BREAK_LOCKS,
     StepKind.PROVE,
 }
 
@@ -65,6 +67,7 @@ DEADLINES: dict[StepKind, int] = {
     StepKind.KILL_DATABASE: 5000,
     StepKind.FOLLOW: 6000,
     StepKind.RESTART_UNIT: 6000,
+    StepKind.BREAK_LOCKS: 60_000,
     StepKind.PROVE: 5000,
 }  # MAKE_READ_ONLY: the demote budget
 
@@ -159,6 +162,13 @@ NEEDED: dict[StepKind, Needed] = {
         not view.relay_log_applied() and (view.served_term == 0 or view.served_term != view.highest_term)
     ),
     StepKind.RESTART_UNIT: lambda view, _progress: restart_not_tried(view),
+    # Only of a holder that was lost: one that gave back is alive, and its processes end what they do.
+    StepKind.BREAK_LOCKS: lambda view, progress: (
+        not progress.done(StepKind.BREAK_LOCKS)
+        and view.record is not None
+        and view.record.reason == "primary-lost-by-quorum"
+        and view.record.previous not in (None, view.me.name)
+    ),
     StepKind.AWAIT_POSITION: lambda view, progress: (
         view.record is not None
         and view.record.position is not None
@@ -220,7 +230,7 @@ def make_step(view: View, kind: StepKind, number: int) -> Step:
             return replace(step, address=view.node(holder).address)
         case StepKind.AWAIT_POSITION:
             return replace(step, position=record.position if record else None)
-        case StepKind.WRITE_JOURNAL:
+        case StepKind.WRITE_JOURNAL | StepKind.BREAK_LOCKS:
             return replace(step, previous=record.previous if record else None, reason=record.reason if record else "")
         case StepKind.RESTART_UNIT:
             service, unit, why = view.failing_here[0]

@@ -18,6 +18,7 @@ import structlog
 
 from failoverd import __version__
 from failoverd.actions.gate import KernelGate
+from failoverd.actions.mailstore import SharedStore
 from failoverd.actions.units import Units
 from failoverd.audit.file import AuditFile
 from failoverd.config import membership_digest
@@ -164,6 +165,7 @@ async def run(config: Config, directories: Directories) -> None:
             database=_database(config),
             heart=_database(config),
             units=Units(),
+            store=SharedStore(str(config.mail_store.path)),
             prove=_Prover(config, schedule, prober, clock).prove,
             deliver=daemon.step_ended,
             broken=daemon.broken,

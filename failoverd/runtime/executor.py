@@ -4,7 +4,8 @@ Steps run in lanes. A lane is one worker thread, so that its steps keep their or
 other: the gate closes while SQL waits. A worker that outlives its deadline is abandoned with its thread, and a new
 one takes the lane.
 
-    kernel  gate and VIP, renewals too     database  SQL     beat  the heartbeat row     units  systemd, on the loop
+    kernel  gate and VIP, renewals too     database    SQL     beat   the heartbeat row
+    units   systemd, on the loop           mail-store  a walk through it, as slow as its disk
 """
 
 from __future__ import annotations
@@ -47,6 +48,14 @@ class UnitActions(Protocol):
 
     async def kill(self, unit: str, *, deadline_ms: int) -> Result:
         """SIGKILL to all of the unit's processes; success also when none was left."""
+        ...
+
+
+class MailStore(Protocol):
+    """What the executor needs of the mail store."""
+
+    def break_locks(self, *, host: str, deadline_ms: int) -> Result:
+        """Remove the locks that `host` left; blocking."""
         ...
 
 
@@ -107,6 +116,7 @@ class Executor:
         database: Database,
         heart: Database,
         units: UnitActions,
+        store: MailStore,
         prove: Callable[[int], Awaitable[Result]],
         deliver: Callable[[StepEnded], None],
         broken: Callable[[BaseException], None],
@@ -116,11 +126,12 @@ class Executor:
         self._gate = gate
         self._database = database
         self._units = units
+        self._store = store
         self._prove = prove
         self._deliver = deliver
         self._broken = broken
         self._heart = heart
-        self._workers = {name: Worker(name) for name in ("kernel", "database", "beat")}
+        self._workers = {name: Worker(name) for name in ("kernel", "database", "beat", "mail-store")}
         self._tasks: set[asyncio.Task[None]] = set()
         self._term = 0
         self._until_ms = 0  # the newest bound of the lease: what OPEN_GATE opens to
@@ -182,6 +193,8 @@ class Executor:
                     return await self._unit_step(step)
             case Lane.KERNEL:
                 return await self._workers["kernel"].call(lambda: self._kernel_step(step), within_ms=within_ms)
+            case Lane.STORE:
+                return await self._workers["mail-store"].call(lambda: self._store_step(step), within_ms=within_ms)
             case Lane.DATABASE:
                 return await self._workers["database"].call(lambda: self._database_step(step), within_ms=within_ms)
 
@@ -195,6 +208,11 @@ class Executor:
                 return await self._prove(step.deadline_ms)
             case _:
                 raise AssertionError(f"{step.kind} is no step of the units lane")
+
+    def _store_step(self, step: Step) -> Result:
+        if step.previous is None:
+            raise AssertionError("locks are broken of a holder that was lost")
+        return self._store.break_locks(host=step.previous, deadline_ms=step.deadline_ms)
 
     def _kernel_step(self, step: Step) -> Result:
         if step.kind is StepKind.CLOSE_GATE:

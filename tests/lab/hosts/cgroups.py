@@ -7,11 +7,16 @@ that runs on another host as well would hang now and then until its time-out.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def hierarchies() -> list[Path]:
@@ -26,36 +31,47 @@ def hierarchies() -> list[Path]:
     return places
 
 
-def make(host: str) -> list[Path]:
-    """Make the host's groups; give the files that a process writes its id to in order to join."""
+def group_of(host: str) -> str:
+    """Name the group of a host."""
+    return f"{layout.CGROUP}/{host}"
+
+
+def joining(group: str, command: Sequence[str]) -> list[str]:
+    """Make the group; give the command line that joins it and then becomes the command."""
+    joins = "".join(f"echo $$ >{shlex.quote(str(path))}; " for path in _make(group))
+    return ["sh", "-c", f'{joins}exec "$@"', "sh", *command]
+
+
+def _make(group: str) -> list[Path]:
+    """Make the groups; give the files that a process writes its id to in order to join."""
     joins = []
     for hierarchy in hierarchies():
-        group = hierarchy / layout.CGROUP / host
-        group.mkdir(parents=True, exist_ok=True)
-        joins.append(group / "cgroup.procs")
+        place = hierarchy / group
+        place.mkdir(parents=True, exist_ok=True)
+        joins.append(place / "cgroup.procs")
     return joins
 
 
-def processes(host: str = "") -> set[int]:
-    """Give the ids of all processes of a host, nspawn included; without a host, of the whole lab."""
+def processes(group: str) -> set[int]:
+    """Give the ids of all processes of a group and those below it; a host's include its nspawn."""
     found: set[int] = set()
     for hierarchy in hierarchies():
-        for directory, _, _ in os.walk(hierarchy / layout.CGROUP / host):
+        for directory, _, _ in os.walk(hierarchy / group):
             with suppress(OSError):
                 found.update(int(word) for word in (Path(directory) / "cgroup.procs").read_text().split())
     return found - {0}
 
 
-def kill(host: str = "") -> None:
-    """SIGKILL everything in the host's groups."""
-    for pid in processes(host):
+def kill(group: str) -> None:
+    """SIGKILL everything in the group."""
+    for pid in processes(group):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def remove(host: str = "") -> None:
-    """Remove the groups; their processes must be gone."""
+def remove(group: str) -> None:
+    """Remove the group; its processes must be gone."""
     for hierarchy in hierarchies():
-        for directory, _, _ in os.walk(hierarchy / layout.CGROUP / host, topdown=False):
+        for directory, _, _ in os.walk(hierarchy / group, topdown=False):
             with suppress(FileNotFoundError):
                 Path(directory).rmdir()

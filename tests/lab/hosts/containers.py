@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from . import cgroups, layout, network
 from .layers import mount_overlay
-from .shell import LabError, run, wait_for
+from .shell import LabError, living, process_state, run, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,28 +46,27 @@ def start(host: str) -> None:
         raise LabError(f"{host} has no disks: run `lab up` first")
     if network.link_exists(host):  # the dead host's namespace is still being taken apart
         network.remove_link(host)
-    cgroups.kill(host)
-    wait_for(f"the last run of {host} is gone", lambda: not living(cgroups.processes(host)), 10)
-    joins = cgroups.make(host)
+    group = cgroups.group_of(host)
+    cgroups.kill(group)
+    wait_for(f"the last run of {host} is gone", lambda: not living(cgroups.processes(group)), 10)
     store = [f"--bind={layout.STATE / 'mail'}:/srv/mail"] if host in layout.DATA_NODES else []
-    nspawn = shlex.join([
+    nspawn = cgroups.joining(group, [
         "nsenter", f"--net={network.BRIDGE_NS}", "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
         "--settings=no", f"--directory={root}", f"--machine={host}", f"--network-bridge={layout.BRIDGE}",
         "--capability=all", "--console=pipe", "--resolv-conf=off", "--timezone=off", "--link-journal=no", *store,
     ])
-    join = " ".join(f"echo $$ >{shlex.quote(str(path))};" for path in joins)
     console = shlex.quote(str(layout.RUN / f"{host}.console"))
     pid_file = layout.RUN / f"{host}.pid"
     pid_file.unlink(missing_ok=True)
     run("setsid", "--fork", "sh", "-c",
-        f"{join} echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec {nspawn} </dev/null >>{console} 2>&1")
+        f'echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec "$@" </dev/null >>{console} 2>&1', "sh", *nspawn)
     wait_for(f"{host} switched on", pid_file.exists, 5, every_s=0.01)
     wait_for(f"{host} has its first process (see {layout.RUN / host}.console)", lambda: _has_begun(host), 20, 0.02)
 
 
 def _has_begun(host: str) -> bool:
     # Not by `_nspawn`: the shell that becomes nspawn may not have done so yet.
-    if _state(int((layout.RUN / f"{host}.pid").read_text())) in "ZX":
+    if process_state(int((layout.RUN / f"{host}.pid").read_text())) in "ZX":
         words = (layout.RUN / f"{host}.console").read_text().strip().splitlines()[-5:]
         raise LabError(f"{host} did not start:\n  " + "\n  ".join(words))
     return pid(host) is not None
@@ -119,22 +118,10 @@ def cut_power(host: str) -> None:
     for number in doomed:
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
-    cgroups.kill(host)
-    wait_for(f"{host} is off", lambda: not living(doomed | cgroups.processes(host)), 10, every_s=0.01)
+    group = cgroups.group_of(host)
+    cgroups.kill(group)
+    wait_for(f"{host} is off", lambda: not living(doomed | cgroups.processes(group)), 10, every_s=0.01)
     network.remove_link(host)
-
-
-def living(numbers: set[int]) -> set[int]:
-    """Leave out what is dead, and what is dead and not yet waited for."""
-    return {number for number in numbers if _state(number) not in "ZX"}
-
-
-def _state(number: int) -> str:
-    """Give the letter of a process's state; X where there is none."""
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "X"
 
 
 def _members(host: str) -> list[int]:
@@ -155,9 +142,9 @@ def freeze(host: str) -> None:
     note = layout.RUN / f"{host}.frozen"
     if note.exists():
         raise LabError(f"{host} is paused already")
-    stopped_before = {number for number in _members(host) if _state(number) == "T"}
+    stopped_before = {number for number in _members(host) if process_state(number) == "T"}
     note.write_text(" ".join(map(str, stopped_before)))
-    while awake := [number for number in _members(host) if _state(number) not in "TZX"]:
+    while awake := [number for number in _members(host) if process_state(number) not in "TZX"]:
         for number in awake:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGSTOP)

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import cgroups, cluster, containers, debian, faults, layout, network, provision, venv
-from .shell import LabError, run, wait_for
+from .layers import clear_half_built, unmount_below
+from .shell import LabError, living, run, wait_for
 
 if TYPE_CHECKING:
     import subprocess
@@ -63,18 +64,19 @@ class Lab:
         """End everything and remove all but the cache."""
         with self._lock():
             self._clean()
-        (layout.RUN / "lock").unlink(missing_ok=True)
+        for name in ("lock", "build.lock"):
+            (layout.RUN / name).unlink(missing_ok=True)
         with suppress(OSError):
             layout.RUN.rmdir()
 
     def build(self) -> None:
         """Build the layers that are missing, so that the next `up` need not; a lab that runs is not touched."""
-        with self._lock():
-            self._layers()
+        self._layers()
 
     def root(self) -> Path:
         """Give the directory of the cached base root; build it where it is missing."""
-        with self._lock():
+        with self._lock("build.lock"):
+            clear_half_built()
             debian.install_outside_packages(self._say)
             return debian.base(self._say)
 
@@ -229,11 +231,12 @@ class Lab:
             raise LabError("the lab is not up: run `lab up`")
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self, name: str = "lock") -> Iterator[None]:
+        """Let one verb at a time change the lab, and one build the cache, which a running lab need not wait for."""
         if os.geteuid() != 0:
             raise LabError("the lab needs root")
         layout.RUN.mkdir(parents=True, exist_ok=True)
-        with (layout.RUN / "lock").open("w") as file:
+        with (layout.RUN / name).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -243,9 +246,10 @@ class Lab:
 
     def _layers(self) -> tuple[Path, list[Path]]:
         """Give the data layer and the layers below it, topmost first; build what is missing."""
-        debian.install_outside_packages(self._say)
-        base = debian.base(self._say)
-        with ThreadPoolExecutor() as pool:
+        with self._lock("build.lock"), ThreadPoolExecutor() as pool:
+            clear_half_built()
+            debian.install_outside_packages(self._say)
+            base = debian.base(self._say)
             building = pool.submit(venv.deps, self._say)
             data = provision.data(self._say)
             deps = building.result()
@@ -265,18 +269,16 @@ class Lab:
 
     def _clean(self) -> None:
         """End and remove whatever an earlier run has left, however it ended."""
-        cgroups.kill()
+        cgroups.kill(layout.CGROUP)
         everywhere = {number for number in _in_network(network.CLIENT_NS) if number != os.getpid()}
         for number in everywhere:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         wait_for("all processes of the lab are gone",
-                 lambda: not containers.living(cgroups.processes() | everywhere), 15, every_s=0.01)
-        _unmount_all()
+                 lambda: not living(cgroups.processes(layout.CGROUP) | everywhere), 15, every_s=0.01)
+        unmount_below(layout.STATE)
         network.down()
-        cgroups.remove()
-        for partial in layout.CACHE.glob("*.partial*"):
-            shutil.rmtree(partial)
+        cgroups.remove(layout.CGROUP)
         if layout.STATE.exists():
             shutil.rmtree(layout.STATE)
         for host in layout.HOSTS:
@@ -297,11 +299,3 @@ def _in_network(namespace: Path) -> set[int]:
                 if (entry / "ns/net").stat().st_ino == wanted:
                     found.add(int(entry.name))
     return found
-
-
-def _unmount_all() -> None:
-    """Unmount whatever is mounted below the lab's own directories, the innermost first."""
-    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for place in reversed(mounted):
-        if place.startswith((f"{layout.STATE}/", f"{layout.CACHE}/")):
-            run("umount", "--lazy", place)

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import layout
-from .shell import LabError, run
+from . import cgroups, layout
+from .shell import LabError, living, run, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +38,16 @@ def digest(*parts: object) -> str:
             total.update(json.dumps(part, sort_keys=True, default=str).encode())
         total.update(b"\0")
     return total.hexdigest()[:16]
+
+
+def clear_half_built() -> None:
+    """End and remove what a killed build has left; only for whoever holds the lock on building."""
+    cgroups.kill(layout.BUILD_CGROUP)
+    wait_for("the last build is gone", lambda: not living(cgroups.processes(layout.BUILD_CGROUP)), 15, every_s=0.01)
+    unmount_below(layout.CACHE)
+    for path in layout.CACHE.glob("*.partial*"):
+        shutil.rmtree(path)
+    cgroups.remove(layout.BUILD_CGROUP)
 
 
 def layer(kind: str, key: str, say: Callable[[str], None], build: Callable[[Path], None]) -> Path:
@@ -73,6 +83,14 @@ def overlay(lower: Sequence[Path], upper: Path) -> Iterator[Path]:
         shutil.rmtree(work)
 
 
+def unmount_below(place: Path) -> None:
+    """Unmount whatever is mounted below a directory, the innermost first."""
+    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for target in reversed(mounted):
+        if target.startswith(f"{place}/"):
+            run("umount", "--lazy", target)
+
+
 def mount_overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
     """Mount an overlay; the kernel's own words on failure are of little help, so add what was wanted."""
     layers = ":".join(str(path) for path in lower)
@@ -85,8 +103,8 @@ def mount_overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) 
 def run_in_root(root: Path, script: str, *options: str, timeout_s: float) -> str:
     """Run a shell script in a root with the machine's own network; the container ends with it, mounts and all."""
     name = root.name.replace(".", "-")
-    return run(
+    return run(*cgroups.joining(layout.BUILD_CGROUP, [
         "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={root}", f"--machine=lab-{name}",
         "--as-pid2", "--console=pipe", "--settings=no", "--timezone=off", "--link-journal=no", *options,
-        "/bin/sh", "-ec", script, timeout_s=timeout_s,
-    ).stdout
+        "/bin/sh", "-ec", script,
+    ]), timeout_s=timeout_s).stdout

@@ -37,6 +37,7 @@ BRIDGE_NETNS = "failoverd-lab"
 CLIENT_NETNS = "failoverd-lab-client"
 BRIDGE = "br0"
 CGROUP = "failoverd-lab"
+BUILD_CGROUP = "failoverd-lab-build"
 
 VMAIL_ID = 5000
 

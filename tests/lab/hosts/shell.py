@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,3 +50,16 @@ def wait_for(what: str, done: Callable[[], bool], deadline_s: float, every_s: fl
         if time.monotonic() > end:
             raise LabError(f"{what}: not so after {deadline_s:g} s")
         time.sleep(every_s)
+
+
+def living(numbers: set[int]) -> set[int]:
+    """Leave out what is dead, and what is dead and not yet waited for."""
+    return {number for number in numbers if process_state(number) not in "ZX"}
+
+
+def process_state(number: int) -> str:
+    """Give the letter of a process's state; X where there is none."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"

@@ -578,10 +578,12 @@ class _Turn:
         if view.request_failed is not None and view.request_failed.id == request.id:
             return view.request_failed
         why = candidates.planned_rejection(view, request.target)
-        if why is not None:
-            return RequestEnded(request.id, succeeded=False, code=why.code, reason=why.reason)
-        late = f"it could not be begun within {view.policy.request_ms} ms"
-        return RequestEnded(request.id, succeeded=False, code="BLK_REQUEST", reason=late)
+        code = why.code if why else "BLK_REQUEST"
+        reason = why.reason if why else f"it could not be begun within {view.policy.request_ms} ms"
+        if request.term != view.highest_term:
+            reason = f"{request.target} did not take the term that it was given, {view.me.name} is primary: {reason}"
+            return RequestEnded(request.id, succeeded=False, code="SWITCHOVER_FAILED", reason=reason)
+        return RequestEnded(request.id, succeeded=False, refused=True, code=code, reason=reason)
 
     # -- this node
 
@@ -633,6 +635,7 @@ class _Turn:
         substance: tuple[object, ...] = (
             report.term,
             report.lease_over and report.version,  # a vote is for one version
+            report.request,
             report.store_answers,
             report.role,
             report.serving,
@@ -666,6 +669,7 @@ def role_of(state: State) -> Role:
 def make_report(state: State) -> Report:
     """What this node would tell the others now; its number is that of the last one sent."""
     view = state.view
+    request = view.record.request if view.record else None
     return Report(
         sender=view.me.name,
         process=view.sendings.process,
@@ -687,6 +691,7 @@ def make_report(state: State) -> Report:
         doing=", ".join(step.kind.value for step in state.progress.running),
         vip=view.vip,
         host=view.host,
+        request=request.id if request is not None and request.target == view.me.name else "",
         store_answers=view.store_answers(),
         units=view.units,
     )

@@ -168,14 +168,16 @@ class Request:
     target: NodeName
     by: str
     reason: str
+    term: int = 0  # in which it was asked
 
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """What became of the newest request, so that every node can tell whoever asked it."""
+    """What became of the newest request, told to whoever asked on whatever node. `refused`: nothing was touched."""
 
     id: str
     succeeded: bool
+    refused: bool = False
     code: str = ""
     reason: str = ""
 
@@ -252,6 +254,7 @@ class Report:
     vip: VipFacts | None = None
     host: HostFacts | None = None
     units: tuple[UnitFacts, ...] = ()
+    request: str = ""  # the id of the request for this node that it has seen: it is there to take the role
     store_answers: bool = True  # it was heard lately, so that a takeover of the sender would arrive
 
 

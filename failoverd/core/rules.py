@@ -222,9 +222,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "switchover-asked",
-        (V.i_hold, request_for_another),
+        (V.i_hold, request_for_another, V.asked_node_answers),
         Decision.LET_GO,
-        "an operator asked for it and the node asked for is fit",
+        "an operator asked for it, and the node asked for is fit and has answered",
     ),
     Rule(
         "own-service-restart",

@@ -262,6 +262,12 @@ class View:
         valid = self.valid
         return valid is not None and self.leaving is None and valid.term == self.highest_term
 
+    def asked_node_answers(self) -> bool:
+        """The node asked for has said, since, that it knows of the request: it is there to take the role."""
+        request = self.record.request if self.record else None
+        report = self.fresh.get(request.target) if request else None
+        return request is not None and report is not None and report.request == request.id
+
     def i_am_leaving(self) -> bool:
         """This node is giving back the term that it holds or held."""
         return self.leaving is not None

@@ -70,8 +70,7 @@ def _look_on(client: Client, node: str, request: str) -> Exit:
                 shown = index + 1
                 click.echo(_told(event))
                 if event.final:
-                    click.echo(f"done: {node} is primary" if event.succeeded else f"failed: {node} is not primary")
-                    return Exit.DONE if event.succeeded else Exit.FAILED
+                    return _ended(event, node)
         except LookupError as error:
             raise UnclearError(f"request {request}: {error}") from None
         except (UnreachableError, UnclearError) as error:
@@ -83,6 +82,15 @@ def _look_on(client: Client, node: str, request: str) -> Exit:
             if time.monotonic() - broken_since > REJOIN_S:
                 raise UnclearError(f"request {request}: its events ended without an end")
         time.sleep(0.2)
+
+
+def _ended(event: Event, node: str) -> Exit:
+    if event.refused:
+        click.echo(f"refused, nothing was touched: {node} cannot become primary now", err=True)
+        click.echo(f"  {event.code}  {event.text}", err=True)
+        return Exit.REFUSED
+    click.echo(f"done: {node} is primary" if event.succeeded else f"failed: {node} is not primary")
+    return Exit.DONE if event.succeeded else Exit.FAILED
 
 
 def _told(event: Event) -> str:

@@ -137,7 +137,7 @@ class NodeController:
         refused = self._refusals(view, target)
         if refused:
             return doc.Refused(reasons=refused)
-        request = Request(uuid.uuid4().hex[:12], NodeName(target), by, reason)
+        request = Request(uuid.uuid4().hex[:12], NodeName(target), by, reason, view.highest_term)
         log = EventLog()
         while len(self._logs) >= KEPT_REQUESTS:
             del self._logs[next(iter(self._logs))]
@@ -212,6 +212,7 @@ class NodeController:
                 code=ended.code,
                 final=True,
                 succeeded=ended.succeeded,
+                refused=ended.refused,
             )
         lost = record is not None and (record.request is None or record.request.id != request.id) and not state.asked
         text, code = "", ""

@@ -213,7 +213,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One step of a request. `final`: the last one; `succeeded` counts only then. `elapsed_ms` from its acceptance."""
+    """One step of a request, `elapsed_ms` after its acceptance. `final`: the last one; the rest counts only then.
+
+    `refused`: the primary refused it before anything was touched.
+    """
 
     elapsed_ms: int
     node: str
@@ -221,6 +224,7 @@ class Event:
     code: str = ""
     final: bool = False
     succeeded: bool = False
+    refused: bool = False
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------

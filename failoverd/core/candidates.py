@@ -10,7 +10,7 @@ acknowledged is lost:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Rejected, Thread
@@ -192,7 +192,11 @@ def failover(view: View) -> Election:
                 node.name, "BLK_RPO_UNPROVEN", f"{node.name} has not stopped receiving in term {record.term}"
             )
         if why is None:
-            why = proof or _not_best(node.name, positions, handed) or _cannot_apply(view, node.name)
+            why = (
+                (replace(proof, node=node.name) if proof else None)
+                or _not_best(node.name, positions, handed)
+                or _cannot_apply(view, node.name)
+            )
         if why is None:
             order.append(node)
         else:

@@ -312,7 +312,7 @@ class View:
             return True
         if not self.store_answers():
             told = [report for report in self.fresh.values() if report.lease_over and report.term == record.term]
-            return len(told) >= majority(len(self.nodes) - 1)
+            return len(told) + self.lease_is_over() >= majority(len(self.nodes) - 1)
         lapsed_ms = watch.first_seen_ms + self.policy.lapse_ms
         return self.now_ms >= lapsed_ms and heard >= watch.first_seen_ms + self.policy.renew_ms
 

@@ -1,0 +1,193 @@
+"""Performs the machine's steps on a simulated node, each with a small latency, and always answers.
+
+What a step does happens at its end, whether or not its daemon still lives: SQL that was sent is not called back. An
+answer reaches only the run of the daemon that asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from failoverd.core.effects import Beat, Lane, RenewGate, Step, StepKind
+from failoverd.core.machine import StepEnded
+from failoverd.core.model import Outcome
+
+if TYPE_CHECKING:
+    from sim_node import Node
+
+POLL_MS = 10
+TAKES_MS = {
+    StepKind.CLOSE_GATE: 5,
+    StepKind.OPEN_GATE: 10,
+    StepKind.FREEZE: 30,
+    StepKind.BECOME_SOURCE: 30,
+    StepKind.MAKE_WRITABLE: 10,
+    StepKind.WRITE_JOURNAL: 5,
+    StepKind.MAKE_READ_ONLY: 40,
+    StepKind.BREAK_LOCKS: 20,
+    StepKind.KILL_DATABASE: 100,
+    StepKind.FOLLOW: 60,
+    StepKind.RESTART_UNIT: 500,
+    StepKind.PROVE: 150,
+}
+DATABASE_STARTS_MS = 1500
+Ready = Callable[[], bool]
+
+
+class Executor:
+    """One run of the daemon's executor."""
+
+    def __init__(self, node: Node, deliver: Callable[[StepEnded], None]) -> None:
+        self._node = node
+        self._world = node.world
+        self._deliver = deliver
+        self._running: dict[int, Step] = {}
+        self._until_ms = 0
+        self._term = 0
+        self._beating = False
+
+    # ---- what the machine asks for ----------------------------------------------------------------------------
+
+    def perform(self, step: Step, until_ms: int) -> None:
+        """Start a step; `until_ms` is the lease's deadline, for a gate that opens."""
+        if step.term < self._term:
+            self._deliver(StepEnded(step, Outcome.FAILED, "STEP_OF_OLD_TERM", f"term {step.term} is over"))
+            return
+        self._term, self._until_ms = step.term, until_ms
+        self._running[step.number] = step
+        self._world.at(step.deadline_ms, self._late, step)
+        self._node.when_awake(self._world.latency(TAKES_MS.get(step.kind, 5)), self._begin, step)
+
+    def cancel(self, step: Step) -> None:
+        """SQL is cut off; what the kernel or systemd was told, it does."""
+        if step.lane is Lane.DATABASE:
+            self._end(step, Outcome.UNKNOWN, "STEP_CANCELLED", "no longer needed")
+
+    def renew_gate(self, effect: RenewGate) -> None:
+        """Move the open gate's bound."""
+        self._until_ms = max(self._until_ms, effect.until_ms)
+        self._node.when_awake(1, self._renew, effect)
+
+    def beat(self, effect: Beat) -> None:
+        """Write the heartbeat row, unless the last one still waits."""
+        if self._beating:
+            return
+        self._beating = True
+
+        def answered(_: bool) -> None:  # noqa: FBT001 - an Answer
+            self._beating = False
+
+        self._world.at(self._node.policy.heartbeat_ms, answered, False)  # noqa: FBT003 - the deadline
+        self._node.database.commit(answered, heartbeat=(effect.term, effect.beat))
+
+    # ---- steps ------------------------------------------------------------------------------------------------
+
+    def _late(self, step: Step) -> None:
+        self._end(step, Outcome.UNKNOWN, "STEP_TIMEOUT", f"not ended within {step.deadline_ms} ms")
+
+    def _end(self, step: Step, outcome: Outcome, code: str = "", reason: str = "") -> None:
+        if self._running.pop(step.number, None) is None:
+            return
+        database = self._node.database
+        facts = database.facts() if step.lane is Lane.DATABASE and database.up and outcome is Outcome.SUCCEEDED else None
+        self._deliver(StepEnded(step, outcome, code, reason, facts))
+
+    def _begin(self, step: Step) -> None:
+        if step.number not in self._running and step.lane is Lane.DATABASE:
+            return  # cancelled, or late: the socket is shut
+        match step.lane:
+            case Lane.KERNEL:
+                self._kernel(step)
+            case Lane.UNITS:
+                self._units(step)
+            case Lane.STORE:
+                self._end(step, Outcome.SUCCEEDED)
+            case Lane.DATABASE if not self._node.database.up:
+                self._end(step, Outcome.FAILED, "DATABASE_DOWN", "the server does not answer")
+            case Lane.DATABASE:
+                self._sql(step)
+
+    def _kernel(self, step: Step) -> None:
+        if step.kind is StepKind.CLOSE_GATE:
+            self._node.gate.close()
+            self._end(step, Outcome.SUCCEEDED)
+        elif self._node.gate.open(step.term, self._until_ms):
+            self._world.check_promoted(self._node.name)
+            self._end(step, Outcome.SUCCEEDED)
+        else:
+            self._end(step, Outcome.FAILED, "GATE_LATE", "the lease ended before the gate was open")
+
+    def _renew(self, effect: RenewGate) -> None:
+        gate = self._node.gate
+        if gate.term == effect.term and gate.until_ms > 0:  # closed meanwhile stays closed
+            gate.open(effect.term, self._until_ms)
+
+    def _units(self, step: Step) -> None:
+        node = self._node
+        match step.kind:
+            case StepKind.KILL_DATABASE:
+                node.database.read_only_blocked = False
+                node.kill_database(restart_ms=DATABASE_STARTS_MS)
+                self._end(step, Outcome.SUCCEEDED)
+            case StepKind.RESTART_UNIT:
+                if node.restart_unit(step.unit):
+                    self._end(step, Outcome.SUCCEEDED)
+                else:
+                    self._end(step, Outcome.FAILED, "UNIT_FAILED", f"{step.unit} does not start")
+            case _:
+                bad = [name for name in node.services if not node.service_works(name)]
+                if bad or not node.gate.is_open:
+                    self._end(step, Outcome.FAILED, "PROVE_FAILED", f"through the VIP: {', '.join(bad) or 'gate shut'}")
+                else:
+                    self._end(step, Outcome.SUCCEEDED)
+
+    def _sql(self, step: Step) -> None:
+        database = self._node.database
+        match step.kind:
+            case StepKind.AWAIT_POSITION:
+                wanted = step.position
+                self._when(step, lambda: wanted is None or database.facts().position.covers(wanted))
+                return
+            case StepKind.APPLY:
+                self._when(step, lambda: not database.relay)
+                return
+            case StepKind.AWAIT_REPLICA:
+                self._when(step, lambda: database.facts().semi_sync_clients > 0)
+                return
+            case StepKind.WRITE_JOURNAL:
+                database.commit(lambda done: self._end(step, Outcome.SUCCEEDED if done else Outcome.FAILED))
+                return
+            case StepKind.MAKE_READ_ONLY:
+                database.kill_clients()
+                self._when(step, self._obeys_read_only)
+                return
+            case StepKind.FREEZE:
+                database.freeze()
+            case StepKind.BECOME_SOURCE:
+                database.become_source()
+            case StepKind.MAKE_WRITABLE:
+                database.read_only = False
+            case StepKind.FOLLOW:
+                database.follow(self._world.name_of(step.address))
+            case _:
+                raise AssertionError(f"{step.kind} is no step of the database lane")
+        self._end(step, Outcome.SUCCEEDED)
+
+    def _obeys_read_only(self) -> bool:
+        """SET GLOBAL read_only waits behind commits that wait for an acknowledgement."""
+        database = self._node.database
+        if database.waiting or database.read_only_blocked:
+            return False
+        database.read_only = True
+        return True
+
+    def _when(self, step: Step, ready: Ready) -> None:
+        if step.number not in self._running:
+            return
+        if not self._node.database.up:
+            self._end(step, Outcome.FAILED, "DATABASE_DOWN", "the server stopped")
+        elif ready():
+            self._end(step, Outcome.SUCCEEDED)
+        else:
+            self._node.when_awake(POLL_MS, self._when, step, ready)

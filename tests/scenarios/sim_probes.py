@@ -1,0 +1,110 @@
+"""What failoverd's probes find on simulated hosts, at their intervals and within their deadlines.
+
+Every node looks at the services of the present primary, a data node at everything of its own as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from failoverd.core.machine import Observed
+from failoverd.core.model import Health, HostFacts, Observation, Reading, UnitFacts, VipFacts
+
+if TYPE_CHECKING:
+    from sim_node import Daemon, Node
+
+DEADLINE_MS = 1000
+OK = Reading(Health.OK)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One probe: how often, how long when it goes well, and what it finds (None: nothing came until the deadline)."""
+
+    probe: str
+    interval_ms: int
+    takes_ms: int
+    look: Callable[[], Reading | None]
+
+
+class Probes:
+    """The prober of one run of the daemon."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._node = daemon.node
+        self._world = daemon.world
+
+    def start(self) -> None:
+        """Begin all, each at its own moment."""
+        node = self._node
+        looks = [Look("host", 2000, 5, self._host)]
+        if node.is_data:
+            looks += [
+                Look("database", 500, 5, self._database),
+                Look("vip", 1000, 5, lambda: Reading(Health.OK, facts=VipFacts(node.gate.is_open))),
+            ]
+            units = [node.policy.database_unit, *(service.unit for service in node.services.values())]
+            looks += [Look(f"unit:{unit}", 500, 5, lambda unit=unit: self._unit(unit)) for unit in units]
+            looks += [Look(name, 1000, 40, lambda name=name: self._service(name, node)) for name in node.services]
+        for number, look in enumerate(looks):
+            node.when_awake(self._world.latency(10 + 7 * number), self._run, look)
+        for number, name in enumerate(node.services):
+            node.when_awake(self._world.latency(100 + 50 * number), self._look_at_primary, name)
+
+    def _run(self, look: Look) -> None:
+        """Look once, tell what was found, and come again."""
+        if not self._daemon.lives:
+            return
+        began_ms = self._node.now_ms()
+        found = look.look()
+        takes_ms = self._world.latency(look.takes_ms) if found else DEADLINE_MS
+        self._node.when_awake(takes_ms, self._tell, look.probe, self._node, found, began_ms)
+        self._node.when_awake(max(look.interval_ms, takes_ms), self._run, look)
+
+    def _look_at_primary(self, service: str) -> None:
+        if not self._daemon.lives:
+            return
+        holder = self._daemon.state.view.holder
+        takes_ms = 40
+        if holder is not None and holder != self._node.name:
+            target = self._world.node(holder)
+            began_ms, found = self._node.now_ms(), self._service(service, target)
+            takes_ms = self._world.latency(takes_ms) if found else DEADLINE_MS
+            self._node.when_awake(takes_ms, self._tell, service, target, found, began_ms)
+        self._node.when_awake(max(1000, takes_ms), self._look_at_primary, service)
+
+    def _tell(self, probe: str, target: Node, found: Reading | None, began_ms: int) -> None:
+        now_ms = self._node.now_ms()
+        late = Reading(Health.FAILED, "TIMEOUT", f"no answer within {DEADLINE_MS} ms")
+        observation = Observation(probe, target.member.name, found or late, now_ms, now_ms - began_ms)
+        self._daemon.feed(Observed(observation))
+
+    # ---- what there is to see ---------------------------------------------------------------------------------
+
+    def _host(self) -> Reading:
+        return Reading(Health.OK, facts=HostFacts(0.2, 60.0, 40.0, "/"))
+
+    def _database(self) -> Reading | None:
+        database = self._node.database
+        if database.frozen:
+            return None
+        if not database.up:
+            return Reading(Health.FAILED, "DATABASE_DOWN", "the server does not answer")
+        return Reading(Health.OK, facts=database.facts())
+
+    def _unit(self, unit: str) -> Reading:
+        if self._node.unit_runs(unit):
+            return Reading(Health.OK, facts=UnitFacts(unit, "active", "running"))
+        return Reading(Health.FAILED, "UNIT_INACTIVE", f"{unit} is inactive", UnitFacts(unit, "inactive", "dead"))
+
+    def _service(self, name: str, target: Node) -> Reading | None:
+        if target is not self._node and not self._world.connected(self._node.name, target.name):
+            return None
+        if target.frozen:
+            return None
+        if target.service_works(name):
+            return OK
+        return Reading(Health.FAILED, f"{name.upper()}_FAILED", f"{name} of {target.name} does not work")

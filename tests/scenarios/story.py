@@ -1,0 +1,329 @@
+"""Stories: a few commands and what came of them, in one text file each, read in review like prose.
+
+    # The primary loses its power.
+    > power-cut mail1
+       5.24 mail2     primary-lapsing: prepare
+       …
+
+Lines that begin with `>` are commands, with `#` the narrator; all else is written by `pytest --regenerate`. Each story
+begins with a running cluster adopted and ends by itself: everything is healed, and within a bound exactly one primary
+must serve, with every other data node following it (or fenced, because it holds something extra).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from world import POLICY, World
+
+from failoverd.core import candidates
+from failoverd.core.machine import Asked
+from failoverd.core.model import NodeName, Request, Role
+
+if TYPE_CHECKING:
+    from failoverd.core.effects import Entry
+    from sim_node import Node
+
+SETTLE_MS = 60_000
+UNTIL_MS = 30_000
+THE_END = "# The end: everything is healed."
+SILENT = {"observed", "step", "take-over", "give-back"}  # said by what follows
+
+
+@dataclass
+class Story:
+    """One story at work. `seed`: with drawn latencies, so that only its end can be compared."""
+
+    seed: int | None = None
+    lines: list[str] = field(default_factory=list)
+    rules: set[str] = field(default_factory=set)
+    terms: set[int] = field(default_factory=set)
+    world: World = field(init=False)
+    begun: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the world."""
+        self.world = World(self.seed, told=self._told)
+        self.world.tell = self.say
+        self.commands: dict[str, Callable[..., None]] = {
+            name[3:].replace("_", "-"): getattr(self, name) for name in dir(self) if name.startswith("do_")
+        }
+
+    def tell(self, text: str) -> str:
+        """Run the commands in `text` and return it with what came of them."""
+        commands = [line for line in text.splitlines() if line.startswith(("#", ">")) and line != THE_END]
+        for line in commands:
+            if line.startswith("#"):
+                self.lines += ["", line] if self.lines and not self.lines[-1].startswith("#") else [line]
+                continue
+            name, *arguments = line[1:].split()
+            if not self.begun and name not in ("policy", "fresh"):
+                self.do_begin()
+            self.lines.append(line)
+            self.commands[name](*arguments)
+        self.lines += ["", THE_END]
+        self._settle()
+        return "\n".join(self.lines) + "\n"
+
+    # ---- telling ----------------------------------------------------------------------------------------------
+
+    def say(self, who: str, text: str) -> None:
+        """One line."""
+        self.lines.append(f"  {self.world.now / 1000:7.2f}  {who:<8} {text}")
+
+    def _told(self, _now: int, name: str, entry: Entry) -> None:
+        match entry.kind:
+            case "decision":
+                self.rules.add(entry.rule)
+                if self.begun:
+                    self.say(name, f"{entry.rule}: {entry.text.split(':')[0]}")
+            case "term":
+                if entry.term not in self.terms and self.begun:
+                    detail = dict(entry.detail)
+                    self.say("-", f"TERM {entry.term}: {entry.text.split()[0]}, by {detail['reason']}")
+                self.terms.add(entry.term)
+            case "step-ended" if entry.text.endswith("succeeded"):
+                pass
+            case kind if kind not in SILENT and self.begun:
+                self.say(name, f"{kind}: {entry.code + ' ' if entry.code else ''}{entry.text}")
+            case _:
+                pass
+
+    # ---- beginning and end ------------------------------------------------------------------------------------
+
+    def do_begin(self) -> None:
+        """Adopt the running cluster, silently, and let it run for three seconds."""
+        self.world.lay_out()
+        for node in self.world.nodes:
+            node.start_daemon()
+        self.world.run_until(3000)
+        assert self.primaries() == ["mail1"], f"adopted: {self.primaries()}"
+        self.begun = True
+
+    def do_fresh(self) -> None:
+        """Begin before failoverd has ever run."""
+        self.begun = True
+        self.world.lay_out()
+        for node in self.world.nodes:
+            node.start_daemon()
+
+    def primaries(self) -> list[str]:
+        """Who takes itself for the primary, and serves."""
+        serving = self.world.serving()
+        return [serving.name] if serving is not None and not serving.gate.permanent else []
+
+    def healthy(self) -> bool:
+        """One primary that clients can use, and every other data node in its place."""
+        primary = self.world.serving()
+        if primary is None or primary.gate.permanent or self.world.clients.silent_ms() > 200:
+            return False
+        others = [node for node in self.world.data_nodes if node is not primary]
+        return all(self._in_place(node, primary) for node in others)
+
+    def _in_place(self, node: Node, primary: Node) -> bool:
+        if node.daemon is None or node.gate.is_open or not node.database.read_only:
+            return False
+        rule = node.daemon.state.rule
+        if rule is not None and rule.id == "needs-rejoin":
+            return True
+        return node.database.source == primary.name and node.database.stream is not None and not node.database.relay
+
+    def _settle(self) -> None:
+        self.world.heal()
+        reached = self.world.run_until(self.world.now + SETTLE_MS, self.healthy)
+        self.world.run_until(self.world.now + 1000)
+        assert reached, "not healed:\n" + "\n".join(self.lines[-60:]) + "\n" + self.state()
+        primary = self.world.serving()
+        assert primary is not None
+        self.world.check_promoted(primary.name)
+        self.lines.append("")
+        for node in self.world.nodes:
+            if node.daemon is not None:
+                report = node.daemon.state
+                rule = report.rule.id if report.rule else ""
+                self.lines.append(f"  {node.name:<8} term {report.view.highest_term}  {rule}")
+        longest = max((outage.lasted for outage in self.world.clients.outages), default=0)
+        self.lines.append(f"  clients  longest outage {longest / 1000:.2f} s, acknowledged writes lost: 0")
+
+    def state(self) -> str:
+        """What each node thinks, for a failure's report."""
+        return "\n".join(
+            f"{n.name}: {n.daemon.state.rule and n.daemon.state.rule.id} gate={n.gate.is_open} "
+            f"read_only={n.database.read_only} source={n.database.source} log={len(n.database.log)} "
+            f"election={candidates.failover(n.daemon.state.view)} blockers={candidates.change_blockers(n.daemon.state.view)}"
+            for n in self.world.nodes
+            if n.daemon
+        )
+
+    # ---- time -------------------------------------------------------------------------------------------------
+
+    def do_wait(self, seconds: str) -> None:
+        """`wait 3s`."""
+        self.world.run_until(self.world.now + round(float(seconds.removesuffix("s")) * 1000))
+
+    def do_until(self, what: str, who: str) -> None:
+        """`until primary mail2`, `until RULE NODE`, `until STEP NODE` (a step that runs): at most 30 s."""
+
+        def reached() -> bool:
+            if what == "primary":
+                return self.primaries() == [who]
+            daemon = self.world.node(who).daemon
+            if daemon is None:
+                return False
+            running = {step.kind.value for step in daemon.state.progress.running}
+            return what in running or (daemon.state.rule is not None and daemon.state.rule.id == what)
+
+        assert self.world.run_until(self.world.now + UNTIL_MS, reached), f"never: {what} {who}\n{self.state()}"
+
+    def do_until_served(self) -> None:
+        """Until some node serves as the primary, and clients see it."""
+        reached = self.world.run_until(self.world.now + UNTIL_MS, lambda: bool(self.primaries()))
+        assert reached, f"nobody serves\n{self.state()}"
+
+    def do_policy(self, *settings: str) -> None:
+        """`policy window_ms=20000`: before the beginning."""
+        numbers = {key: int(value) for key, _, value in (setting.partition("=") for setting in settings)}
+        for node in self.world.nodes:
+            node.policy = replace(POLICY, **numbers)  # type: ignore[arg-type] # all of them are numbers
+
+    # ---- faults and repairs -----------------------------------------------------------------------------------
+
+    def do_power_cut(self, name: str) -> None:
+        """Power loss."""
+        self.world.node(name).power_off()
+
+    def do_power_on(self, name: str) -> None:
+        """Power back: the host boots."""
+        self.world.node(name).power_on()
+
+    def do_kill_failoverd(self, name: str) -> None:
+        """SIGKILL, and nobody starts it again."""
+        self.world.node(name).kill_daemon()
+
+    def do_start_failoverd(self, name: str) -> None:
+        """Start it."""
+        self.world.node(name).start_daemon()
+
+    def do_restart_failoverd(self, name: str) -> None:
+        """Kill it and start it 200 ms later, as systemd would."""
+        node = self.world.node(name)
+        node.kill_daemon()
+        node.when_awake(200, node.start_daemon)
+
+    def do_stop_service(self, name: str, service: str) -> None:
+        """A mail service dies; a restart would work."""
+        self.world.node(name).services[service].up = False
+
+    def do_ruin_service(self, name: str, service: str) -> None:
+        """It dies and cannot be started."""
+        found = self.world.node(name).services[service]
+        found.up = found.can_start = False
+
+    def do_break_service(self, name: str, service: str) -> None:
+        """Its unit runs and no client can use it, before and after a restart."""
+        self.world.node(name).services[service].broken_for_clients = True
+
+    def do_kill_database(self, name: str) -> None:
+        """The server crashes; systemd starts it again."""
+        self.world.node(name).kill_database()
+
+    def do_ruin_database(self, name: str) -> None:
+        """It crashes and cannot be started."""
+        node = self.world.node(name)
+        node.database.can_start = False
+        node.kill_database()
+
+    def do_block_read_only(self, name: str) -> None:
+        """SET GLOBAL read_only does not come back."""
+        self.world.node(name).database.read_only_blocked = True
+
+    def do_set_read_only(self, name: str) -> None:
+        """An administrator's hand."""
+        self.world.node(name).database.read_only = True
+
+    def do_set_writable(self, name: str) -> None:
+        """Another."""
+        self.world.node(name).database.read_only = False
+
+    def do_drop_vip(self, name: str) -> None:
+        """And another: the address is deleted."""
+        self.world.node(name).gate.close()
+
+    def do_lag(self, name: str, seconds: str) -> None:
+        """The applier takes so long for each batch."""
+        self.world.node(name).database.apply_ms = round(float(seconds.removesuffix("s")) * 1000)
+
+    def do_write_on(self, name: str, count: str) -> None:
+        """A transaction of its own, past failoverd: what nobody else will have."""
+        self.world.node(name).database.write_errant(int(count))
+
+    def do_freeze(self, name: str) -> None:
+        """Every process of the host stands still."""
+        self.world.node(name).freeze()
+
+    def do_thaw(self, name: str) -> None:
+        """They go on."""
+        self.world.node(name).thaw()
+
+    def do_cut(self, sender: str, receiver: str) -> None:
+        """`cut A B`: B no longer hears A."""
+        self.world.cut(sender, receiver)
+
+    def do_unplug(self, name: str) -> None:
+        """The cable is out."""
+        self.world.unplug(name)
+
+    def do_plug(self, name: str) -> None:
+        """And in again."""
+        self.world.plug(name)
+
+    def do_heal_network(self) -> None:
+        """All ways are open again, all cables in."""
+        self.world.heal_network()
+
+    def do_heal(self) -> None:
+        """Every fault ends."""
+        self.world.heal()
+
+    def do_store_down(self) -> None:
+        """The store does not answer."""
+        self.world.store.down = True
+
+    def do_store_up(self) -> None:
+        """It does again."""
+        self.world.store.down = False
+
+    def do_store_old(self, copies: str) -> None:
+        """The store is restored from a copy so many changes old."""
+        self.world.store.restore(int(copies))
+
+    def do_store_newest(self) -> None:
+        """The right copy is put back."""
+        self.world.store.put_back()
+
+    def do_membership(self, name: str, digest: str) -> None:
+        """The node runs with another configuration: failoverd is restarted with it."""
+        self.world.node(name).membership = digest
+        self.do_restart_failoverd(name)
+
+    # ---- operators --------------------------------------------------------------------------------------------
+
+    def do_promote(self, target: str, at: str = "arbiter") -> None:
+        """`promote mail2`: what failoverctl on the arbiter (or another node) would do."""
+        daemon = self.world.node(at).daemon
+        assert daemon is not None
+        refused = candidates.planned_rejection(daemon.state.view, target)
+        if refused is not None:
+            self.say("operator", f"refused: {refused.code}: {refused.reason}")
+            return
+        term = daemon.state.view.highest_term
+        request = Request(f"r{self.world.now}", NodeName(target), "anna", "maintenance", term)
+        daemon.feed(Asked(request))
+
+    def do_status(self) -> None:
+        """Each node's role and rule, as `failoverctl status` has them."""
+        for node in self.world.nodes:
+            state = node.daemon.state if node.daemon else None
+            self.say(node.name, f"{Role.FENCED.value if state is None else state.rule and state.rule.id}")

@@ -118,8 +118,9 @@ def _lagging(view: View, name: NodeName) -> Rejected | None:
     lag_ms = view.lag_ms(name)
     if lag_ms is None:
         return Rejected(name, "BLK_LAG", f"how far {name} is behind {view.holder} is not known")
-    if lag_ms > view.policy.max_lag_ms:
-        return Rejected(name, "BLK_LAG", f"{name} is {lag_ms} ms behind, the limit is {view.policy.max_lag_ms} ms")
+    limit_ms = min(view.policy.max_lag_ms, view.policy.switchover_lag_ms)
+    if lag_ms > limit_ms:
+        return Rejected(name, "BLK_LAG", f"{name} is {lag_ms} ms behind, the limit is {limit_ms} ms")
     return None
 
 

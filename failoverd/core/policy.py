@@ -25,6 +25,7 @@ class Policy:
     demote_budget_ms: int = 1000
     heartbeat_ms: int = 500
     max_lag_ms: int = 5000
+    switchover_lag_ms: int = 1500  # in a planned switchover clients wait while the new primary catches up
     report_ms: int = 500  # how often a report is pushed when nothing changed
     report_max_age_ms: int = 2000  # an older one says nothing any more
     acknowledgements: int = 1  # replicas that acknowledge a commit: MariaDB's semi-sync knows one

@@ -6,6 +6,9 @@ acknowledged is lost:
     planned   the holder is alive, closes and gives its position: the candidate must reach that position
     failover  the holder is gone: positions must be *final* (receivers frozen in this term) on so many data nodes that
               at least one of them has acknowledged every commit: n - acknowledgements, or the ended holder itself
+
+A position is a number in somebody's log, and two logs that have diverged cannot be compared by it. So a candidate is
+the ended holder or has followed it (`_heirs`): an old primary with many transactions of its own is neither.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from failoverd.core.gtid import GtidSet
-from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Rejected, Thread
+from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Record, Rejected, Thread
 from failoverd.core.view import View
 
 # Codes of rejections and blockers; each has a page in runbooks/.
@@ -185,6 +188,8 @@ def failover(view: View) -> Election:
             positions[node.name] = position
     handed = record.position if record.revoked else None
     proof = _proof_missing(view, positions, handed)
+    heirs = _heirs(view, record, positions)
+    final = {name: position for name, position in positions.items() if name in heirs}
     order: list[Node] = []
     for node in view.data_nodes:
         why = _unfit(view, node)
@@ -192,10 +197,12 @@ def failover(view: View) -> Election:
             why = Rejected(
                 node.name, "BLK_RPO_UNPROVEN", f"{node.name} has not stopped receiving in term {record.term}"
             )
+        if why is None and node.name not in heirs:
+            why = Rejected(node.name, "BLK_REPLICATION", f"{node.name} has not followed {record.holder}")
         if why is None:
             why = (
                 (replace(proof, node=node.name) if proof else None)
-                or _not_best(node.name, positions, handed)
+                or _not_best(node.name, final, record.position)
                 or _cannot_apply(view, node.name)
             )
         if why is None:
@@ -205,6 +212,28 @@ def failover(view: View) -> Election:
     asked = record.request.target if record.request else None
     order.sort(key=lambda node: (node.name != asked, -node.priority, node.name))  # positions are equal by now
     return Election(tuple(node.name for node in order), tuple(rejected))
+
+
+def _follows(view: View, name: NodeName, source: NodeName) -> bool:
+    facts = view.facts_of(name)
+    replication = facts.replication if facts else None
+    return replication is not None and replication.source == view.node(source).address
+
+
+def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> set[NodeName]:
+    """Whose history is the holder's: the holder, and who follows it.
+
+    Where it was lost before anybody had anything of its term (no position beyond the one it began with), nothing of
+    that term was acknowledged, and the former holder and its followers have the same history up to there.
+    """
+    holder, former = record.holder, record.previous
+    if holder is None:
+        return set(positions)
+    heirs = {name for name in positions if name == holder or _follows(view, name, holder)}
+    began = None if record.revoked else record.position
+    if holder in positions or former is None or began is None or not all(began.covers(positions[n]) for n in heirs):
+        return heirs
+    return heirs | {name for name in positions if name == former or _follows(view, name, former)}
 
 
 def _proof_missing(view: View, positions: dict[NodeName, GtidSet], handed: GtidSet | None) -> Rejected | None:
@@ -225,12 +254,12 @@ def _proof_missing(view: View, positions: dict[NodeName, GtidSet], handed: GtidS
     )
 
 
-def _not_best(name: NodeName, positions: dict[NodeName, GtidSet], handed: GtidSet | None) -> Rejected | None:
-    """A candidate must cover every final position, and the one that the holder gave."""
+def _not_best(name: NodeName, positions: dict[NodeName, GtidSet], least: GtidSet | None) -> Rejected | None:
+    """A candidate must cover every heir's final position, and the one that the holder gave or began with."""
     mine = positions[name]
-    if handed is not None and not mine.covers(handed):
-        lacking = handed.minus(mine).count
-        return Rejected(name, "BLK_BEHIND", f"{name} lacks {lacking} transactions of the holder that gave back")
+    if least is not None and not mine.covers(least):
+        lacking = least.minus(mine).count
+        return Rejected(name, "BLK_BEHIND", f"{name} lacks {lacking} transactions that the last primary had")
     for other, position in positions.items():
         if other == name or mine.covers(position):
             continue

@@ -527,6 +527,7 @@ class _Turn:
             term=record.term + 1,
             holder=view.me.name,
             ttl_ms=view.policy.ttl_ms,
+            position=view.position_of(view.me.name),
             previous=record.holder,
             reason=rule.id,
             request=record.request,

@@ -128,6 +128,11 @@ class DatabaseFacts:
     heartbeat_beat: int
 
     @property
+    def receives(self) -> bool:
+        """A receiver runs, or tries to: the position may still grow."""
+        return self.replication is not None and self.replication.receiver is not Thread.STOPPED
+
+    @property
     def position(self) -> GtidSet:
         """All that this server has got: received and applied."""
         return self.applied if self.replication is None else self.applied.union(self.replication.received)
@@ -193,7 +198,7 @@ class Record:
     ttl_ms: int = 0  # the lease asked for, counted by whoever waits for it
     revoked: bool = False  # given back by its holder: nobody has to wait
     successor: NodeName | None = None  # to whom it was given
-    position: GtidSet | None = None  # what the holder had when it gave back; None: could not be read
+    position: GtidSet | None = None  # what the holder had as the term began, or when it gave back; None: not known
     previous: NodeName | None = None  # the holder before this term
     reason: str = ""  # the rule that made this term
     request: Request | None = None

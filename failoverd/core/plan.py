@@ -156,7 +156,8 @@ NEEDED: dict[StepKind, Needed] = {
     StepKind.CLOSE_GATE: lambda view, _progress: view.gate is not GateState.CLOSED,
     StepKind.OPEN_GATE: lambda view, progress: view.gate is not GateState.OPEN or not progress.done(StepKind.OPEN_GATE),
     StepKind.FREEZE: lambda view, progress: (
-        not (view.i_am_frozen() or view.served_term == view.highest_term) and not progress.done(StepKind.FREEZE)
+        not (view.i_am_frozen() or view.served_term == view.highest_term)
+        and not (progress.done(StepKind.FREEZE) and view.database is not None and not view.database.receives)
     ),
     StepKind.APPLY: lambda view, _progress: (
         not view.relay_log_applied() and (view.served_term == 0 or view.served_term != view.highest_term)

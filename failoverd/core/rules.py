@@ -128,7 +128,7 @@ def i_have_all_that_was_given(view: View) -> bool:
         return False
     if record.position is None:
         return candidates.failover(view).best == view.me.name
-    return mine.covers(record.position)
+    return follows_holder(view) and mine.covers(record.position)
 
 
 def given_to_another(view: View) -> bool:

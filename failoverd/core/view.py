@@ -389,8 +389,9 @@ class View:
         return facts is not None and (facts.replication is None or facts.applied.covers(facts.replication.received))
 
     def i_am_frozen(self) -> bool:
-        """This node's receiver was stopped in the record's term, so its position is final."""
-        return self.record is not None and self.frozen_term == self.record.term
+        """This node's receiver was stopped in the record's term, and still is, so its position is final."""
+        stopped = self.database is not None and not self.database.receives
+        return stopped and self.record is not None and self.frozen_term == self.record.term
 
     def position_of(self, name: NodeName) -> GtidSet | None:
         """All that `name` has got, if known."""
@@ -398,20 +399,21 @@ class View:
         return facts.position if facts else None
 
     def frozen_position_of(self, name: NodeName) -> GtidSet | None:
-        """The final position of `name` in the record's term: receiver stopped, or its holder and read-only."""
-        record = self.record
-        if record is None:
+        """The final position of `name` in the record's term: receiver stopped, or its holder and read-only.
+
+        A server that was started again receives again, whatever was stopped before.
+        """
+        record, facts = self.record, self.facts_of(name)
+        if record is None or facts is None or facts.receives:
             return None
         if name == self.me.name:
             final = self.i_am_frozen() or (record.holder == name and not self.i_look_like_primary())
-            return self.position_of(name) if final else None
-        report = self.fresh.get(name)
-        if report is None or report.database is None:
-            return None
-        final = report.frozen_term == record.term or (
-            record.holder == name and report.database.read_only and not report.serving
-        )
-        return report.database.position if final else None
+        else:
+            report = self.fresh[name]
+            final = report.frozen_term == record.term or (
+                record.holder == name and facts.read_only and not report.serving
+            )
+        return facts.position if final else None
 
     def missing_at_holder(self) -> GtidSet | None:
         """What this node's database holds and the present holder's lacks; None while that cannot be known."""

@@ -166,9 +166,12 @@ class Story:
     def do_until(self, what: str, who: str) -> None:
         """`until primary mail2`, `until RULE NODE`, `until STEP NODE` (a step that runs): at most 30 s."""
 
+        begun = max(self.world.store.holders)
+
         def reached() -> bool:
             if what == "primary":
-                return self.primaries() == [who]
+                other = self.seed is not None and max(self.world.store.holders) > begun and self.primaries() != []
+                return other or self.primaries() == [who]
             daemon = self.world.node(who).daemon
             if daemon is None:
                 return False

@@ -286,6 +286,21 @@ def could_elect(view: View) -> bool:
     return enough and any(_unfit(view, node) is None and _cannot_apply(view, node.name) is None for node in others)
 
 
+def why_not(view: View) -> tuple[Rejected, ...]:
+    """Why this node does not take over a lease that is over; empty where it may, or where another comes first."""
+    me, election = view.me.name, failover(view)
+    found = [rejected for rejected in election.rejected if rejected.node == me]
+    if election.best not in (None, me):
+        return tuple(found)
+    if view.membership_differs():
+        found.append(Rejected(me, "BLK_MEMBERSHIP", "nodes have different configurations of members or timings"))
+    if not view.lease_over_by_quorum():
+        found.append(Rejected(me, "BLK_QUORUM", "no majority of observers has seen the lease run out"))
+    if election.best == me and not view.relay_log_applied():
+        found.append(Rejected(me, "BLK_NOT_APPLIED", f"{me} has received what it has not applied yet"))
+    return (*found, *change_blockers(view))
+
+
 def change_blockers(view: View) -> tuple[Rejected, ...]:
     """Why no automatic change of primary may be made now, whoever the candidate is."""
     found: list[Rejected] = []

@@ -47,6 +47,7 @@ from failoverd.core.rules import Decision, Rule
 from failoverd.core.view import GateState, Leaving, Restart, View
 
 TICK_MS = 100
+SAY_MS = 1000  # how long a lease may be over before its end is worth an explanation
 
 
 # ---- events ---------------------------------------------------------------------------------------------------------
@@ -125,6 +126,7 @@ class State:
     asked_ms: int = 0
     swaps_from_ms: int = 0  # after one that was not answered, or answered with a record that is refused
     refused: Record | None = None  # the newest of those records
+    blocked: tuple[str, ...] = ()  # the codes last told of why this node does not take over
     facts_from_ms: int = 0  # readings of the database begun before this moment are older than what a step returned
     beat: int = 0
     beat_ms: int = 0
@@ -470,6 +472,7 @@ class _Turn:
             )
             rule = self._decide()
         self._forget_old_request()
+        self._say_why_not()
         self._keep_lease(rule)
         self._follow_plan(rule)
         self._beat()
@@ -481,6 +484,19 @@ class _Turn:
             self.state = replace(self.state, rule=rule)
             self.note("decision", f"{rule.decision.value}: {rule.why}", holder=str(self.view.holder or ""))
         return rule
+
+    def _say_why_not(self) -> None:
+        """A failover that does not come says why not, once for each set of reasons."""
+        view = self.view
+        record, watch = view.record, view.watch
+        due = record is not None and watch is not None and view.now_ms - watch.first_seen_ms > record.ttl_ms + SAY_MS
+        silent = not due or view.i_am_arbiter() or view.valid is not None or not view.lease_is_over()
+        blocked = () if silent else candidates.why_not(view)
+        codes = tuple(rejected.code for rejected in blocked)
+        if codes != self.state.blocked:
+            self.state = replace(self.state, blocked=codes)
+            for rejected in blocked:
+                self.note("blocked", rejected.reason, code=rejected.code)
 
     # -- the store
 

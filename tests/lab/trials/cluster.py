@@ -106,32 +106,46 @@ class Cluster:
 
     def is_healthy_replica(self, host: str) -> bool:
         """Tell whether the primary sees it as one: it wants to be, is, is ready, and has received all there is."""
-        holders = self.holders_of_vip()
-        status = self.status(holders[0]) if len(holders) == 1 else None
-        if status is None or status["holder"] != holders[0]:
-            return False
-        node = next(node for node in status["nodes"] if node["name"] == host)
-        database = node["database"] or {}
-        replication = database.get("replication") or {}
-        return (
-            node["fresh"] and node["ready"] is True and node["desired"] == node["actual"] == "replica"
-            and replication.get("receiver") == replication.get("applier") == "running"
-            and replication["source"] == layout.ADDRESSES[holders[0]]
-            and (database["behind"] or 0) < BEHIND_FEW and (replication["lag_ms"] or 0) < LAG_FEW_MS
-        )
+        status = self._status_of_primary()
+        return status is not None and _is_healthy_replica(status, host)
+
+    def is_heard(self, host: str) -> bool:
+        """Tell whether the primary has had a report from the host lately."""
+        status = self._status_of_primary()
+        return status is not None and any(node["name"] == host and node["fresh"] for node in status["nodes"])
+
+    def lease_left_ms(self) -> int | None:
+        """How much of its lease the primary has left, by its own count; none where nobody holds one."""
+        status = self._status_of_primary()
+        return status["lease"]["left_ms"] if status and status["lease"]["state"] == "held" else None
 
     def wait_until_settled(self, deadline_s: float = 40.0) -> None:
-        """Wait until there is one primary and all other data nodes are healthy replicas."""
+        """Wait until all is well: one primary, two healthy replicas, each service seen to work, a failover possible."""
 
         def settled() -> bool:
-            holders = self.holders_of_vip()
-            return len(holders) == 1 and all(
-                self.is_healthy_replica(host) for host in layout.DATA_NODES if host not in holders
+            status = self._status_of_primary()
+            return (
+                status is not None and status["failover"]["possible"]
+                and all(_is_healthy_replica(status, host) for host in layout.DATA_NODES if host != status["holder"])
+                and all(service["verdict"] == "up" for node in status["nodes"] for service in node["services"].values())
             )
 
-        wait_for("one primary and two healthy replicas", settled, deadline_s)
+        wait_for("one primary, two healthy replicas, every service up", settled, deadline_s)
 
-    def lease_figures(self) -> list[str]:
-        """What the primary says of its lease, now."""
-        status = self.status(self.primary())
-        return [f"lease: {status['lease']['state']}, {status['lease']['left_ms']} ms left"] if status else []
+    def _status_of_primary(self) -> dict[str, Any] | None:
+        """Give the status as the primary tells it; none while it is not certain who that is."""
+        holders = self.holders_of_vip()
+        status = self.status(holders[0]) if len(holders) == 1 else None
+        return status if status is not None and status["holder"] == holders[0] else None
+
+
+def _is_healthy_replica(status: dict[str, Any], host: str) -> bool:
+    node = next(node for node in status["nodes"] if node["name"] == host)
+    database = node["database"] or {}
+    replication = database.get("replication") or {}
+    return (
+        node["fresh"] and node["ready"] is True and node["desired"] == node["actual"] == "replica"
+        and replication.get("receiver") == replication.get("applier") == "running"
+        and replication["source"] == layout.ADDRESSES[status["holder"]]
+        and (database["behind"] or 0) < BEHIND_FEW and (replication["lag_ms"] or 0) < LAG_FEW_MS
+    )

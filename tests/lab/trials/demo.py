@@ -90,6 +90,9 @@ def main() -> int:
     except LabError as error:
         console.print(f"demo: {error}", style="red", markup=False, highlight=False)
         return 1
+    except KeyboardInterrupt:
+        console.print("demo: interrupted; the lab may still be up (tests/lab/lab down)")
+        return 130
     finally:
         if not arguments.keep:
             shutil.rmtree(directory)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from hosts import Lab, LabError
 
 from trials import figures
-from trials.cluster import Cluster, Terms
+from trials.cluster import Cluster
 from trials.lost import Auditor
 from trials.watch import Watch, now_ms
 
@@ -54,19 +54,19 @@ def busy_cores(seconds: float) -> Iterator[None]:
 
 
 def _soak(lab: Lab, arguments: argparse.Namespace, directory: Path) -> bool:
-    cluster, terms = Cluster(lab), Terms()
+    cluster = Cluster(lab)
     cluster.wait_until_settled()
-    primary, began_term = cluster.primary(), terms.highest()
+    primary, began_term = cluster.primary(), cluster.term()
     print(f"{primary} is primary in term {began_term}; {arguments.minutes:g} minutes of client load"
           + (", each core busy" if arguments.stress else ""), flush=True)
     with Watch(lab, directory, "soak") as watch:
         watch.wait_until_steady()
         began = now_ms()
         with busy_cores(arguments.minutes * 60 + 60) if arguments.stress else contextlib.nullcontext():
-            _look_on(watch, terms, began_term, began + arguments.minutes * 60_000)
+            lease_left_ms = _look_on(watch, cluster, began_term, began + arguments.minutes * 60_000)
         ended = now_ms()
         watch.stop_client()
-        ended_term = terms.highest()
+        ended_term = cluster.term()
         fates = Auditor(lab).fates(watch.attempts, cluster.primary())
     for protocol in figures.PROTOCOLS:
         some = [attempt for attempt in watch.attempts if attempt.protocol == protocol]
@@ -76,8 +76,7 @@ def _soak(lab: Lab, arguments: argparse.Namespace, directory: Path) -> bool:
               + (f"; the first failure: {failed[0].error}" if failed else ""))
     print(f"client at most {figures.lateness_ms(watch.attempts, began, ended):.0f} ms late; "
           + "; ".join(f"{part} {watch.summaries[part]['cpu_percent']} % of a core" for part in watch.summaries))
-    for words in cluster.lease_figures():
-        print(words)
+    print(f"the least that was left of the lease, looked at each second: {lease_left_ms} ms")
     changes = ended_term - began_term
     lost = sum(len(fate.lost) for fate in fates.values())
     two_ms = watch.overlap_ms("reachable", began, ended)
@@ -85,18 +84,22 @@ def _soak(lab: Lab, arguments: argparse.Namespace, directory: Path) -> bool:
     return changes == 0 and lost == 0 and two_ms == 0
 
 
-def _look_on(watch: Watch, terms: Terms, term: int, until: float) -> None:
-    told = now_ms()
+def _look_on(watch: Watch, cluster: Cluster, term: int, until: float) -> int | None:
+    """Look each second until the end or a change of term; give the least that the primary had left of its lease."""
+    told, least = now_ms(), None
     while now_ms() < until:
         time.sleep(_LOOK_S)
         watch.read()
-        if terms.highest() != term:
+        left = cluster.lease_left_ms()
+        least = left if least is None or (left is not None and left < least) else least
+        if cluster.term() != term:
             print("the term has changed", flush=True)
-            return
+            break
         if now_ms() - told > 60_000:
             told = now_ms()
             tried, failed = len(watch.attempts), sum(not attempt.ok for attempt in watch.attempts)
             print(f"  {(until - told) / 60_000:5.1f} minutes to go, {tried} attempts, {failed} failed", flush=True)
+    return least
 
 
 def main() -> int:

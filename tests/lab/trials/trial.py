@@ -90,14 +90,13 @@ class Trials:
                 trial.problems.append(str(error))
                 self._say(f"  !! {error}")
             watch.stop_client()
-            began, ended = watch.attempts[0].start if watch.attempts else now_ms(), now_ms()
             try:
                 primary = self._cluster.primary()
                 trial.fates = self._auditor.fates(watch.attempts, primary)
             except LabError as error:
                 trial.problems.append(f"what was acknowledged could not be looked up: {error}")
             watch.stop()
-            trial.two_ms = {what: watch.overlap_ms(what, began, ended) for what in ("vip", "writable", "reachable")}
+            trial.two_ms = {what: watch.overlap_ms(what, 0.0, now_ms()) for what in ("vip", "writable", "reachable")}
             trial.summaries = watch.summaries
         return trial
 
@@ -146,7 +145,8 @@ class Trials:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             for line in process.stdout or ():
                 self._say(f"  | {line.rstrip()}")
-            story.tell()
+            story.leave_out_reasons()
+            story.tell_all()
             if process.wait() != 0:
                 raise LabError(f"failoverctl promote --node {node} ended with {process.returncode}")
 

@@ -56,8 +56,9 @@ _CODES: dict[int, tuple[str, Outcome]] = {
 class Failure(Exception):  # noqa: N818 - it carries a result, and ends nothing but the sequence it is raised in
     """A step of a sequence that did not succeed."""
 
-    def __init__(self, code: str, reason: str, outcome: Outcome = Outcome.FAILED) -> None:
+    def __init__(self, code: str, reason: str, outcome: Outcome = Outcome.FAILED, number: int = 0) -> None:
         super().__init__(f"{code}: {reason}")
+        self.number = number  # the server's own, where it is an error of the server
         self.code = code
         self.reason = reason
         self.outcome = outcome
@@ -202,4 +203,4 @@ class Connection(_Base):
         code, outcome = _CODES.get(number, ("DB_SQL", Outcome.FAILED))
         if isinstance(error, pymysql.err.InterfaceError | OSError) and not number:
             code, outcome = "DB_LOST", Outcome.UNKNOWN
-        return Failure(code, f"{self._statement or 'login'}: {text}", outcome)
+        return Failure(code, f"{self._statement or 'login'}: {text}", outcome, number)

@@ -6,6 +6,7 @@ deadline, raises Failure where it ends early, and can be run again from wherever
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from failoverd.databases.facts import by_domain, replication, slave_row
 from failoverd.databases.mariadb_promote import POLL_S, stop_receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from failoverd.databases.connection import Connection
@@ -60,17 +61,16 @@ def make_read_only(connection: Connection, deadline: Deadline, second: Second) -
     """
     if connection.run(deadline, "SELECT @@GLOBAL.read_only AS v")[0]["v"]:
         return
-    started_s = deadline.left_s
-    limit_s = max(deadline.left_s - KILL_MS / 1000, SHORTEST_LIMIT_S)
-    connection.send(deadline, f"SET STATEMENT max_statement_time = {limit_s:.3f} FOR SET GLOBAL read_only = 1")
-    if not connection.wait(POLL_S):
-        with second() as other:
-            while not connection.wait(min(POLL_S, deadline.left_s)):
-                if deadline.left_s <= POLL_S:
-                    _give_up(connection, deadline, other)
-                if other is not None:
-                    spare_idle = started_s - deadline.left_s < IDLE_GRACE_S
-                    _kill_clients(other, deadline, {connection.number, other.number}, spare_idle=spare_idle)
+    with _beside(connection, deadline, second) as other:
+        started_s = deadline.left_s
+        limit_s = max(deadline.left_s - KILL_MS / 1000, SHORTEST_LIMIT_S)
+        connection.send(deadline, f"SET STATEMENT max_statement_time = {limit_s:.3f} FOR SET GLOBAL read_only = 1")
+        while not connection.wait(min(POLL_S, deadline.left_s)):
+            if deadline.left_s <= POLL_S:
+                _give_up(connection, deadline, other)
+            if other is not None:
+                spare_idle = started_s - deadline.left_s < IDLE_GRACE_S
+                _kill_clients(other, deadline, {connection.number, other.number}, spare_idle=spare_idle)
     try:
         connection.finish(deadline)
     except Failure as failure:
@@ -78,6 +78,21 @@ def make_read_only(connection: Connection, deadline: Deadline, second: Second) -
             raise Failure("DB_READ_ONLY_BLOCKED", _blocked(deadline, _unacknowledged(connection, deadline))) from None
         raise
     _kill_clients(connection, deadline, {connection.number}, spare_idle=True)
+
+
+@contextlib.contextmanager
+def _beside(connection: Connection, deadline: Deadline, second: Second) -> Iterator[Connection | None]:
+    """Another connection beside the one that will wait, if need be in the place of clients that do nothing."""
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(second())
+        if other is None:
+            _kill_clients(connection, deadline, {connection.number}, spare_idle=False, only_idle=True)
+        for _ in range(10):
+            if other is not None:
+                break
+            connection.wait(min(POLL_S, deadline.left_s))
+            other = stack.enter_context(second())
+        yield other
 
 
 def _give_up(connection: Connection, deadline: Deadline, other: Connection | None) -> None:
@@ -101,7 +116,9 @@ def _unacknowledged(connection: Connection, deadline: Deadline) -> int:
     return sum(_ACK_WAIT in (row["STATE"] or "") for row in states)
 
 
-def _kill_clients(connection: Connection, deadline: Deadline, keep: set[int], *, spare_idle: bool) -> None:
+def _kill_clients(
+    connection: Connection, deadline: Deadline, keep: set[int], *, spare_idle: bool, only_idle: bool = False
+) -> None:
     """KILL all that may write or hold a lock, but for `keep` and for whoever is inside a commit.
 
     Neither the server's own threads nor replicas' dumps nor failoverd's other connections: a reading holds nothing,
@@ -117,7 +134,8 @@ def _kill_clients(connection: Connection, deadline: Deadline, keep: set[int], *,
         if state.startswith(_IN_COMMIT) or _ACK_WAIT in state:
             continue
         local = row["HOST"] == "localhost"
-        if local and (user == connection.name or (spare_idle and command == "Sleep" and number not in writing)):
+        idle = command == "Sleep" and number not in writing
+        if (local and (user == connection.name or (spare_idle and idle))) or (only_idle and not idle):
             continue
         _kill(connection, deadline, number)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from pymysql.constants import ER
+
 from failoverd.core.model import Outcome, Thread
 from failoverd.databases.connection import Failure
 from failoverd.databases.facts import NEVER_DEGRADE_MS, read_facts, slave_row, wait_position
@@ -130,10 +132,7 @@ def write_journal(
     waits at the deadline is left waiting (ending it would commit it without an acknowledgement): UNKNOWN, and the next
     call waits behind it.
     """
-    found = connection.run(deadline, "SELECT holder FROM failoverd.journal WHERE term = %s", term)
-    if found and found[0]["holder"] != holder:
-        raise Failure("DB_TERM_TAKEN", f"term {term} is {found[0]['holder']}'s")
-    if found:
+    if _journalled(connection, deadline, term, holder):
         return
     # read_only in the statement itself: failoverd's account may write in spite of it.
     connection.send(
@@ -142,7 +141,19 @@ def write_journal(
         "SELECT %s, %s, %s, @@GLOBAL.gtid_binlog_pos, %s FROM DUAL WHERE @@GLOBAL.read_only = 0",
         *(term, holder, previous, reason[:REASON_MOST]),
     )
-    await_commit(connection, deadline, f"the journal's row of term {term}")
+    try:
+        await_commit(connection, deadline, f"the journal's row of term {term}")
+    except Failure as failure:  # it waited behind an earlier call's, and that was committed
+        if failure.number != ER.DUP_ENTRY or not _journalled(connection, deadline, term, holder):
+            raise
+
+
+def _journalled(connection: Connection, deadline: Deadline, term: int, holder: NodeName) -> bool:
+    """Whether the term's row is there; it must not be another's."""
+    found = connection.run(deadline, "SELECT holder FROM failoverd.journal WHERE term = %s", term)
+    if found and found[0]["holder"] != holder:
+        raise Failure("DB_TERM_TAKEN", f"term {term} is {found[0]['holder']}'s")
+    return bool(found)
 
 
 def send_beat(connection: Connection, deadline: Deadline, *, term: int, beat: int) -> None:

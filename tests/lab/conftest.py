@@ -37,6 +37,8 @@ def lab(lab_of_the_session: Lab) -> Iterator[Lab]:
         lab_of_the_session.allow(host)
         units = UNITS if host in layout.DATA_NODES else ("failoverd.service",)
         lab_of_the_session.exec(host, "systemctl", "unmask", "--runtime", *units)
+        lab_of_the_session.exec(host, "rm", "-rf", layout.DROP_IN)
+        lab_of_the_session.exec(host, "systemctl", "daemon-reload")
         lab_of_the_session.exec(host, "systemctl", "reset-failed")
         lab_of_the_session.exec(host, "systemctl", "start", *units)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,17 @@ def test_a_planned_switchover_moves_the_role_and_loses_nothing(lab: Lab, cluster
         assert_nothing_lost(lab, watch, cluster)
 
 
+def test_a_switchover_goes_on_when_its_terminal_dies(lab: Lab, cluster: Cluster) -> None:
+    old = cluster.primary()
+    new = next(host for host in reversed(layout.DATA_NODES) if host != old)
+    command = lab.command(old, "failoverctl", "promote", "--node", new)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as terminal:
+        assert terminal.stdout is not None
+        terminal.stdout.readline()
+        terminal.kill()
+    wait_for(f"{new} is primary", lambda: cluster.holders_of_vip() == [new], MOVED_S)
+
+
 def refuse(lab: Lab, cluster: Cluster, node: str) -> str:
     """Ask for a promotion that must be refused; give what was said. Nothing may have been touched."""
     before = (cluster.primary(), cluster.term())
@@ -93,9 +105,9 @@ def test_promoting_the_arbiter_is_refused(lab: Lab, cluster: Cluster) -> None:
 def test_promoting_a_dead_node_is_refused(lab: Lab, cluster: Cluster) -> None:
     dead = next(host for host in layout.DATA_NODES if host != cluster.primary())
     lab.kill(dead)
-    codes = {"BLK_UNREACHABLE"}
-    wait_for(f"{dead} is missed", lambda: not cluster.is_healthy_replica(dead), 10)
-    assert any(code in refuse(lab, cluster, dead) for code in codes)
+    refuse(lab, cluster, dead)  # at once, while its last report is still fresh
+    wait_for(f"{dead} is missed", lambda: not cluster.is_heard(dead), 10)
+    assert "BLK_UNREACHABLE" in refuse(lab, cluster, dead)
 
 
 def test_promoting_a_lagging_node_is_refused(lab: Lab, cluster: Cluster) -> None:
@@ -108,16 +120,32 @@ def test_promoting_a_lagging_node_is_refused(lab: Lab, cluster: Cluster) -> None
         lab.sql(lagging, "STOP SLAVE; CHANGE MASTER TO MASTER_DELAY = 0; START SLAVE;")
 
 
+def never_restart(lab: Lab, host: str) -> None:
+    """Until the fixture takes it back. `mask --runtime` would not do: the unit is in /etc, which comes before /run."""
+    lab.exec(host, "mkdir", "-p", layout.DROP_IN)
+    lab.exec(host, "tee", f"{layout.DROP_IN}/lab.conf", stdin="[Service]\nRestart=no\n")
+    lab.exec(host, "systemctl", "daemon-reload")
+
+
+def kill_daemon(lab: Lab, host: str) -> None:
+    daemon = lab.exec(host, "systemctl", "show", "--property=MainPID", "--value", "failoverd.service").stdout.strip()
+    lab.exec(host, "kill", "-9", daemon)
+
+
+def test_a_killed_daemon_that_is_started_again_keeps_the_role(lab: Lab, cluster: Cluster) -> None:
+    old, term = cluster.primary(), cluster.term()
+    kill_daemon(lab, old)
+    wait_for(f"{old} serves", lambda: cluster.holders_of_vip() == [old] and cluster.is_heard(old), MOVED_S)
+    assert (cluster.primary(), cluster.term()) == (old, term)
+
+
 def test_a_killed_daemon_loses_the_virtual_ip_by_the_lease_and_another_node_takes_over(
     lab: Lab, cluster: Cluster
 ) -> None:
     old = cluster.primary()
-    lab.exec(old, "systemctl", "mask", "--runtime", "failoverd.service")
-    daemon = lab.exec(old, "systemctl", "show", "--property=MainPID", "--value", "failoverd.service").stdout.strip()
-    lab.exec(old, "kill", "-9", daemon)
-    killed = time.monotonic()
+    never_restart(lab, old)
+    kill_daemon(lab, old)
     wait_for(f"the kernel of {old} withdraws the virtual IP", lambda: old not in cluster.holders_of_vip(), LEASE_S * 2)
-    assert time.monotonic() - killed < LEASE_S + 1  # address lifetimes have a grain of a second
     assert lab.exec(old, "systemctl", "is-active", "failoverd.service", check=False).stdout.strip() != "active"
     wait_for("another node is primary", lambda: moved_from(cluster, old), MOVED_S)
 

@@ -96,7 +96,7 @@ def running(schedule: list[Scheduled]) -> Iterator[tuple[Prober, Seen]]:
     finally:
         prober.stop()
     assert not prober.alive
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # one of an earlier test may have ended meanwhile
     assert psutil.Process().num_fds() == files
 
 

@@ -140,8 +140,19 @@ class Knocker:
     def ask(self, address: str) -> None:
         """Ask who has a host's own address."""
         question = struct.pack(
-            "!6s6sH HHBBH6s4s6s4s", b"\xff" * 6, self._mac, _ETH_ARP, 1, _ETH_IP, 6, 4, 1,
-            self._mac, socket.inet_aton(layout.CLIENT), bytes(6), socket.inet_aton(address),
+            "!6s6sH HHBBH6s4s6s4s",
+            b"\xff" * 6,
+            self._mac,
+            _ETH_ARP,
+            1,
+            _ETH_IP,
+            6,
+            4,
+            1,
+            self._mac,
+            socket.inet_aton(layout.CLIENT),
+            bytes(6),
+            socket.inet_aton(address),
         )
         with contextlib.suppress(OSError):
             self._arp.send(question)
@@ -168,8 +179,11 @@ class Referee:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sample until told to stop."""
-        tasks = [asyncio.create_task(work) for host in self._hosts
-                 for work in (host.follow_process(), host.follow_database())]
+        tasks = [
+            asyncio.create_task(work)
+            for host in self._hosts
+            for work in (host.follow_process(), host.follow_database())
+        ]
         began = before = time.monotonic()
         for number in itertools.count(1):
             if stop.is_set() or any(task.done() for task in tasks):
@@ -221,7 +235,9 @@ class Referee:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "summary": {f"two_{what}_ms": round(self._two_ms[what], 1) for what in WHATS},
-            "seconds": round(seconds, 2), "samples": self._samples, "blind_max_ms": round(self._blind_max_ms, 1),
+            "seconds": round(seconds, 2),
+            "samples": self._samples,
+            "blind_max_ms": round(self._blind_max_ms, 1),
             "cpu_percent": round((usage.ru_utime + usage.ru_stime) / seconds * 100, 1),
         }
 

@@ -52,7 +52,7 @@ class Clients:
         database = node.database
         place = (database.server_id, len(database.log) + 1)
 
-        def answered(done: bool) -> None:  # noqa: FBT001 - an Answer
+        def answered(done: bool) -> None:
             passes = node.powered and node.gate.is_open and not node.frozen and self._world.is_plugged(node.name)
             if not done or not passes:
                 return  # no answer passes a closed gate

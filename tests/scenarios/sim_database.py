@@ -26,7 +26,7 @@ NET_TIMEOUT_MS = 4000  # slave_net_timeout
 RETRY_MS = 1000
 
 
-def _nobody(_: bool) -> None:  # noqa: FBT001 - an Answer
+def _nobody(_: bool) -> None:
     """Whoever asked is gone."""
 
 

@@ -75,7 +75,7 @@ class Executor:
             return
         self._beating = True
 
-        def answered(_: bool) -> None:  # noqa: FBT001 - an Answer
+        def answered(_: bool) -> None:
             self._beating = False
 
         self._world.at(self._node.policy.heartbeat_ms, answered, False)  # noqa: FBT003 - the deadline
@@ -90,7 +90,9 @@ class Executor:
         if self._running.pop(step.number, None) is None:
             return
         database = self._node.database
-        facts = database.facts() if step.lane is Lane.DATABASE and database.up and outcome is Outcome.SUCCEEDED else None
+        facts = (
+            database.facts() if step.lane is Lane.DATABASE and database.up and outcome is Outcome.SUCCEEDED else None
+        )
         self._deliver(StepEnded(step, outcome, code, reason, facts))
 
     def _begin(self, step: Step) -> None:

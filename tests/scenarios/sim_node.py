@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,8 @@ from failoverd.core.model import NodeKind, Outcome
 from failoverd.core.view import View
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from world import World
 
     from failoverd.core.lease import Held
@@ -132,6 +133,8 @@ class Node:
 
     def power_on(self) -> None:
         """Boot: the clock starts anew, systemd starts everything."""
+        if self.powered:
+            return
         self.powered = True
         self.clock_offset = 1000 - self.world.now
         self.database.start()
@@ -271,7 +274,7 @@ class Daemon:
     # ---- the store --------------------------------------------------------------------------------------------
 
     def _swap(self, swap: Swap) -> None:
-        def answered(won: bool | None, record: Record | None) -> None:  # noqa: FBT001 - an answer
+        def answered(won: bool | None, record: Record | None) -> None:
             outcome = Outcome.UNKNOWN if won is None else Outcome.SUCCEEDED if won else Outcome.FAILED
             self.feed(Swapped(swap, outcome, record))
 

@@ -5,7 +5,6 @@ Every node looks at the services of the present primary, a data node at everythi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from failoverd.core.machine import Observed
 from failoverd.core.model import Health, HostFacts, Observation, Reading, UnitFacts, VipFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sim_node import Daemon, Node
 
 DEADLINE_MS = 1000

@@ -36,7 +36,7 @@ class Store:
         """Compare and swap; (None, None) is answered when nothing came in time."""
         waiting = True
 
-        def answer(won: bool | None, stands: Record | None) -> None:  # noqa: FBT001 - an answer
+        def answer(won: bool | None, stands: Record | None) -> None:
             nonlocal waiting
             if waiting:
                 waiting = False

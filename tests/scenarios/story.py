@@ -12,7 +12,6 @@ must serve, with every other data node following it (or fenced, because it holds
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,11 @@ from failoverd.core.machine import Asked
 from failoverd.core.model import NodeName, Request, Role
 
 if TYPE_CHECKING:
-    from failoverd.core.effects import Entry
+    from collections.abc import Callable
+
     from sim_node import Node
+
+    from failoverd.core.effects import Entry
 
 SETTLE_MS = 60_000
 UNTIL_MS = 30_000
@@ -165,7 +167,6 @@ class Story:
 
     def do_until(self, what: str, who: str) -> None:
         """`until primary mail2`, `until RULE NODE`, `until STEP NODE` (a step that runs): at most 30 s."""
-
         begun = max(self.world.store.holders)
 
         def reached() -> bool:
@@ -316,7 +317,9 @@ class Story:
     def do_promote(self, target: str, at: str = "arbiter") -> None:
         """`promote mail2`: what failoverctl on the arbiter (or another node) would do."""
         daemon = self.world.node(at).daemon
-        assert daemon is not None
+        if daemon is None:
+            self.say("operator", "failoverd does not run there")
+            return
         refused = candidates.planned_rejection(daemon.state.view, target)
         if refused is not None:
             self.say("operator", f"refused: {refused.code}: {refused.reason}")

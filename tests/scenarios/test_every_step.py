@@ -23,7 +23,9 @@ def test_the_new_primary_dies_during_its_promotion(step: str, back: str) -> None
 
 @pytest.mark.parametrize("step", [step for step in PROMOTION if step != "apply-relay-log"])
 def test_failoverd_of_the_new_primary_restarts_during_its_promotion(step: str) -> None:
-    Story().tell(f"> power-cut mail1\n> until {step} mail2\n> restart-failoverd mail2\n> until primary mail2\n> wait 2s\n")
+    Story().tell(
+        f"> power-cut mail1\n> until {step} mail2\n> restart-failoverd mail2\n> until primary mail2\n> wait 2s\n"
+    )
 
 
 @pytest.mark.parametrize("fault", ["power-cut", "restart-failoverd", "freeze", "unplug", "kill-database"])

@@ -14,10 +14,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim_clients import Clients
-from sim_database import Database, Stream
 from sim_node import Node
 from sim_store import Store
 
@@ -25,6 +24,9 @@ from failoverd.core.effects import Entry
 from failoverd.core.model import Node as Member
 from failoverd.core.model import NodeKind, NodeName
 from failoverd.core.policy import Policy
+
+if TYPE_CHECKING:
+    from sim_database import Database, Stream
 
 NETWORK_MS = 2
 POLICY = Policy(

@@ -86,11 +86,18 @@ class Client:
         late = (start - due) * 1000
         self._late.append(late)
         self._counts[f"{protocol} {'failed' if error else 'ok'}"] += 1
-        self._write({
-            "id": ident, "protocol": protocol, "start": round(start * 1000, 2), "end": round(end * 1000, 2),
-            "boot": round(boot * 1000, 2), "late": round(late, 2), "ok": not error,
-            **({"stage": wire.stage, "error": error} if error else {}),
-        })
+        self._write(
+            {
+                "id": ident,
+                "protocol": protocol,
+                "start": round(start * 1000, 2),
+                "end": round(end * 1000, 2),
+                "boot": round(boot * 1000, 2),
+                "late": round(late, 2),
+                "ok": not error,
+                **({"stage": wire.stage, "error": error} if error else {}),
+            }
+        )
 
     def _write(self, line: dict[str, object]) -> None:
         self._out.write(json.dumps(line, separators=(",", ":")) + "\n")
@@ -111,8 +118,10 @@ class Client:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         late = sorted(self._late) or [0.0]
         return {
-            "summary": dict(sorted(self._counts.items())), "seconds": round(seconds, 2),
-            "late_p99": round(late[len(late) * 99 // 100], 2), "late_max": round(late[-1], 2),
+            "summary": dict(sorted(self._counts.items())),
+            "seconds": round(seconds, 2),
+            "late_p99": round(late[len(late) * 99 // 100], 2),
+            "late_max": round(late[-1], 2),
             "cpu_percent": round((usage.ru_utime + usage.ru_stime) / seconds * 100, 1),
         }
 
@@ -122,8 +131,12 @@ async def _main(arguments: argparse.Namespace) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     service = Service(
-        address=arguments.address, sql_user=layout.APP_USER, sql_password=layout.APP_PASSWORD,
-        recipient=layout.USERS[0], imap_user=layout.USERS[1], imap_password=layout.USER_PASSWORD,
+        address=arguments.address,
+        sql_user=layout.APP_USER,
+        sql_password=layout.APP_PASSWORD,
+        recipient=layout.USERS[0],
+        imap_user=layout.USERS[1],
+        imap_password=layout.USER_PASSWORD,
     )
     with arguments.out.open("w") as out:
         await Client(service, out, protocols=arguments.protocols, live=arguments.live).run(stop)

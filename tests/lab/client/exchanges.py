@@ -47,9 +47,7 @@ async def smtp(wire: Wire, service: Service, ident: str) -> None:
     await wire.send(b"EHLO client.lab.test\r\n")
     await _smtp_answer(wire, b"250")
     wire.stage = "MAIL, RCPT, DATA"
-    await wire.send(
-        f"MAIL FROM:<sender@client.test>\r\nRCPT TO:<{service.recipient}>\r\nDATA\r\n".encode()
-    )
+    await wire.send(f"MAIL FROM:<sender@client.test>\r\nRCPT TO:<{service.recipient}>\r\nDATA\r\n".encode())
     await _smtp_answer(wire, b"250")
     await _smtp_answer(wire, b"250")
     await _smtp_answer(wire, b"354")

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 _LONG_PASSWORD, _CONNECT_WITH_DB, _PROTOCOL_41, _TRANSACTIONS, _SECURE_CONNECTION, _PLUGIN_AUTH = (
-    0x1, 0x8, 0x200, 0x2000, 0x8000, 0x80000,
+    0x1,
+    0x8,
+    0x200,
+    0x2000,
+    0x8000,
+    0x80000,
 )
 _UTF8MB4 = 45
 _OK, _END, _ERROR = 0x00, 0xFE, 0xFF
@@ -34,11 +39,24 @@ async def log_in(wire: Wire, user: str, password: str = "", database: str = "") 
         flags |= _CONNECT_WITH_DB
     proof = _native_password(password, salt)
     wire.stage = "log-in"
-    await _send(wire, number + 1, b"".join((
-        flags.to_bytes(4, "little"), (1 << 24).to_bytes(4, "little"), bytes([_UTF8MB4]), bytes(23),
-        user.encode(), b"\0", bytes([len(proof)]), proof, database.encode() + b"\0" if database else b"",
-        b"mysql_native_password\0",
-    )))
+    await _send(
+        wire,
+        number + 1,
+        b"".join(
+            (
+                flags.to_bytes(4, "little"),
+                (1 << 24).to_bytes(4, "little"),
+                bytes([_UTF8MB4]),
+                bytes(23),
+                user.encode(),
+                b"\0",
+                bytes([len(proof)]),
+                proof,
+                database.encode() + b"\0" if database else b"",
+                b"mysql_native_password\0",
+            )
+        ),
+    )
     number, answer = await _packet(wire)
     if answer[0] == _END:  # the server wants another method
         method, _, salt = answer[1:].partition(b"\0")

@@ -35,8 +35,11 @@ def lay_out(lab: Lab, pool: Executor) -> None:
 
 def _wait_for_database(lab: Lab, host: str) -> None:
     wait_for(f"MariaDB of {host} has its socket", lambda: lab.path(host, database.SOCKET).exists(), 60, every_s=0.02)
-    wait_for(f"MariaDB of {host} answers",
-             lambda: lab.exec(host, "mariadb-admin", "--silent", "ping", check=False).returncode == 0, 30)
+    wait_for(
+        f"MariaDB of {host} answers",
+        lambda: lab.exec(host, "mariadb-admin", "--silent", "ping", check=False).returncode == 0,
+        30,
+    )
 
 
 def _wait_for_replication(lab: Lab, host: str) -> None:
@@ -93,5 +96,7 @@ def start_failoverd(lab: Lab, pool: Executor) -> None:
 
     failed = [words for words in pool.map(start, layout.HOSTS) if words]
     if failed:
-        raise LabError("the cluster stands, but failoverd did not start (lab exec H journalctl -u failoverd):\n  "
-                       + "\n  ".join(failed))
+        raise LabError(
+            "the cluster stands, but failoverd did not start (lab exec H journalctl -u failoverd):\n  "
+            + "\n  ".join(failed)
+        )

@@ -1,8 +1,8 @@
 """One host: its disks (an overlay), its boot (systemd-nspawn), its first process, its power cut, its freeze.
 
-    STATE/hosts/H/upper   what the host has written; survives a power cut, goes with `down`
-    STATE/hosts/H/root    the mounted overlay
-    RUN/H.pid             nspawn's process id;  RUN/H.console  what the host printed while it booted
+STATE/hosts/H/upper   what the host has written; survives a power cut, goes with `down`
+STATE/hosts/H/root    the mounted overlay
+RUN/H.pid             nspawn's process id;  RUN/H.console  what the host printed while it booted
 """
 
 from __future__ import annotations
@@ -50,16 +50,40 @@ def start(host: str) -> None:
     cgroups.kill(group)
     wait_for(f"the last run of {host} is gone", lambda: not living(cgroups.processes(group)), 10)
     store = [f"--bind={layout.STATE / 'mail'}:/srv/mail"] if host in layout.DATA_NODES else []
-    nspawn = cgroups.joining(group, [
-        "nsenter", f"--net={network.BRIDGE_NS}", "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
-        "--settings=no", f"--directory={root}", f"--machine={host}", f"--network-bridge={layout.BRIDGE}",
-        "--capability=all", "--console=pipe", "--resolv-conf=off", "--timezone=off", "--link-journal=no", *store,
-    ])
+    nspawn = cgroups.joining(
+        group,
+        [
+            "nsenter",
+            f"--net={network.BRIDGE_NS}",
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            "--settings=no",
+            f"--directory={root}",
+            f"--machine={host}",
+            f"--network-bridge={layout.BRIDGE}",
+            "--capability=all",
+            "--console=pipe",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            *store,
+        ],
+    )
     console = shlex.quote(str(layout.RUN / f"{host}.console"))
     pid_file = layout.RUN / f"{host}.pid"
     pid_file.unlink(missing_ok=True)
-    run("setsid", "--fork", "sh", "-c",
-        f'echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec "$@" </dev/null >>{console} 2>&1', "sh", *nspawn)
+    run(
+        "setsid",
+        "--fork",
+        "sh",
+        "-c",
+        f'echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec "$@" </dev/null >>{console} 2>&1',
+        "sh",
+        *nspawn,
+    )
     wait_for(f"{host} switched on", pid_file.exists, 5, every_s=0.01)
     wait_for(f"{host} has its first process (see {layout.RUN / host}.console)", lambda: _has_begun(host), 20, 0.02)
 
@@ -107,8 +131,22 @@ def running_pid(host: str) -> int:
 def command(host: str, argv: Sequence[str]) -> list[str]:
     """Give the command line that runs a command inside the host."""
     number = str(running_pid(host))
-    return ["nsenter", "-t", number, "-m", "-u", "-i", "-n", "-p", "--", "env", "-i", *_ENVIRONMENT,
-            f"TERM={os.environ.get('TERM', 'dumb')}", *argv]
+    return [
+        "nsenter",
+        "-t",
+        number,
+        "-m",
+        "-u",
+        "-i",
+        "-n",
+        "-p",
+        "--",
+        "env",
+        "-i",
+        *_ENVIRONMENT,
+        f"TERM={os.environ.get('TERM', 'dumb')}",
+        *argv,
+    ]
 
 
 def cut_power(host: str) -> None:

@@ -82,8 +82,11 @@ def _configure(root: Path, host: str) -> None:
 def _grants_sql() -> str:
     """Fill in the file that failoverd ships for administrators."""
     text = GRANTS.read_text()
-    values = {"PASSWORD": layout.DATABASE_PASSWORD, "REPLICATION_PASSWORD": layout.REPLICATION_PASSWORD,
-              "REPLICATION_HOST": "10.89.1.%"}
+    values = {
+        "PASSWORD": layout.DATABASE_PASSWORD,
+        "REPLICATION_PASSWORD": layout.REPLICATION_PASSWORD,
+        "REPLICATION_HOST": "10.89.1.%",
+    }
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     return text

@@ -28,20 +28,61 @@ OUTSIDE_PACKAGES = {  # what the machine itself needs: a program, and the packag
     "nsenter": "util-linux",
 }
 HOST_PACKAGES = (
-    "systemd", "systemd-sysv", "dbus", "iproute2", "nftables", "iputils-arping", "iputils-ping", "procps", "e2fsprogs",
-    "mariadb-server", "mariadb-backup", "postfix", "postfix-mysql", "dovecot-imapd", "dovecot-lmtpd", "dovecot-mysql",
-    "etcd-server", "python3", "python3-venv", "ca-certificates", "openssl", "curl",
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "iproute2",
+    "nftables",
+    "iputils-arping",
+    "iputils-ping",
+    "procps",
+    "e2fsprogs",
+    "mariadb-server",
+    "mariadb-backup",
+    "postfix",
+    "postfix-mysql",
+    "dovecot-imapd",
+    "dovecot-lmtpd",
+    "dovecot-mysql",
+    "etcd-server",
+    "python3",
+    "python3-venv",
+    "ca-certificates",
+    "openssl",
+    "curl",
 )
 # Left out of every boot: nothing in the lab needs them, and each costs time on two cores.
 MASKED_UNITS = (
-    "getty.target", "console-getty.service", "systemd-logind.service", "systemd-update-utmp.service",
-    "systemd-update-utmp-runlevel.service", "systemd-pstore.service", "remote-fs.target", "e2scrub_reap.service",
-    "e2scrub_all.timer", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer",
-    "systemd-firstboot.service", "systemd-random-seed.service", "systemd-binfmt.service",
-    "systemd-journal-catalog-update.service", "systemd-update-done.service", "ldconfig.service",
-    "systemd-hwdb-update.service", "systemd-sysusers.service", "systemd-network-generator.service",
-    "systemd-user-sessions.service", "dev-hugepages.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
-    "dev-mqueue.mount", "sys-fs-fuse-connections.mount", "systemd-tmpfiles-clean.timer", "modprobe@.service",
+    "getty.target",
+    "console-getty.service",
+    "systemd-logind.service",
+    "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-pstore.service",
+    "remote-fs.target",
+    "e2scrub_reap.service",
+    "e2scrub_all.timer",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "fstrim.timer",
+    "systemd-firstboot.service",
+    "systemd-random-seed.service",
+    "systemd-binfmt.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-update-done.service",
+    "ldconfig.service",
+    "systemd-hwdb-update.service",
+    "systemd-sysusers.service",
+    "systemd-network-generator.service",
+    "systemd-user-sessions.service",
+    "dev-hugepages.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "dev-mqueue.mount",
+    "sys-fs-fuse-connections.mount",
+    "systemd-tmpfiles-clean.timer",
+    "modprobe@.service",
 )
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 
@@ -59,8 +100,15 @@ def install_outside_packages(say: Callable[[str], None]) -> None:
 
 def base_key() -> str:
     """Hash what shapes the base."""
-    return digest(layout.ADDRESSES, layout.VIP, layout.CLIENT, layout.VMAIL_ID, HOST_PACKAGES, MASKED_UNITS,
-                  inspect.getsource(_build_base))
+    return digest(
+        layout.ADDRESSES,
+        layout.VIP,
+        layout.CLIENT,
+        layout.VMAIL_ID,
+        HOST_PACKAGES,
+        MASKED_UNITS,
+        inspect.getsource(_build_base),
+    )
 
 
 def base(say: Callable[[str], None]) -> Path:
@@ -70,12 +118,23 @@ def base(say: Callable[[str], None]) -> Path:
 
 def _build_base(place: Path) -> None:
     sources = [str(_SOURCES)] if _SOURCES.exists() else []
-    run(*cgroups.joining(layout.BUILD_CGROUP, [
-        "mmdebstrap", "--variant=minbase", f"--include={','.join(HOST_PACKAGES)}",
-        '--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io",
-        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")),
-        "bookworm", str(place), *sources,
-    ]), timeout_s=900)
+    run(
+        *cgroups.joining(
+            layout.BUILD_CGROUP,
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--include={','.join(HOST_PACKAGES)}",
+                '--aptopt=Acquire::Languages "none"',
+                "--dpkgopt=force-unsafe-io",
+                *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")),
+                "bookworm",
+                str(place),
+                *sources,
+            ],
+        ),
+        timeout_s=900,
+    )
     units = place / "etc/systemd/system"
     for unit in MASKED_UNITS:
         _link(units / unit, "/dev/null")
@@ -86,12 +145,26 @@ def _build_base(place: Path) -> None:
     shutil.rmtree(place / "var/lib/mysql")
     run("chroot", str(place), "install", "-d", "-o", "mysql", "-g", "mysql", "-m", "0755", "/var/lib/mysql")
     run("chroot", str(place), "groupadd", "--gid", str(layout.VMAIL_ID), "vmail")
-    run("chroot", str(place), "useradd", "--uid", str(layout.VMAIL_ID), "--gid", "vmail", "--no-create-home",
-        "--home-dir", "/srv/mail", "--shell", "/usr/sbin/nologin", "vmail")
+    run(
+        "chroot",
+        str(place),
+        "useradd",
+        "--uid",
+        str(layout.VMAIL_ID),
+        "--gid",
+        "vmail",
+        "--no-create-home",
+        "--home-dir",
+        "/srv/mail",
+        "--shell",
+        "/usr/sbin/nologin",
+        "vmail",
+    )
     (place / "srv/mail").mkdir(parents=True)
     hosts = {**layout.ADDRESSES, layout.MAIL_NAME: layout.VIP, "client": layout.CLIENT}
     (place / "etc/hosts").write_text(
-        "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in hosts.items()))
+        "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in hosts.items())
+    )
     # There is no name server on the lab's wire: a look-up must fail at once, not after its time-out.
     switch = place / "etc/nsswitch.conf"
     lines = switch.read_text().splitlines(keepends=True)

@@ -53,8 +53,19 @@ def allow(host: str) -> None:
 
 def denied(host: str) -> list[str]:
     """Give the addresses that the host does not hear."""
-    shown = run("nsenter", "-t", str(containers.running_pid(host)), "-n", "nft", "list", "set", "inet", "lab", "denied",
-                check=False).stdout
+    shown = run(
+        "nsenter",
+        "-t",
+        str(containers.running_pid(host)),
+        "-n",
+        "nft",
+        "list",
+        "set",
+        "inet",
+        "lab",
+        "denied",
+        check=False,
+    ).stdout
     _, _, rest = shown.partition("elements = {")
     return [word.strip() for word in rest.partition("}")[0].split(",") if word.strip()]
 

@@ -1,11 +1,11 @@
 """The whole lab as one object: what the program `lab`, the demo and the tests use.
 
-    lab = Lab(say=print)
-    lab.up()
-    lab.exec("mail1", "systemctl", "is-active", "mariadb")   # -> CompletedProcess, raises LabError on failure
-    lab.kill("mail1"); lab.boot("mail1")
-    with lab.client_network():                               # sockets made here belong to the client host
-        socket.create_connection(("10.89.1.100", 993))
+lab = Lab(say=print)
+lab.up()
+lab.exec("mail1", "systemctl", "is-active", "mariadb")   # -> CompletedProcess, raises LabError on failure
+lab.kill("mail1"); lab.boot("mail1")
+with lab.client_network():                               # sockets made here belong to the client host
+    socket.create_connection(("10.89.1.100", 993))
 """
 
 from __future__ import annotations
@@ -166,7 +166,12 @@ class Lab:
         return containers.command(host, command)
 
     def exec(
-        self, host: str, *command: str, stdin: str = "", check: bool = True, timeout_s: float = 60.0,
+        self,
+        host: str,
+        *command: str,
+        stdin: str = "",
+        check: bool = True,
+        timeout_s: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside a host to its end and keep what it prints."""
         return run(*self.command(host, *command), stdin=stdin, check=check, timeout_s=timeout_s)
@@ -209,8 +214,9 @@ class Lab:
         """Wait until the host's systemd has started what it wants to; give its state (running or degraded)."""
         end = time.monotonic() + deadline_s
         while time.monotonic() < end:
-            state = self.exec(host, "systemctl", "is-system-running", "--wait", check=False,
-                              timeout_s=deadline_s).stdout.strip()
+            state = self.exec(
+                host, "systemctl", "is-system-running", "--wait", check=False, timeout_s=deadline_s
+            ).stdout.strip()
             if state in {"running", "degraded"}:
                 return state
             time.sleep(0.05)  # its systemd does not listen yet
@@ -274,8 +280,12 @@ class Lab:
         for number in everywhere:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
-        wait_for("all processes of the lab are gone",
-                 lambda: not living(cgroups.processes(layout.CGROUP) | everywhere), 15, every_s=0.01)
+        wait_for(
+            "all processes of the lab are gone",
+            lambda: not living(cgroups.processes(layout.CGROUP) | everywhere),
+            15,
+            every_s=0.01,
+        )
         unmount_below(layout.STATE)
         network.down()
         cgroups.remove(layout.CGROUP)

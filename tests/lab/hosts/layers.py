@@ -94,8 +94,16 @@ def unmount_below(place: Path) -> None:
 def mount_overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
     """Mount an overlay; the kernel's own words on failure are of little help, so add what was wanted."""
     layers = ":".join(str(path) for path in lower)
-    done = run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={layers},upperdir={upper},workdir={work}",
-               str(target), check=False)
+    done = run(
+        "mount",
+        "-t",
+        "overlay",
+        "overlay",
+        "-o",
+        f"lowerdir={layers},upperdir={upper},workdir={work}",
+        str(target),
+        check=False,
+    )
     if done.returncode != 0:
         raise LabError(f"cannot mount an overlay on {target} (is {upper} on an overlay itself?): {done.stderr.strip()}")
 
@@ -103,8 +111,26 @@ def mount_overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) 
 def run_in_root(root: Path, script: str, *options: str, timeout_s: float) -> str:
     """Run a shell script in a root with the machine's own network; the container ends with it, mounts and all."""
     name = root.name.replace(".", "-")
-    return run(*cgroups.joining(layout.BUILD_CGROUP, [
-        "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={root}", f"--machine=lab-{name}",
-        "--as-pid2", "--console=pipe", "--settings=no", "--timezone=off", "--link-journal=no", *options,
-        "/bin/sh", "-ec", script,
-    ]), timeout_s=timeout_s).stdout
+    return run(
+        *cgroups.joining(
+            layout.BUILD_CGROUP,
+            [
+                "systemd-nspawn",
+                "--quiet",
+                "--register=no",
+                "--keep-unit",
+                f"--directory={root}",
+                f"--machine=lab-{name}",
+                "--as-pid2",
+                "--console=pipe",
+                "--settings=no",
+                "--timezone=off",
+                "--link-journal=no",
+                *options,
+                "/bin/sh",
+                "-ec",
+                script,
+            ],
+        ),
+        timeout_s=timeout_s,
+    ).stdout

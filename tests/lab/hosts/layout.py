@@ -51,5 +51,6 @@ def address_of(name: str) -> str:
         return name
     raise ValueError(f"{name!r} is neither an address nor one of {', '.join(known)}")
 
+
 # Where a test lays a change of failoverd.service that a reboot, or the next test, takes back.
 DROP_IN = "/run/systemd/system/failoverd.service.d"

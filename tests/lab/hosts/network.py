@@ -31,17 +31,27 @@ def up() -> None:
     client, bridge = layout.CLIENT_NETNS, layout.BRIDGE_NETNS
     run("ip", "netns", "add", bridge)
     run("ip", "netns", "add", client)
-    run("ip", "-n", bridge, "-batch", "-", stdin=(
-        f"link add {layout.BRIDGE} type bridge forward_delay 0 mcast_snooping 0\n"
-        f"link set {layout.BRIDGE} up\n"
-        f"link add vb-client type veth peer name eth0 netns {client}\n"
-        f"link set vb-client master {layout.BRIDGE} up\n"
-    ))
-    run("ip", "-n", client, "-batch", "-", stdin=(
-        "link set lo up\n"
-        f"address add {layout.CLIENT}/{layout.PREFIX} dev eth0\n"
-        "link set eth0 up\n"
-    ))
+    run(
+        "ip",
+        "-n",
+        bridge,
+        "-batch",
+        "-",
+        stdin=(
+            f"link add {layout.BRIDGE} type bridge forward_delay 0 mcast_snooping 0\n"
+            f"link set {layout.BRIDGE} up\n"
+            f"link add vb-client type veth peer name eth0 netns {client}\n"
+            f"link set vb-client master {layout.BRIDGE} up\n"
+        ),
+    )
+    run(
+        "ip",
+        "-n",
+        client,
+        "-batch",
+        "-",
+        stdin=(f"link set lo up\naddress add {layout.CLIENT}/{layout.PREFIX} dev eth0\nlink set eth0 up\n"),
+    )
 
 
 def down() -> None:

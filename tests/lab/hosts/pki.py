@@ -21,9 +21,24 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 def build(place: Path) -> None:
     """Make the CA and all certificates in a directory: ca.crt ca.key, NODE.crt NODE.key, mail.crt mail.key."""
     place.mkdir(mode=0o700)
-    run("openssl", "req", "-x509", *_KEY, "-keyout", str(place / "ca.key"), "-out", str(place / "ca.crt"),
-        "-days", _DAYS, "-subj", "/O=failoverd lab/CN=failoverd lab CA",
-        "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    run(
+        "openssl",
+        "req",
+        "-x509",
+        *_KEY,
+        "-keyout",
+        str(place / "ca.key"),
+        "-out",
+        str(place / "ca.crt"),
+        "-days",
+        _DAYS,
+        "-subj",
+        "/O=failoverd lab/CN=failoverd lab CA",
+        "-addext",
+        "basicConstraints=critical,CA:TRUE",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+    )
     for node, address in layout.ADDRESSES.items():
         issue(place, node, [f"DNS:{node}", f"IP:{address}"])
     reached_at = [layout.VIP, *(layout.ADDRESSES[node] for node in layout.DATA_NODES)]
@@ -32,11 +47,37 @@ def build(place: Path) -> None:
 
 
 def issue(
-    place: Path, name: str, alternatives: list[str], *, common_name: str | None = None, days: str = _DAYS,
+    place: Path,
+    name: str,
+    alternatives: list[str],
+    *,
+    common_name: str | None = None,
+    days: str = _DAYS,
 ) -> None:
     """Sign NAME.crt for a new NAME.key with the CA of the directory."""
-    run("openssl", "req", "-x509", *_KEY, "-CA", str(place / "ca.crt"), "-CAkey", str(place / "ca.key"),
-        "-keyout", str(place / f"{name}.key"), "-out", str(place / f"{name}.crt"), "-days", days,
-        "-subj", f"/O=failoverd lab/CN={common_name or name}",
-        "-addext", f"subjectAltName={','.join(alternatives)}", "-addext", "basicConstraints=critical,CA:FALSE",
-        "-addext", "keyUsage=critical,digitalSignature", "-addext", "extendedKeyUsage=serverAuth,clientAuth")
+    run(
+        "openssl",
+        "req",
+        "-x509",
+        *_KEY,
+        "-CA",
+        str(place / "ca.crt"),
+        "-CAkey",
+        str(place / "ca.key"),
+        "-keyout",
+        str(place / f"{name}.key"),
+        "-out",
+        str(place / f"{name}.crt"),
+        "-days",
+        days,
+        "-subj",
+        f"/O=failoverd lab/CN={common_name or name}",
+        "-addext",
+        f"subjectAltName={','.join(alternatives)}",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-addext",
+        "keyUsage=critical,digitalSignature",
+        "-addext",
+        "extendedKeyUsage=serverAuth,clientAuth",
+    )

@@ -1,8 +1,8 @@
 """The data layer: what an administrator sets up on each host before failoverd comes, done once and cached.
 
-    data-HASH/mail1 … arbiter   what is laid over base and deps on that host
-    data-HASH/mail              the shared mail store as it is at first (the canary's mailbox)
-    data-HASH/pki               the lab's CA and certificates
+data-HASH/mail1 … arbiter   what is laid over base and deps on that host
+data-HASH/mail              the shared mail store as it is at first (the canary's mailbox)
+data-HASH/pki               the lab's CA and certificates
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 def data(say: Callable[[str], None]) -> Path:
     """Give the data layer."""
-    modules = sorted(path for path in (layout.TREE / "tests/lab/hosts").glob("*.py")
-                     if path.stem in {"layout", "provision", "rootfiles", "database", "mail", "pki"})
+    modules = sorted(
+        path
+        for path in (layout.TREE / "tests/lab/hosts").glob("*.py")
+        if path.stem in {"layout", "provision", "rootfiles", "database", "mail", "pki"}
+    )
     key = digest(debian.base_key(), *modules, *sorted(layout.FILES.iterdir()), database.GRANTS)
     return layer("data", key, say, lambda place: _build(place, debian.base(say)))
 
@@ -47,14 +50,18 @@ def _common(place: Path, host: str) -> None:
     machine_id = hashlib.sha256(f"failoverd-lab-{host}".encode()).hexdigest()[:32]
     write(root / "etc/machine-id", f"{machine_id}\n")
     (root / "var/log/journal").mkdir(parents=True)
-    write(root / "etc/systemd/system/lab-address.service",
-          render("lab-address.service", ADDRESS=layout.ADDRESSES[host]))
+    write(
+        root / "etc/systemd/system/lab-address.service", render("lab-address.service", ADDRESS=layout.ADDRESSES[host])
+    )
     enable(root, "lab-address.service", "sysinit.target")
     write(root / "etc/failoverd/tls/ca.crt", (place / "pki/ca.crt").read_text())
     write(root / "etc/failoverd/tls/node.crt", (place / f"pki/{host}.crt").read_text())
     write(root / "etc/failoverd/tls/node.key", (place / f"pki/{host}.key").read_text(), mode=0o600)
-    secrets = {"canary": layout.CANARY_PASSWORD, "database": layout.DATABASE_PASSWORD,
-               "replication": layout.REPLICATION_PASSWORD}
+    secrets = {
+        "canary": layout.CANARY_PASSWORD,
+        "database": layout.DATABASE_PASSWORD,
+        "replication": layout.REPLICATION_PASSWORD,
+    }
     for name, password in secrets.items():
         write(root / f"etc/failoverd/secrets/{name}", f"{password}\n", mode=0o600)
     (root / "etc/failoverd/secrets").chmod(0o700)

@@ -25,8 +25,13 @@ def run(
     """Run a program to its end and keep what it printed; a failure is a LabError with the program's last words."""
     try:
         done = subprocess.run(
-            argv, input=stdin if stdin is not None else "", capture_output=True, text=True, check=False,
-            timeout=timeout_s, env=env,
+            argv,
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env=env,
         )
     except subprocess.TimeoutExpired as error:
         raise LabError(f"`{_short(argv)}` was not done after {timeout_s:g} s") from error

@@ -19,11 +19,14 @@ def show(lab: Lab) -> str:
     if not network.is_up():
         return "the lab is not up"
     with ThreadPoolExecutor() as pool:
-        rows = [("host", "address", "state", "pid", "vip", "database", *_UNITS, "faults"),
-                *pool.map(lambda host: _row(lab, host), layout.HOSTS)]
+        rows = [
+            ("host", "address", "state", "pid", "vip", "database", *_UNITS, "faults"),
+            *pool.map(lambda host: _row(lab, host), layout.HOSTS),
+        ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                     for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _row(lab: Lab, host: str) -> tuple[str, ...]:
@@ -37,8 +40,13 @@ def _row(lab: Lab, host: str) -> tuple[str, ...]:
         return (*known, "-", "-", *("-" for _ in _UNITS), " ".join(network_faults))
     addresses = lab.exec(host, "ip", "-4", "-o", "address", "show", "dev", "host0", check=False).stdout
     units = lab.exec(host, "systemctl", "is-active", *_UNITS, check=False).stdout.split()
-    return (*known, "yes" if f" {layout.VIP}/" in addresses else "-", _database(lab, host), *units[:len(_UNITS)],
-            " ".join(network_faults))
+    return (
+        *known,
+        "yes" if f" {layout.VIP}/" in addresses else "-",
+        _database(lab, host),
+        *units[: len(_UNITS)],
+        " ".join(network_faults),
+    )
 
 
 def _database(lab: Lab, host: str) -> str:

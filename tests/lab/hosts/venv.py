@@ -32,10 +32,15 @@ def deps(say: Callable[[str], None]) -> Path | None:
 def _build_deps(place: Path, base_root: Path) -> None:
     copy_source(place)
     with overlay([base_root], place) as root:
-        run_in_root(root, (
-            f"python3 -m venv {VENV} && {VENV}/bin/pip install --no-cache-dir --quiet -e {VENV}/src"
-            f" && ln -sf {VENV}/bin/failoverctl /usr/local/bin/failoverctl"
-        ), *_pip_settings(), timeout_s=600)
+        run_in_root(
+            root,
+            (
+                f"python3 -m venv {VENV} && {VENV}/bin/pip install --no-cache-dir --quiet -e {VENV}/src"
+                f" && ln -sf {VENV}/bin/failoverctl /usr/local/bin/failoverctl"
+            ),
+            *_pip_settings(),
+            timeout_s=600,
+        )
     shutil.rmtree(place / VENV.lstrip("/") / "src/failoverd")  # a file that the tree has dropped must not live on here
 
 
@@ -52,8 +57,10 @@ def copy_source(place: Path) -> None:
 
 def copy_unit_and_config(place: Path) -> list[str]:
     """Copy what else of the tree a host runs; give what the tree does not have."""
-    wanted = {"systemd/failoverd.service": "etc/systemd/system/failoverd.service",
-              "config/failoverd.yaml": "etc/failoverd/failoverd.yaml"}
+    wanted = {
+        "systemd/failoverd.service": "etc/systemd/system/failoverd.service",
+        "config/failoverd.yaml": "etc/failoverd/failoverd.yaml",
+    }
     missing = []
     for source, target in wanted.items():
         if (layout.TREE / source).exists():
@@ -68,10 +75,16 @@ def _pip_settings() -> list[str]:
     """Let pip in the root use the machine's own settings: certificates, index, and the local places these name."""
     home = Path.home()
     files = [Path("/etc/pip.conf"), home / ".config/pip/pip.conf", home / ".pip/pip.conf"]
-    settings = {name: value for name, value in os.environ.items()
-                if name.startswith("PIP_") or name in {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}}
-    words = [word for text in (*settings.values(), *(file.read_text() for file in files if file.exists()))
-             for word in text.split()]
+    settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("PIP_") or name in {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
+    }
+    words = [
+        word
+        for text in (*settings.values(), *(file.read_text() for file in files if file.exists()))
+        for word in text.split()
+    ]
     local = {Path(word.removeprefix("file://")) for word in words if word.removeprefix("file://").startswith("/")}
     shared = {path if path.is_dir() else path.parent for path in local if path.exists()}
     # An index keeps its files beside its listing ("../files"), so its parent is shared too.
@@ -79,9 +92,15 @@ def _pip_settings() -> list[str]:
     shared |= {Path("/etc/ssl/certs"), Path("/usr/share/ca-certificates"), Path("/usr/local/share/ca-certificates")}
     binds = {path: path for path in shared if path.exists()}
     # The second name is where pip of the root, whose home is /root, looks.
-    binds |= {file: Path("/root") / file.relative_to(home) if file.is_relative_to(home) else file
-              for file in files if file.exists()}
+    binds |= {
+        file: Path("/root") / file.relative_to(home) if file.is_relative_to(home) else file
+        for file in files
+        if file.exists()
+    }
     # The root itself knows no name server (debian.py).
     binds |= {path: path for path in map(Path, ("/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/hosts"))}
-    return ["--resolv-conf=off", *(f"--bind-ro={path}:{inside}" for path, inside in sorted(binds.items())),
-            *(f"--setenv={name}={value}" for name, value in sorted(settings.items()))]
+    return [
+        "--resolv-conf=off",
+        *(f"--bind-ro={path}:{inside}" for path, inside in sorted(binds.items())),
+        *(f"--setenv={name}={value}" for name, value in sorted(settings.items())),
+    ]

@@ -125,7 +125,8 @@ class Cluster:
         def settled() -> bool:
             status = self._status_of_primary()
             return (
-                status is not None and status["failover"]["possible"]
+                status is not None
+                and status["failover"]["possible"]
                 and all(_is_healthy_replica(status, host) for host in layout.DATA_NODES if host != status["holder"])
                 and all(service["verdict"] == "up" for node in status["nodes"] for service in node["services"].values())
             )
@@ -144,8 +145,11 @@ def _is_healthy_replica(status: dict[str, Any], host: str) -> bool:
     database = node["database"] or {}
     replication = database.get("replication") or {}
     return (
-        node["fresh"] and node["ready"] is True and node["desired"] == node["actual"] == "replica"
+        node["fresh"]
+        and node["ready"] is True
+        and node["desired"] == node["actual"] == "replica"
         and replication.get("receiver") == replication.get("applier") == "running"
         and replication["source"] == layout.ADDRESSES[status["holder"]]
-        and (database["behind"] or 0) < BEHIND_FEW and (replication["lag_ms"] or 0) < LAG_FEW_MS
+        and (database["behind"] or 0) < BEHIND_FEW
+        and (replication["lag_ms"] or 0) < LAG_FEW_MS
     )

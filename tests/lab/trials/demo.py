@@ -29,8 +29,13 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=_count, default=1, metavar="N",
-                        help="repeat power cut, return and switchover; the table then has min, median and max")
+    parser.add_argument(
+        "--trials",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="repeat power cut, return and switchover; the table then has min, median and max",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the lab up, and the records, to look at")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file as well")
     return parser.parse_args()
@@ -104,8 +109,13 @@ def main() -> int:
         report.write(arguments.json, trials)
     good = len(trials) == arguments.trials and all(trial.good for trial in trials)
     problems = [problem for trial in trials for problem in trial.problems]
-    console.print("Good: no two primaries, nothing lost." if good else "NOT good." + "".join(
-        f"\n- {problem}" for problem in problems), style="bold green" if good else "bold red", markup=False)
+    console.print(
+        "Good: no two primaries, nothing lost."
+        if good
+        else "NOT good." + "".join(f"\n- {problem}" for problem in problems),
+        style="bold green" if good else "bold red",
+        markup=False,
+    )
     return 0 if good else 1
 
 

@@ -61,11 +61,16 @@ def attempts(lines: Iterable[dict[str, object]]) -> list[Attempt]:
     """Read the client's lines; its summary is left out."""
     return [
         Attempt(
-            ident=str(line["id"]), protocol=str(line["protocol"]), start=float(str(line["start"])),
-            end=float(str(line["end"])), late=float(str(line["late"])), ok=line["ok"] is True,
+            ident=str(line["id"]),
+            protocol=str(line["protocol"]),
+            start=float(str(line["start"])),
+            end=float(str(line["end"])),
+            late=float(str(line["late"])),
+            ok=line["ok"] is True,
             error=str(line.get("error", "")),
         )
-        for line in lines if "id" in line
+        for line in lines
+        if "id" in line
     ]
 
 
@@ -86,7 +91,9 @@ def steady_ms(all_attempts: Sequence[Attempt], protocol: str, until: float) -> f
     """Give the longest time without an acknowledgement in the 10 s before a fault: what is there without any."""
     return outage_ms(
         [attempt for attempt in all_attempts if until - STEADY_OVER_MS < attempt.end < until],
-        protocol, until - STEADY_OVER_MS, until,
+        protocol,
+        until - STEADY_OVER_MS,
+        until,
     )
 
 

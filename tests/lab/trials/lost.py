@@ -78,8 +78,10 @@ class Auditor:
             tried[attempt.protocol][attempt.ident] = attempt.ok
         left = self._drain(drain_s)
         rows = self._lab.sql(primary, "SELECT id FROM app.writes")
-        stored = {"sql": Counter(row[0] for row in rows),
-                  **{protocol: mailbox.idents() for protocol, mailbox in self._mailboxes.items()}}
+        stored = {
+            "sql": Counter(row[0] for row in rows),
+            **{protocol: mailbox.idents() for protocol, mailbox in self._mailboxes.items()},
+        }
         fates = {}
         for protocol, idents in tried.items():
             there = stored[protocol]
@@ -111,8 +113,11 @@ class Auditor:
         except LabError:
             return []  # its Postfix does not run: what it holds shows up as lost, which is the truth for now
         mails = (json.loads(line) for line in printed.splitlines())
-        return [mail["queue_id"] for mail in mails
-                if any(recipient["address"] == _MAILBOXES["smtp"] for recipient in mail["recipients"])]
+        return [
+            mail["queue_id"]
+            for mail in mails
+            if any(recipient["address"] == _MAILBOXES["smtp"] for recipient in mail["recipients"])
+        ]
 
     def _read(self, host: str, queue: list[str]) -> Iterable[str]:
         for queue_id in queue:

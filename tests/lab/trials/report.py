@@ -31,12 +31,13 @@ def table(trials: Sequence[Trial]) -> Table:
     for protocol in figures.PROTOCOLS:
         shown.add_column(protocol.upper(), justify="right")
     for part, words in PARTS.items():
-        shown.add_row(f"outage at {words}, s", *(
-            _seconds(_outages(trials, part, protocol)) for protocol in figures.PROTOCOLS
-        ))
-    shown.add_row("… without any fault, s", *(
-        _seconds([trial.steady[protocol] for trial in trials if trial.steady]) for protocol in figures.PROTOCOLS
-    ))
+        shown.add_row(
+            f"outage at {words}, s", *(_seconds(_outages(trials, part, protocol)) for protocol in figures.PROTOCOLS)
+        )
+    shown.add_row(
+        "… without any fault, s",
+        *(_seconds([trial.steady[protocol] for trial in trials if trial.steady]) for protocol in figures.PROTOCOLS),
+    )
     shown.add_section()
     shown.add_row("writes acknowledged", *_sums(trials, lambda trial, protocol: trial.fates[protocol].acknowledged))
     shown.add_row("… and lost", *_sums(trials, lambda trial, protocol: len(trial.fates[protocol].lost)), style="bold")
@@ -53,13 +54,16 @@ def notes(trials: Sequence[Trial]) -> list[str]:
     """Say how far the measurement can be trusted."""
     late = [part.client_late_ms for trial in trials for part in trial.parts.values()]
     blind = [float(str(trial.summaries["referee"]["blind_max_ms"])) for trial in trials if "referee" in trial.summaries]
-    cpu = {part: [float(str(trial.summaries[part]["cpu_percent"])) for trial in trials if part in trial.summaries]
-           for part in ("client", "referee")}
+    cpu = {
+        part: [float(str(trial.summaries[part]["cpu_percent"])) for trial in trials if part in trial.summaries]
+        for part in ("client", "referee")
+    }
     return [
         "An outage is the longest time without an acknowledgement; an attempt starts every 50 ms, so 0.05 is none.",
         f"The client started its attempts at most {max(late, default=math.nan):.0f} ms late, the referee was blind for "
         f"at most {max(blind, default=math.nan):.0f} ms; of one core they took "
-        + " and ".join(f"{max(values, default=math.nan):.0f} %" for values in cpu.values()) + ".",
+        + " and ".join(f"{max(values, default=math.nan):.0f} %" for values in cpu.values())
+        + ".",
     ]
 
 
@@ -72,7 +76,8 @@ def write(path: Path, trials: Sequence[Trial]) -> None:
         ],
         "outage_ms": {
             part: {protocol: figures.spread(_outages(trials, part, protocol)) for protocol in figures.PROTOCOLS}
-            for part in PARTS if any(part in trial.parts for trial in trials)
+            for part in PARTS
+            if any(part in trial.parts for trial in trials)
         },
         "two_primary_ms": sum(trial.two_primary_ms for trial in trials),
         "lost": sum(trial.lost for trial in trials),

@@ -57,8 +57,11 @@ def _soak(lab: Lab, arguments: argparse.Namespace, directory: Path) -> bool:
     cluster = Cluster(lab)
     cluster.wait_until_settled()
     primary, began_term = cluster.primary(), cluster.term()
-    print(f"{primary} is primary in term {began_term}; {arguments.minutes:g} minutes of client load"
-          + (", each core busy" if arguments.stress else ""), flush=True)
+    print(
+        f"{primary} is primary in term {began_term}; {arguments.minutes:g} minutes of client load"
+        + (", each core busy" if arguments.stress else ""),
+        flush=True,
+    )
     with Watch(lab, directory, "soak") as watch:
         watch.wait_until_steady()
         began = now_ms()
@@ -71,11 +74,15 @@ def _soak(lab: Lab, arguments: argparse.Namespace, directory: Path) -> bool:
     for protocol in figures.PROTOCOLS:
         some = [attempt for attempt in watch.attempts if attempt.protocol == protocol]
         failed = [attempt for attempt in some if not attempt.ok]
-        print(f"{protocol:5} {len(some)} attempts, {len(failed)} failed, longest without an acknowledgement "
-              f"{figures.outage_ms(watch.attempts, protocol, began, ended):.0f} ms, lost {len(fates[protocol].lost)}"
-              + (f"; the first failure: {failed[0].error}" if failed else ""))
-    print(f"client at most {figures.lateness_ms(watch.attempts, began, ended):.0f} ms late; "
-          + "; ".join(f"{part} {watch.summaries[part]['cpu_percent']} % of a core" for part in watch.summaries))
+        print(
+            f"{protocol:5} {len(some)} attempts, {len(failed)} failed, longest without an acknowledgement "
+            f"{figures.outage_ms(watch.attempts, protocol, began, ended):.0f} ms, lost {len(fates[protocol].lost)}"
+            + (f"; the first failure: {failed[0].error}" if failed else "")
+        )
+    print(
+        f"client at most {figures.lateness_ms(watch.attempts, began, ended):.0f} ms late; "
+        + "; ".join(f"{part} {watch.summaries[part]['cpu_percent']} % of a core" for part in watch.summaries)
+    )
     print(f"the least that was left of the lease, looked at each second: {lease_left_ms} ms")
     changes = ended_term - began_term
     lost = sum(len(fate.lost) for fate in fates.values())

@@ -23,8 +23,20 @@ NOTABLE_MS = 300.0  # a pause of a protocol that is worth a line
 SETTLES_MS = 300.0  # the client and the referee write every 100 ms, an audit when its disk has it
 _IDLE = {"observe", "stay-fenced", "drop-request", "arbitrate"}  # decisions to do nothing that shows
 _KINDS = {
-    "asked", "gap", "given-back", "lease-ended", "lease-gone", "request-done", "request-refused", "store-refused",
-    "superseded", "switchover-undone", "step-ended", "takeover-lost", "takeover-unanswered", "undone",
+    "asked",
+    "gap",
+    "given-back",
+    "lease-ended",
+    "lease-gone",
+    "request-done",
+    "request-refused",
+    "store-refused",
+    "superseded",
+    "switchover-undone",
+    "step-ended",
+    "takeover-lost",
+    "takeover-unanswered",
+    "undone",
 }
 _PORTS = {25: "SMTP", 993: "IMAP", 3306: "SQL"}
 
@@ -121,4 +133,3 @@ def _transition(line: dict[str, object]) -> str:
     if isinstance(value, list) and value:
         return f"{host} lets clients in: {', '.join(_PORTS[port] for port in value)}"
     return f"{host} lets no client in"
-

@@ -52,13 +52,19 @@ class Watch:
             for part, command in programs.items():
                 self._files[part].unlink(missing_ok=True)
                 self._processes[part] = subprocess.Popen(
-                    [*command, "--out", str(self._files[part])], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                    [*command, "--out", str(self._files[part])],
+                    stdin=subprocess.DEVNULL,
+                    stdout=errors,
+                    stderr=errors,
                     env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
                 )
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -103,8 +109,11 @@ class Watch:
     def served_since(self, moment: float) -> bool:
         """Tell whether every protocol has been acknowledged after this moment."""
         return all(
-            any(attempt.ok and attempt.start > moment for attempt in reversed(self.attempts[-400:])
-                if attempt.protocol == protocol)
+            any(
+                attempt.ok and attempt.start > moment
+                for attempt in reversed(self.attempts[-400:])
+                if attempt.protocol == protocol
+            )
             for protocol in figures.PROTOCOLS
         )
 

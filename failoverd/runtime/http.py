@@ -190,6 +190,7 @@ class Server:
         await self._settle(tasks)
         for connection in list(self._state.connections):
             connection.transport.abort()
+        await asyncio.sleep(0)  # what aborting left to do is done in the loop's next turn, which must come
         await self._settle(tasks)  # a stream ends by itself when its client is gone
         for task in tasks:
             task.cancel()

@@ -230,6 +230,6 @@ def full_backlog() -> Iterator[int]:
         server.listen(0)
         for _ in range(2):
             filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)  # noqa: FBT003 - the socket's own signature
+            filler.setblocking(False)
             filler.connect_ex(server.getsockname())
         yield server.getsockname()[1]

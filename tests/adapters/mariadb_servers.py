@@ -51,7 +51,7 @@ def lab_root() -> Path:
     return Path(printed.split()[-1])
 
 
-def wait_for(what: Callable[[], Any], *, seconds: float = 10.0, name: str = "") -> Any:  # noqa: ANN401 - any value
+def wait_for(what: Callable[[], Any], *, seconds: float = 10.0, name: str = "") -> Any:
     """Return the first true value of `what`; AssertionError after `seconds`."""
     end = time.monotonic() + seconds
     while True:
@@ -163,7 +163,7 @@ class Server:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def connect(self, user: str = "root", password: str = "", **more: Any) -> pymysql.Connection[Any]:  # noqa: ANN401
+    def connect(self, user: str = "root", password: str = "", **more: Any) -> pymysql.Connection[Any]:
         """A local session."""
         return pymysql.connect(
             unix_socket=self.socket,
@@ -174,7 +174,7 @@ class Server:
             **{"read_timeout": 60, **more},
         )
 
-    def client(self, **more: Any) -> pymysql.Connection[Any]:  # noqa: ANN401
+    def client(self, **more: Any) -> pymysql.Connection[Any]:
         """A user's connection, over TCP as the lab's."""
         return pymysql.connect(
             host=self.address,
@@ -193,7 +193,7 @@ class Server:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
-    def value(self, expression: str) -> Any:  # noqa: ANN401
+    def value(self, expression: str) -> Any:
         """One expression's value."""
         return self.run(f"SELECT {expression} AS v")[0]["v"]
 

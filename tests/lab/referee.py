@@ -283,7 +283,7 @@ _PSEUDO = _IP_HEADER[14:] + struct.pack("!BBH", 0, socket.IPPROTO_TCP, 20)
 
 def _packet_socket(kind: int) -> socket.socket:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
-    sock.setblocking(False)  # noqa: FBT003  # its parameter has no name
+    sock.setblocking(False)  # its parameter has no name
     sock.bind(("eth0", kind))
     return sock
 

@@ -78,7 +78,7 @@ class Executor:
         def answered(_: bool) -> None:
             self._beating = False
 
-        self._world.at(self._node.policy.heartbeat_ms, answered, False)  # noqa: FBT003 - the deadline
+        self._world.at(self._node.policy.heartbeat_ms, answered, False)
         self._node.database.commit(answered, heartbeat=(effect.term, effect.beat))
 
     # ---- steps ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The kernel's part of the lease, and the services behind it: what goes on while every process of a host stands still."""
+"""The kernel's part of the lease, and the services behind it: what goes on while a host's processes stand still."""
 
 from __future__ import annotations
 

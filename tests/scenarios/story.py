@@ -154,7 +154,8 @@ class Story:
         return "\n".join(
             f"{n.name}: {n.daemon.state.rule and n.daemon.state.rule.id} gate={n.gate.is_open} "
             f"read_only={n.database.read_only} source={n.database.source} log={len(n.database.log)} "
-            f"election={candidates.failover(n.daemon.state.view)} blockers={candidates.change_blockers(n.daemon.state.view)}"
+            f"election={candidates.failover(n.daemon.state.view)} "
+            f"blockers={candidates.change_blockers(n.daemon.state.view)}"
             for n in self.world.nodes
             if n.daemon
         )

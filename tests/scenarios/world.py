@@ -73,7 +73,7 @@ class World:
 
     # ---- time -------------------------------------------------------------------------------------------------
 
-    def at(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401 - passed on
+    def at(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
         """Do it after `delay_ms`."""
         self._sequence += 1
         heapq.heappush(self._queue, (self.now + delay_ms, self._sequence, action, arguments))
@@ -106,7 +106,7 @@ class World:
         cut = (sender, receiver) in self._cuts or sender in self._unplugged or receiver in self._unplugged
         return up and (sender == receiver or not cut)
 
-    def send(self, sender: str, receiver: str, deliver: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
+    def send(self, sender: str, receiver: str, deliver: Callable[..., None], *arguments: Any) -> None:
         """One message. It is lost when the way is closed as it leaves or as it arrives."""
         if not self._passes(sender, receiver):
             return

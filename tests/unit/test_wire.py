@@ -121,7 +121,7 @@ def test_a_record_comes_out_as_it_went_in(record: Record) -> None:
     assert wire.decode_record(wire.encode_record(record)) == record
 
 
-def report_with(path: str, value: Any) -> bytes:  # noqa: ANN401 - any JSON value, right or wrong
+def report_with(path: str, value: Any) -> bytes:
     """The good report's JSON with one place changed; `...` as value removes the key."""
     message = json.loads(wire.encode_report(REPORT))
     *parents, last = path.split(".")
@@ -159,7 +159,7 @@ def report_with(path: str, value: Any) -> bytes:  # noqa: ANN401 - any JSON valu
         ("surprise", 1, "surprise: Extra inputs are not permitted"),
     ],
 )
-def test_a_wrong_place_is_named(path: str, value: Any, said: str) -> None:  # noqa: ANN401
+def test_a_wrong_place_is_named(path: str, value: Any, said: str) -> None:
     with pytest.raises(wire.WireError) as caught:
         wire.decode_report(report_with(path, value))
     assert str(caught.value) == said

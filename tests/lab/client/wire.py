@@ -21,7 +21,7 @@ class Wire:
     """A stream socket that never blocks. `stage` names what is awaited, so that a time-out can say it."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)  # noqa: FBT003  # its parameter has no name
+        sock.setblocking(False)  # its parameter has no name
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._buffer = bytearray()

@@ -203,7 +203,7 @@ class Running:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         left = asyncio.all_tasks(self._loop)
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(asyncio.sleep(0.05))
         assert all(task.done() for task in left), left
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()

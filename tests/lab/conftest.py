@@ -28,6 +28,7 @@ def lab_of_the_session() -> Iterator[Lab]:
 @pytest.fixture
 def lab(lab_of_the_session: Lab) -> Iterator[Lab]:
     """Give the lab with one primary and two healthy replicas; afterwards every host is on, and free of faults."""
+    Cluster(lab_of_the_session).end_flap_block()
     Cluster(lab_of_the_session).wait_until_settled(60)
     yield lab_of_the_session
     for host in layout.HOSTS:

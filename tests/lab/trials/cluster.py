@@ -133,6 +133,21 @@ class Cluster:
 
         wait_for("one primary, two healthy replicas, every service up", settled, deadline_s)
 
+    def end_flap_block(self, deadline_s: float = 40.0) -> None:
+        """Do what an operator does after too many failovers: move the role by hand, which starts the count anew."""
+
+        def ended() -> bool:
+            status = self._status_of_primary()
+            if status is None:
+                return False
+            if all(blocker["code"] != "BLK_FLAPPING" for blocker in status["failover"]["blockers"]):
+                return True
+            other = next(host for host in layout.DATA_NODES if host != status["holder"])
+            self._lab.exec(status["holder"], "failoverctl", "promote", "--node", other, check=False)
+            return False
+
+        wait_for("the block after too many failovers ends", ended, deadline_s)
+
     def _status_of_primary(self) -> dict[str, Any] | None:
         """Give the status as the primary tells it; none while it is not certain who that is."""
         holders = self.holders_of_vip()

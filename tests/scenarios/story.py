@@ -135,7 +135,8 @@ class Story:
     def _settle(self) -> None:
         self.world.heal()
         reached = self.world.run_until(self.world.now + SETTLE_MS, self.healthy)
-        self.world.run_until(self.world.now + 1000)
+        self.world.run_until(self.world.now + 1000)  # long enough for a switchover under way
+        reached = reached and self.world.run_until(self.world.now + SETTLE_MS, self.healthy)
         assert reached, "not healed:\n" + "\n".join(self.lines[-60:]) + "\n" + self.state()
         primary = self.world.serving()
         assert primary is not None

@@ -317,7 +317,7 @@ class View:
         return self.now_ms >= lapsed_ms and heard >= watch.first_seen_ms + self.policy.renew_ms
 
     def lease_over_by_quorum(self) -> bool:
-        """A majority of the holder's observers has itself seen this version's lease run out, or cannot use the node."""
+        """A majority of the holder's observers has itself seen this version's lease run out."""
         record = self.record
         if record is None or not self.lease_is_over():
             return False

@@ -372,7 +372,7 @@ def test_a_database_that_hangs_is_named_each_time_and_takes_one_thread() -> None
             reading = await reading_of(probe, 100)
             assert (reading.health, reading.code) == (Health.FAILED, "DB_HUNG")
             assert words in reading.reason
-            assert threading.active_count() == before + 1
+            assert threading.active_count() <= before + 1  # one of an earlier test may have ended meanwhile
         assert (database.asked, database.cancelled) == ([90], 1)
         thread = next(thread for thread in threading.enumerate() if thread.name == "probe database")
         database.go.set()

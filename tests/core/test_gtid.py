@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ def test_equal_sets_are_equal_values(left: dict[str, set[int]], right: dict[str,
 def test_intervals_are_merged_and_ascending(numbers: dict[str, set[int]]) -> None:
     for _, parts in made(numbers).parts:
         assert all(low <= high for low, high in parts)
-        assert all(first[1] + 1 < then[0] for first, then in zip(parts, parts[1:], strict=False))
+        assert all(first[1] + 1 < then[0] for first, then in itertools.pairwise(parts))
 
 
 def test_upto() -> None:

@@ -51,7 +51,7 @@ def test_a_lower_term_is_refused() -> None:
     drift=st.integers(-300, 300),
     offset=st.integers(-(10**6), 10**6),
 )
-def test_the_holder_ends_before_a_candidate_begins(  # whatever the delays, with clocks that differ by the margin
+def test_the_holder_ends_before_a_candidate_begins(  # noqa: PLR0917 - hypothesis names them; # whatever the delays, with clocks that differ by the margin
     sent: int, to_store: int, to_candidate: int, ttl: int, drift: int, offset: int
 ) -> None:
     margin = 300

@@ -164,7 +164,9 @@ def view(me: str = "mail2", reports: dict[str, dict[str, Any] | None] | None = N
         served_term=TERM if me == "mail1" else 0,
         gate=GateState.OPEN if me == "mail1" else GateState.CLOSED,
         reports=tuple(report(name, me, **(told.get(name) or {})) for name in others),
-        sightings=tuple(sighting(probe, me) for probe in ("imap", "smtp", "database", "vip", "host")) if is_data else (),
+        sightings=tuple(sighting(probe, me) for probe in ("imap", "smtp", "database", "vip", "host"))
+        if is_data
+        else (),
         database=facts_of(me),
     )
     return replace(known, **changes)

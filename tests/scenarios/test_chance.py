@@ -1,6 +1,6 @@
 """Faults by chance, many at once: safety at every event, and one primary after the healing. One seed is one schedule.
 
-    python tests/scenarios/test_chance.py 1 500    more of them; a failing seed prints its story
+python tests/scenarios/test_chance.py 1 500    more of them; a failing seed prints its story
 """
 
 from __future__ import annotations

@@ -1,0 +1,225 @@
+"""The decision table: every row can fire, the order is the safety argument, and there always is a row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from views import NOW, POLICY, TERM, at, claim, lost, primary_facts, record, replica_facts, sighting, view
+
+from failoverd.core import rules
+from failoverd.core.explain import explain, mermaid
+from failoverd.core.gtid import GtidSet
+from failoverd.core.lease import Held, Watch
+from failoverd.core.model import NodeName, Record, Request, Thread, VipFacts
+from failoverd.core.rules import RULES, Decision
+from failoverd.core.view import GateState, Leaving, Restart, View
+
+M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
+IMAP_DOWN = (sighting("unit:dovecot.service", "mail1", 2), sighting("database", "mail1"))
+TRIED = (Restart("imap", NOW - 9000, NOW - 8000, worked=True),)
+STOPPED = Thread.STOPPED
+
+
+def wanted(target: str) -> Record:
+    return record(request=Request("r1", NodeName(target), "anna", "maintenance", TERM))
+
+
+def given_back(successor: str | None, last: int = 500) -> dict[str, Any]:
+    to = NodeName(successor) if successor else None
+    return {"record": record(revoked=True, successor=to, position=at(last)), "watch": Watch(TERM, 30, NOW - 500)}
+
+
+def untouched() -> View:
+    known = view("mail1", record=Record(), watch=None, held=None, highest_term=0, gate=GateState.UNKNOWN, served_term=0)
+    seen = sighting("vip", "mail1")
+    reading = replace(seen.observation.reading, facts=VipFacts(present=True))
+    return replace(known, sightings=(replace(seen, observation=replace(seen.observation, reading=reading)),))
+
+
+FIRES = [
+    ("arbiter-arbitrates", view("arbiter")),
+    ("giving-back", view("mail1", leaving=Leaving(TERM, M2, "switchover-asked", renew=True, undo=True))),
+    ("lease-running-out", view("mail1", held=Held(TERM, 40, NOW + 1000))),
+    ("primary-serves", view("mail1", held=Held(TERM, 40, NOW + 1001))),
+    ("lease-lost", view("mail1", held=Held(TERM, 40, NOW))),
+    ("lease-lost", view("mail1", held=None, gate=GateState.UNKNOWN, database=None)),
+    ("request-dropped", view("mail1", record=wanted("mail1"))),
+    ("request-dropped", view("mail1", record=wanted("mail2"), request_seen=("r1", NOW - POLICY.request_ms - 1))),
+    ("request-refused", view("mail1", {"mail2": None}, record=wanted("mail2"))),
+    ("primary-serves", view("mail1", record=wanted("mail2"))),  # mail2 has not answered yet
+    ("switchover-asked", view("mail1", {"mail2": {"request": "r1"}}, record=wanted("mail2"))),
+    ("own-service-restart", view("mail1", sightings=IMAP_DOWN)),
+    ("primary-serves", view("mail1", sightings=IMAP_DOWN[1:])),
+    ("own-service-step-down", view("mail1", sightings=IMAP_DOWN, restarts=TRIED)),
+    ("primary-serves", view("mail1", {"mail2": None, "mail3": None}, sightings=IMAP_DOWN, restarts=TRIED)),
+    ("primary-serves", view("mail1", sightings=IMAP_DOWN, restarts=(Restart("imap", NOW - 900, None, worked=False),))),
+    ("store-unread", view(record=None, highest_term=0)),
+    ("store-unread-fenced", view(record=None)),
+    ("store-behind", view(record=record(term=TERM - 1))),
+    ("adopt-running-primary", untouched()),
+    ("wait-for-adoption", replace(untouched(), database=primary_facts(read_only=True))),
+    ("wait-for-adoption", view(record=Record(), watch=None, highest_term=0, gate=GateState.UNKNOWN)),
+    ("serving-without-lease", view(gate=GateState.UNKNOWN)),
+    ("serving-without-lease", view(database=replica_facts(read_only=False))),
+    ("membership-differs", lost(reports={"arbiter": {"membership": "other"}})),
+    ("take-over-given", lost(**given_back("mail2"))),
+    ("receive-given", view(**given_back("mail2"))),
+    ("receive-given", lost(**given_back("mail2", last=501))),
+    ("given-to-another", view(**given_back("mail3"))),
+    ("primary-lost-by-quorum", lost()),
+    ("primary-lost-by-quorum", lost(**given_back(None))),
+    ("primary-lapsing", lost("mail3")),
+    ("primary-lapsing", view(watch=Watch(TERM, 30, NOW - POLICY.lapse_ms))),
+    ("primary-lapsing", lost(takeovers_ms=(NOW - 1,))),
+    ("replica-follows", view()),
+    ("needs-rejoin", view(database=primary_facts(read_only=True, holdings=GtidSet.upto({"0-1": 501})))),
+    ("replica-rejoins", view(database=primary_facts(read_only=True))),
+    ("primary-unknown", view(reports={"mail1": None}, database=primary_facts(read_only=True))),
+]
+
+
+@pytest.mark.parametrize(("rule", "known"), FIRES)
+def test_fires(rule: str, known: View) -> None:
+    assert rules.decide(known).id == rule
+
+
+def test_every_rule_is_in_the_table_above() -> None:
+    assert {rule.id for rule in RULES} == {rule for rule, _ in FIRES}
+
+
+def test_ids_are_unique_and_whys_are_said() -> None:
+    assert len({rule.id for rule in RULES}) == len(RULES)
+    assert all(rule.why for rule in RULES)
+
+
+def test_the_table_is_total() -> None:
+    assert RULES[-1].when == ()
+    assert all(rule.when for rule in RULES[:-1])
+
+
+def test_every_condition_reads_as_a_claim() -> None:
+    for rule in RULES:
+        for condition in rule.when:
+            assert condition.__doc__, condition.__name__
+            assert "lambda" not in condition.__name__
+
+
+def test_a_service_that_a_majority_of_observers_cannot_use_counts_as_down() -> None:
+    down = {"claims": (claim("imap", "mail1", 3),)}
+    one, two = view("mail1", {"mail2": down}), view("mail1", {"mail2": down, "arbiter": down})
+    assert rules.decide(one).id == "primary-serves"
+    assert rules.decide(two).id == "own-service-restart"
+    nearly = {"claims": (claim("imap", "mail1", 2),)}
+    assert rules.decide(view("mail1", {"mail2": down, "arbiter": nearly})).id == "primary-serves"
+
+
+def test_a_dead_database_has_no_lag_but_can_be_left() -> None:
+    dead = (sighting("database", "mail1", 3),)
+    restarted = (Restart("database", NOW - 9000, NOW - 8000, worked=False),)
+    known = view("mail1", database=None, sightings=dead, restarts=restarted)
+    assert rules.decide(known).id == "own-service-step-down"
+    assert rules.successor_for(known, rules.decide(known)) is None
+    alone = view("mail1", {"mail3": None}, database=None, sightings=dead, restarts=restarted)
+    assert rules.decide(alone).id == "primary-serves"  # one replica could prove nothing
+
+
+# ---- the order is the safety argument -------------------------------------------------------------------------------
+
+FACTS = st.sampled_from(
+    [
+        None,
+        primary_facts(),
+        primary_facts(read_only=True),
+        replica_facts(),
+        replica_facts(receiver=STOPPED),
+        replica_facts(500, applied=400, receiver=STOPPED),
+    ]
+)
+STANDING = st.builds(
+    record,
+    term=st.integers(TERM - 1, TERM),
+    holder=st.sampled_from([None, M1, M2, M3]),
+    revoked=st.booleans(),
+    successor=st.sampled_from([None, M1, M2]),
+    position=st.sampled_from([None, at(100), at(500), at(501)]),
+)
+RECORDS = STANDING | st.sampled_from([None, Record()])
+HELD = st.builds(Held, st.integers(TERM - 1, TERM), st.just(40), st.integers(NOW - 500, NOW + 2500))
+LEAVING = st.just(Leaving(TERM, M2, "switchover-asked", renew=True, undo=True))
+TOLD = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "database": FACTS,
+        "lease_over": st.booleans(),
+        "frozen_term": st.sampled_from([None, TERM - 1, TERM]),
+        "membership": st.sampled_from(["digest", "other"]),
+        "serving": st.booleans(),
+        "version": st.integers(39, 41),
+    },
+)
+
+
+@st.composite
+def views(draw: st.DrawFn) -> View:
+    me = draw(st.sampled_from(["mail1", "mail2", "mail3", "arbiter"]))
+    names = [name for name in ("mail1", "mail2", "mail3", "arbiter") if name != me]
+    return view(
+        me,
+        {name: draw(TOLD) for name in names},
+        record=draw(RECORDS),
+        watch=Watch(TERM, 30, NOW - draw(st.integers(0, 6000))),
+        held=draw(st.none() | HELD),
+        leaving=draw(st.none() | LEAVING),
+        gate=draw(st.sampled_from(GateState)),
+        frozen_term=draw(st.sampled_from([None, TERM - 1, TERM])),
+        database=draw(FACTS),
+    )
+
+
+@given(views())
+def test_what_a_decision_never_is(known: View) -> None:
+    rule = rules.decide(known)
+    if rule.decision in (Decision.SERVE, Decision.RESTART_UNIT, Decision.DROP_REQUEST, Decision.LET_GO):
+        assert known.i_hold()
+    if rule.decision is Decision.TAKE_OVER:
+        assert known.lease_is_over()
+        assert not known.membership_differs()
+        assert not known.i_look_like_primary()
+        assert known.relay_log_applied()
+        assert known.i_am_frozen() or known.holder == known.me.name
+    if known.me.kind.value == "arbiter":
+        assert rule.decision is Decision.ARBITRATE
+    elif known.leaving is not None:
+        assert rule.decision is Decision.GIVE_BACK
+    elif known.valid is None and known.writable():
+        assert rule.decision in (Decision.DEMOTE, Decision.STAY_FENCED, Decision.OBSERVE, Decision.ADOPT)
+    if rule.decision is Decision.OBSERVE and known.i_look_like_primary():
+        assert known.record is None or known.never_claimed()
+
+
+@given(views())
+def test_every_decision_can_be_explained(known: View) -> None:
+    text = explain(known)
+    fired = rules.decide(known)
+    assert f"\n{fired.id}: {fired.decision.value}, since {fired.why}\n" in text
+    for rule in RULES[: RULES.index(fired)]:
+        assert f"\n  {rule.id:<22} " in text
+
+
+def test_an_explanation_names_condition_candidates_and_blockers() -> None:
+    text = explain(lost(reports={"mail3": None}, takeovers_ms=(NOW - 1000,)))
+    assert "primary-lost-by-quorum Among all that are fit, by final positions, this node comes first." in text
+    assert "mail3                  BLK_UNREACHABLE: no report from mail3" in text
+    assert "mail2                  BLK_RPO_UNPROVEN: " in text
+    assert "BLK_HOLD_OFF: " in text
+    assert "Candidates for a failover: mail2, mail3" in explain(lost())
+
+
+def test_the_drawing_has_every_rule_and_every_plan() -> None:
+    drawn = mermaid()
+    assert all(f'{{"{rule.id}<br/>' in drawn for rule in RULES)
+    assert "close-gate · make-read-only · kill-database" in drawn

@@ -114,6 +114,8 @@ def _no_target(view: View, wanted: NodeName, node: Node | None) -> Rejected | No
         return Rejected(wanted, "BLK_NOT_DATA", f"{wanted} is an arbiter and holds no mail")
     if view.holder == wanted and not view.lease_is_over():
         return Rejected(wanted, "BLK_IS_PRIMARY", f"{wanted} is primary already, in term {view.highest_term}")
+    if view.holder is None or view.lease_is_over():
+        return Rejected(wanted, "BLK_NO_PRIMARY", "there is no primary that could hand over")
     return None
 
 

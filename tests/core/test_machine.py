@@ -218,6 +218,22 @@ def test_a_renewal_lengthens_the_lease_the_kept_one_and_the_gate() -> None:
     assert RenewGate(TERM, deadline_ms) in reaction.effects
 
 
+@pytest.mark.parametrize(
+    "known",
+    [
+        view("mail1", gate=GateState.CLOSED),
+        view("mail1", gate=GateState.UNKNOWN),
+        view("mail1", leaving=Leaving(TERM, MAIL2, "switchover-asked", renew=True, undo=True)),
+    ],
+    ids=["not opened yet", "not known", "being given back"],
+)
+def test_a_renewal_opens_no_gate(known: View) -> None:
+    won = Swapped(renewal(NOW - 30), Outcome.SUCCEEDED, record(version=41, counter=31))
+    reaction = step(state(known, swap=won.swap, renewed_ms=NOW - 30), won, NOW)
+    assert reaction.state.view.held is not None
+    assert not any(isinstance(effect, RenewGate) for effect in reaction.effects)
+
+
 def test_a_lease_that_has_ended_is_not_revived_by_a_late_answer() -> None:
     ended = view("mail1", held=Held(TERM, 40, NOW - 1))
     won = Swapped(renewal(NOW - 100), Outcome.SUCCEEDED, record(version=41, counter=31))

@@ -1,0 +1,132 @@
+"""The commands of a story that break something or mend it, one method each: `power-cut mail1` is `do_power_cut`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from world import World
+
+
+class Faults:
+    """What can go wrong in `world`, by name."""
+
+    world: World
+
+    def do_power_cut(self, name: str) -> None:
+        """Power loss."""
+        self.world.node(name).power_off()
+
+    def do_power_on(self, name: str) -> None:
+        """Power back: the host boots."""
+        self.world.node(name).power_on()
+
+    def do_kill_failoverd(self, name: str) -> None:
+        """SIGKILL, and nobody starts it again."""
+        self.world.node(name).kill_daemon()
+
+    def do_start_failoverd(self, name: str) -> None:
+        """Start it."""
+        self.world.node(name).start_daemon()
+
+    def do_restart_failoverd(self, name: str) -> None:
+        """Kill it and start it 200 ms later, as systemd would."""
+        node = self.world.node(name)
+        node.kill_daemon()
+        node.when_awake(200, node.start_daemon)
+
+    def do_stop_service(self, name: str, service: str) -> None:
+        """A mail service dies; a restart would work."""
+        self.world.node(name).services[service].up = False
+
+    def do_ruin_service(self, name: str, service: str) -> None:
+        """It dies and cannot be started."""
+        found = self.world.node(name).services[service]
+        found.up = found.can_start = False
+
+    def do_break_service(self, name: str, service: str) -> None:
+        """Its unit runs and no client can use it, before and after a restart."""
+        self.world.node(name).services[service].broken_for_clients = True
+
+    def do_kill_database(self, name: str) -> None:
+        """The server crashes; systemd starts it again."""
+        self.world.node(name).kill_database()
+
+    def do_ruin_database(self, name: str) -> None:
+        """It crashes and cannot be started."""
+        node = self.world.node(name)
+        node.database.can_start = False
+        node.kill_database()
+
+    def do_block_read_only(self, name: str) -> None:
+        """SET GLOBAL read_only does not come back."""
+        self.world.node(name).database.read_only_blocked = True
+
+    def do_set_read_only(self, name: str) -> None:
+        """An administrator's hand."""
+        self.world.node(name).database.read_only = True
+
+    def do_set_writable(self, name: str) -> None:
+        """Another."""
+        self.world.node(name).database.read_only = False
+
+    def do_drop_vip(self, name: str) -> None:
+        """And another: the address is deleted."""
+        self.world.node(name).gate.close()
+
+    def do_lag(self, name: str, seconds: str) -> None:
+        """The applier takes so long for each batch."""
+        self.world.node(name).database.apply_ms = round(float(seconds.removesuffix("s")) * 1000)
+
+    def do_write_on(self, name: str, count: str) -> None:
+        """A transaction of its own, past failoverd: what nobody else will have."""
+        self.world.node(name).database.write_errant(int(count))
+
+    def do_freeze(self, name: str) -> None:
+        """Every process of the host stands still."""
+        self.world.node(name).freeze()
+
+    def do_thaw(self, name: str) -> None:
+        """They go on."""
+        self.world.node(name).thaw()
+
+    def do_cut(self, sender: str, receiver: str) -> None:
+        """`cut A B`: B no longer hears A."""
+        self.world.cut(sender, receiver)
+
+    def do_unplug(self, name: str) -> None:
+        """The cable is out."""
+        self.world.unplug(name)
+
+    def do_plug(self, name: str) -> None:
+        """And in again."""
+        self.world.plug(name)
+
+    def do_heal_network(self) -> None:
+        """All ways are open again, all cables in."""
+        self.world.heal_network()
+
+    def do_heal(self) -> None:
+        """Every fault ends."""
+        self.world.heal()
+
+    def do_store_down(self) -> None:
+        """The store does not answer."""
+        self.world.store.down = True
+
+    def do_store_up(self) -> None:
+        """It does again."""
+        self.world.store.down = False
+
+    def do_store_old(self, copies: str) -> None:
+        """The store is restored from a copy so many changes old."""
+        self.world.store.restore(int(copies))
+
+    def do_store_newest(self) -> None:
+        """The right copy is put back."""
+        self.world.store.put_back()
+
+    def do_membership(self, name: str, digest: str) -> None:
+        """The node runs with another configuration: failoverd is restarted with it."""
+        self.world.node(name).membership = digest
+        self.do_restart_failoverd(name)

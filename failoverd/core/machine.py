@@ -336,7 +336,13 @@ class _Turn:
         elif view.request_seen is None or view.request_seen[0] != record.request.id:
             self.see(request_seen=(record.request.id, view.now_ms))
         asked = self.state.asked
-        if asked is not None and record.request is not None and record.request.id == asked.id:
+        if asked is None:
+            return
+        told = (record.request, record.request_ended)  # a watch may skip the moments between the two
+        if any(known is not None and known.id == asked.id for known in told):
+            self.state = replace(self.state, asked=None)
+        elif record.term > asked.term:
+            self.note("request-dropped", f"asked in term {asked.term}, it is {record.term} now", code="BLK_REQUEST")
             self.state = replace(self.state, asked=None)
 
     def _swapped(self, event: Swapped) -> None:

@@ -366,6 +366,23 @@ def test_a_request_before_the_first_primary_names_it() -> None:
     assert (swap.expected_version, swap.record.revoked, swap.record.successor) == (0, True, MAIL2)
 
 
+@pytest.mark.parametrize(
+    "standing",
+    [
+        record(version=43, request_ended=RequestEnded("r1", succeeded=False, refused=True)),  # it came and went
+        record(version=43, term=TERM + 1, holder=MAIL3, counter=0),  # the role has moved since
+    ],
+    ids=["ended unseen", "another term"],
+)
+def test_a_request_is_not_asked_twice(standing: Record) -> None:
+    silent = after(state(view("arbiter")), Asked(REQUEST))
+    assert silent.swap is not None
+    waiting = after(silent, Swapped(silent.swap, Outcome.UNKNOWN, None))
+    seen = step(waiting, StoreSeen(standing), NOW + 1000)
+    assert seen.state.asked is None
+    assert not swaps(seen)
+
+
 def test_a_request_that_the_store_does_not_take_is_dropped() -> None:
     before = state(view("arbiter", record=None, watch=None), asked=REQUEST, asked_ms=NOW - POLICY.request_ms - 1)
     reaction = step(before, Ticked(), NOW)

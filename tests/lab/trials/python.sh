@@ -24,8 +24,12 @@ if ! cmp -s "$tree/pyproject.toml" "$stamp"; then
     fi
     say "preparing $venv"
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
-    (cd "$tree" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e . --group dev)
+    pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+    log=$venv/made.log  # what pip warns of is of interest only when it fails
+    if ! (cd "$tree" && pip --upgrade pip && pip -e . --group dev) >"$log" 2>&1; then
+        cat "$log" >&2
+        exit 1
+    fi
     cp "$tree/pyproject.toml" "$stamp"
 fi
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$tree/tests/lab${PYTHONPATH:+:$PYTHONPATH}"

@@ -58,14 +58,17 @@ class Story:
 
     def begin(self, zero: float, words: str) -> None:
         """Count from this moment (CLOCK_MONOTONIC in ms)."""
-        self.tell_all()
+        self._untold += self._news()
+        self._tell_until(zero)
         self._zero = zero
         self._say(_line(0.0, words))
 
     def tell(self, *, but_the_last_ms: float = SETTLES_MS) -> None:
         """Tell what is new, in the order of its time; the newest waits until every source has written its part."""
         self._untold += self._news()
-        until = time.monotonic() * 1000 - but_the_last_ms
+        self._tell_until(time.monotonic() * 1000 - but_the_last_ms)
+
+    def _tell_until(self, until: float) -> None:
         for at, words in sorted(event for event in self._untold if event[0] <= until):
             self._say(_line(at - self._zero, words))
         self._untold = [event for event in self._untold if event[0] > until]

@@ -250,7 +250,7 @@ def test_who_has_the_virtual_ip_is_seen_on_the_wire() -> None:
         assert wire.seen_from_a() == ["ok", "", "", {"present": False, "others": []}]
         wire.inside("b", *vip)
         assert wire.seen_from_a() == ["ok", "", "", {"present": False, "others": ["02:00:00:00:00:02"]}]
-        wire.inside("a", *vip)
+        wire.inside("a", *vip, "label", "eth0:vip", "valid_lft", "60", "preferred_lft", "60")
         facts = {"present": True, "others": ["02:00:00:00:00:02"]}
         reason = "10.98.7.100 is held by 02:00:00:00:00:02 and this node"
         assert wire.seen_from_a() == ["failed", "VIP_DUPLICATE", reason, facts]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hosts import Lab, layout
 from trials.cluster import Cluster
+from trials.sole import sole_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +21,10 @@ def lab_of_the_session() -> Iterator[Lab]:
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
     lab = Lab(lambda words: print(f"  lab: {words}"))
-    lab.up()
-    yield lab
-    lab.down()
+    with sole_use("tests", print):
+        lab.up()
+        yield lab
+        lab.down()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from trials import report
 from trials.cluster import Cluster
+from trials.sole import sole_use
 from trials.trial import Trial, Trials
 
 
@@ -91,7 +92,8 @@ def main() -> int:
         return 1
     directory = Path(tempfile.mkdtemp(prefix="failoverd-demo-"))
     try:
-        trials = _run(arguments, console, directory)
+        with sole_use("demo", console.print):
+            trials = _run(arguments, console, directory)
     except LabError as error:
         console.print(f"demo: {error}", style="red", markup=False, highlight=False)
         return 1

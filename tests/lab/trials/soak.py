@@ -21,6 +21,7 @@ from hosts import Lab, LabError
 from trials import figures
 from trials.cluster import Cluster
 from trials.lost import Auditor
+from trials.sole import sole_use
 from trials.watch import Watch, now_ms
 
 if TYPE_CHECKING:
@@ -114,12 +115,15 @@ def main() -> int:
     arguments = _arguments()
     lab = Lab(lambda words: print(f"  {words}", flush=True))
     try:
-        if not arguments.here:
-            lab.up()
-        with tempfile.TemporaryDirectory(prefix="failoverd-soak-") as directory:
+        with (
+            sole_use("soak", lambda words: print(f"  {words}", flush=True)),
+            tempfile.TemporaryDirectory(prefix="failoverd-soak-") as directory,
+        ):
+            if not arguments.here:
+                lab.up()
             good = _soak(lab, arguments, Path(directory))
-        if not (arguments.keep or arguments.here):
-            lab.down()
+            if not (arguments.keep or arguments.here):
+                lab.down()
     except LabError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,161 @@
+"""The runbooks: one page a rule, one page a code, none left over, none without the answers that a page is read for."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from failoverd import actions, databases, probes
+from failoverd.core import candidates
+from failoverd.core.rules import RULES
+
+REPOSITORY = Path(__file__).parents[2]
+RUNBOOKS = REPOSITORY / "runbooks"
+
+# Codes that no adapter's or the candidates' CODES has: they are about the daemon, its store and its requests.
+OTHER_CODES = {
+    "AUDIT_FAILED",
+    "BLK_STORE_OLD",
+    "NEEDS_REJOIN",
+    "REQUEST_UNSEEN",
+    "STEP_OF_OLD_TERM",
+    "STEP_TIMEOUT",
+    "SWITCHOVER_FAILED",
+}
+# Texts of the source that look like codes and are none.
+NO_CODES = {
+    "AFTER_SYNC",  # MariaDB's
+    "FAILOVERD_SOCKET",  # names in the environment
+    "JOURNAL_STREAM",
+    "NOTIFY_SOCKET",
+    "SUDO_USER",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "HTTP_REQUEST",  # OpenSSL's
+    "RECORD_LAYER_FAILURE",
+    "UNKNOWN_PROTOCOL",
+    "WRONG_VERSION_NUMBER",
+}
+HEADINGS = ["Symptom", "What failoverd does by itself", "How to check", "What to do"]
+UNDO = "How to undo"
+FEWEST, MOST = 15, 40  # lines: enough to act on, no more than a screen
+LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
+
+RULE_IDS = {rule.id for rule in RULES}
+CODES = {*candidates.CODES, *probes.CODES, *databases.CODES, *actions.CODES, *OTHER_CODES}
+PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
+EVERYTHING = [*PAGES, RUNBOOKS / "README.md"]
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def names(directory: str) -> set[str]:
+    return {page.name for page in (RUNBOOKS / directory).iterdir()}
+
+
+def anchors(page: Path) -> set[str]:
+    """Give what GitHub makes of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def looks_like_a_code() -> dict[str, str]:
+    """Give every text of the source that has the shape of a code, and where it stands."""
+    found = {}
+    for file in sorted((REPOSITORY / "failoverd").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            text = getattr(node, "value", None) if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text):
+                found[text] = f"{file.relative_to(REPOSITORY)}:{node.lineno}"
+    return found
+
+
+def test_every_rule_has_its_page_and_every_page_its_rule() -> None:
+    assert names("rules") == {f"{rule}.md" for rule in RULE_IDS}
+
+
+def test_every_code_has_its_page_and_every_page_its_code() -> None:
+    assert names("codes") == {f"{code}.md" for code in CODES}
+
+
+def test_no_code_of_the_source_is_forgotten() -> None:
+    found = looks_like_a_code()
+    kinds = {name for name in found if {f"IMAP_{name}", f"SMTP_{name}"} & CODES}  # the mail probes put them together
+    unknown = {name: where for name, where in found.items() if name not in CODES | kinds | NO_CODES}
+    assert not unknown
+    assert found.keys() >= OTHER_CODES | NO_CODES, "the lists above name what the source no longer has"
+
+
+@each_page
+def test_a_page_has_its_headings_in_order_and_something_below_each(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert re.match(rf"# {re.escape(page.stem)}: \S.*\n", text), "the title is the name and its plain meaning"
+    title, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert len(title.strip().splitlines()) == 1
+    parts = dict(section.split("\n", 1) for section in sections)
+    assert [name for name in parts if name != UNDO] == HEADINGS
+    assert UNDO not in parts or list(parts)[-1] == UNDO
+    assert all(body.strip() for body in parts.values())
+    assert "```sh\n" in parts["How to check"]
+    assert FEWEST <= len(text.splitlines()) <= MOST
+
+
+@pytest.mark.parametrize("page", EVERYTHING, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there in EVERYTHING, target
+        assert not anchor or anchor in anchors(there), target
+
+
+def test_the_index_names_every_page_once_with_its_meaning() -> None:
+    rows = re.findall(r"^\| \[(\S+)\]\((\S+)\) \| (.+) \|$", (RUNBOOKS / "README.md").read_text("utf-8"), re.MULTILINE)
+    titles = [(page, page.read_text(encoding="utf-8").splitlines()[0]) for page in PAGES]
+    expected = [(page.stem, f"{page.parent.name}/{page.name}", title.partition(": ")[2]) for page, title in titles]
+    assert sorted(rows) == sorted(expected)
+
+
+def test_the_index_has_the_rules_in_the_order_of_the_table() -> None:
+    text = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\(rules/(\S+)\.md\) \|", text) == [rule.id for rule in RULES]
+
+
+def test_only_commands_that_exist() -> None:
+    """A page must not send anyone to a command of failoverctl that is still to be built."""
+    from failoverd.ctl.app import COMMANDS  # noqa: PLC0415 - click is only needed here
+
+    known = {command.name for command in COMMANDS}
+    for page in EVERYTHING:
+        for command in re.findall(r"failoverctl ([a-z]+)", page.read_text(encoding="utf-8")):
+            assert command in known, f"{page.name}: failoverctl {command}"
+
+
+def test_a_rules_page_quotes_the_audit_as_it_is() -> None:
+    """`let-go: the lease could not ...` on a page is how a decision of the table begins."""
+    said = {f"{rule.decision.value}: {rule.why}" for rule in RULES}
+    decisions = "|".join({rule.decision.value for rule in RULES})
+    for page in (RUNBOOKS / "rules").iterdir():
+        for quoted in re.findall(rf"`((?:{decisions}): [^`]+?)(?: \.\.\.)?`", page.read_text(encoding="utf-8")):
+            assert any(text.startswith(quoted) for text in said), f"{page.name}: {quoted}"
+
+
+def test_every_code_that_a_page_mentions_exists() -> None:
+    prefixes = "|".join(sorted({code.partition("_")[0] for code in CODES}))
+    for page in EVERYTHING:
+        mentioned = set(re.findall(rf"\b(?:{prefixes})_[A-Z][A-Z_]*\b", page.read_text(encoding="utf-8")))
+        assert mentioned <= CODES, page.name
+
+
+def test_every_key_that_a_page_mentions_is_in_the_example() -> None:
+    example = yaml.safe_load((REPOSITORY / "config/failoverd.yaml").read_text(encoding="utf-8"))
+    for page in EVERYTHING:
+        for key in re.findall(rf"`((?:{'|'.join(example)})(?:\.[a-z_]+)+)`", page.read_text(encoding="utf-8")):
+            value = example
+            for part in key.split("."):
+                assert part in value, f"{page.name}: {key}"
+                value = value[part]

@@ -122,8 +122,9 @@ class KernelGate:
 
     def open(self, *, until_ms: int, announce: bool) -> Result:
         """See ports.Gate."""
-        now_ms, wall_ns = self._clock.now_ms(), time.time_ns()
-        rest_ms = until_ms - now_ms
+        # The wall clock first: frozen between the two, the bound comes out too early and not too late.
+        wall_ns = time.time_ns()
+        rest_ms = until_ms - self._clock.now_ms()
         if rest_ms <= 0:
             return self._too_late(until_ms)
         bound_s = (wall_ns + rest_ms * 1_000_000) // 1_000_000_000
@@ -139,11 +140,8 @@ class KernelGate:
         return self._announced() if announce else Result(Outcome.SUCCEEDED)
 
     def _change(self, script: str) -> None:
-        """Set the gate's state; where somebody flushed the tables they are made anew in the same transaction."""
-        try:
-            self._nft.run(script)
-        except NftError:
-            self._nft.run(self._skeleton + script)
+        """Set the gate's state, and all that leads to it: an administrator's hand is put right in one transaction."""
+        self._nft.run(self._skeleton + script)
 
     def _too_late(self, until_ms: int) -> Result:
         closed = self.close()
@@ -171,3 +169,7 @@ class KernelGate:
         except VipError as error:
             failure = failure or Result(Outcome.FAILED, error.code, str(error))
         return failure or Result(Outcome.SUCCEEDED)
+
+    def release(self) -> None:
+        """Give up what the calling thread holds open. The kernel's state stays as it is."""
+        self._vip.release()

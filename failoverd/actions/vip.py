@@ -13,6 +13,8 @@ import threading
 from pyroute2 import IPRoute  # type: ignore[import-untyped] # pyroute2 has no annotations
 from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped] # likewise
 
+MOST_PREFIXES = 33  # each prefix length once
+
 
 class VipError(Exception):
     """The address could not be changed. `code` is one of actions.CODES."""
@@ -33,6 +35,12 @@ class _Socket(threading.local):
             self._opened = IPRoute()
         return self._opened
 
+    def close(self) -> None:
+        """Close this thread's."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
 
 class Vip:
     """One address on one interface. Each call is one netlink request, well below 1 ms."""
@@ -46,22 +54,34 @@ class Vip:
     def keep(self, rest_ms: int) -> None:
         """Have the address for at most `rest_ms`; a permanent one is given this lifetime in place. Raises VipError."""
         seconds = max(rest_ms // 1000, 1)
-        self._ask("replace", preferred=seconds, valid=seconds)
-
-    def remove(self) -> None:
-        """Not have the address. Raises VipError."""
-        self._ask("del")
-
-    def _ask(self, verb: str, **lifetimes: int) -> None:
         try:
             index = socket.if_nametoindex(self._interface)
         except OSError as error:
-            if verb == "del":
-                return  # with the interface the address is gone
             raise VipError("VIP_NO_INTERFACE", f"{self._interface}: {error.strerror}") from error
         try:
-            self._socket.route.addr(verb, index=index, address=self._address, prefixlen=self._prefix, **lifetimes)
+            self._socket.route.addr(
+                "replace", index=index, address=self._address, prefixlen=self._prefix, preferred=seconds, valid=seconds
+            )
         except NetlinkError as error:
-            if verb == "del" and error.code == errno.EADDRNOTAVAIL:
-                return
-            raise VipError("VIP_NETLINK", f"{self._address} on {self._interface}: {error}") from error
+            raise self._failed(error) from error
+
+    def remove(self) -> None:
+        """Not have the address, with whatever prefix an administrator gave it. Raises VipError."""
+        try:
+            index = socket.if_nametoindex(self._interface)
+        except OSError:
+            return  # with the interface the address is gone
+        try:
+            for _ in range(MOST_PREFIXES):
+                # Told only the local address, the kernel does not ask for the prefix.
+                self._socket.route.addr("del", index=index, local=self._address, family=socket.AF_INET)
+        except NetlinkError as error:
+            if error.code != errno.EADDRNOTAVAIL:
+                raise self._failed(error) from error
+
+    def release(self) -> None:
+        """Close the calling thread's socket."""
+        self._socket.close()
+
+    def _failed(self, error: NetlinkError) -> VipError:
+        return VipError("VIP_NETLINK", f"{self._address} on {self._interface}: {error}")

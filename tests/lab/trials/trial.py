@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FAILOVER_S = 30.0
 REJOIN_S = 60.0
 SWITCHOVER_S = 30.0
+HOME_HOLDS_MS = 2000.0
 _AFTERWARDS_MS = 1500.0  # how long mail must have been served again before a part is over
 
 
@@ -123,7 +124,7 @@ class Trials:
         on_at = now_ms()
         story.begin(on_at, f"{victim} has power")
         self._lab.boot(victim, wait=False)
-        self._until(story, f"{victim} a healthy replica", lambda: self._cluster.is_healthy_replica(victim), REJOIN_S)
+        self._until_home(victim, story)
         story.note(f"{victim} is a healthy replica of {successor}")
         self._until_served(watch, story, now_ms(), FAILOVER_S)
         self._close_part(trial, "return", watch, on_at)
@@ -138,6 +139,22 @@ class Trials:
         trial.terms.append(self._cluster.term())
         if trial.roles[-1] != victim or trial.terms[-1] <= trial.terms[-2]:
             trial.problems.append("there was no switchover")
+
+    def _until_home(self, victim: str, story: Story) -> None:
+        """Wait until the victim is a healthy replica, and has been at each look for two seconds.
+
+        Each service is looked at once a second, and what has just booted may pass its first look and fail the next:
+        a switchover to it would then be refused, rightly.
+        """
+        since = now_ms()
+
+        def home() -> bool:
+            nonlocal since
+            if not self._cluster.is_healthy_replica(victim):
+                since = now_ms()
+            return now_ms() - since >= HOME_HOLDS_MS
+
+        self._until(story, f"{victim} a healthy replica", home, REJOIN_S)
 
     def _promote(self, node: str, through: str, story: Story) -> None:
         """Run failoverctl on the present primary, as its administrator would, and pass on what it prints."""

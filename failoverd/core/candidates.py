@@ -191,7 +191,10 @@ def failover(view: View) -> Election:
     handed = record.position if record.revoked else None
     proof = _proof_missing(view, positions, handed)
     heirs = _heirs(view, record, positions)
-    final = {name: position for name, position in positions.items() if name in heirs}
+    # Whoever has gone astray is compared with all the same, unless the holder itself says what it had: if heartbeats
+    # failed, what looks astray may be what was acknowledged.
+    told = handed is not None or record.holder in positions
+    final = {name: positions[name] for name in positions if name in heirs and not (told and view.gone_astray(name))}
     order: list[Node] = []
     for node in view.data_nodes:
         why = _unfit(view, node)
@@ -201,6 +204,9 @@ def failover(view: View) -> Election:
             )
         if why is None and node.name not in heirs:
             why = Rejected(node.name, "BLK_REPLICATION", f"{node.name} has not followed {record.holder}")
+        if why is None and view.gone_astray(node.name):
+            text = f"what {node.name} holds beyond the beginning of term {record.term} is not of that term"
+            why = Rejected(node.name, "BLK_DIVERGED", text)
         if why is None:
             why = (
                 (replace(proof, node=node.name) if proof else None)

@@ -642,8 +642,9 @@ class _Turn:
 
     def _beat(self) -> None:
         view, state = self.view, self.state
-        serving = view.i_hold() and view.served_term == view.highest_term and view.gate is GateState.OPEN
-        if not serving or view.now_ms - state.beat_ms < view.policy.heartbeat_ms:
+        # From before the gate opens: what a client writes in this term comes after a heartbeat of it.
+        writable = view.i_hold() and view.served_term == view.highest_term
+        if not writable or view.now_ms - state.beat_ms < view.policy.heartbeat_ms:
             return
         stands = view.database.heartbeat_beat if view.database else 0
         beat = max(state.beat, stands) + 1

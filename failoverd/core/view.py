@@ -415,6 +415,21 @@ class View:
             )
         return facts.position if final else None
 
+    def gone_astray(self, name: NodeName) -> bool:
+        """`name` holds transactions beyond the term's beginning (or end), and none of the holder's heartbeats.
+
+        A server that lost what nobody had acknowledged writes other transactions under the same numbers: whoever had
+        received the former ones looks further than it is, and once the numbers have passed it, nothing in them tells.
+        So a position counts as the term's own only with a heartbeat of that term, which is the first thing written.
+        """
+        record, facts = self.record, self.facts_of(name)
+        if record is None or facts is None or name == record.holder or facts.heartbeat_term == record.term:
+            return False
+        replication = facts.replication
+        if replication is not None and not facts.applied.covers(replication.received):
+            return False  # the heartbeat may be among what is not applied yet
+        return record.position is not None and not record.position.covers(facts.position)
+
     def missing_at_holder(self) -> GtidSet | None:
         """What this node's database holds and the present holder's lacks; None while that cannot be known."""
         record, mine = self.record, self.database

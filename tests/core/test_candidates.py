@@ -76,10 +76,14 @@ def frozen(received: int = 500, **changes: Any) -> dict[str, Any]:
 BACK = {"database": primary_facts(600, read_only=True), "serving": False}  # mail1 again, with 100 more
 LEVEL = BACK | {"database": primary_facts(read_only=True)}
 GIVEN = record(revoked=True, position=at(501))
+GAVE = record(revoked=True, position=at(500))
 BROKEN = replica_facts(receiver=STOPPED, applier=STOPPED, applier_error="1062")
 OTHER = replace(
     replica_facts(receiver=STOPPED), applied=GtidSet.upto({"1": 3}), replication=replication(0, receiver=STOPPED)
 )
+
+ASTRAY = frozen(900, heartbeat_term=TERM - 1)
+UNSURE = frozen(900, applied=400, heartbeat_term=TERM - 1)
 
 FAILOVER = [
     ("level: the priority decides", lost(), (M2, M3), {}),
@@ -98,6 +102,16 @@ FAILOVER = [
     ("applier broken", lost(database=BROKEN), (M3,), {M2: "BLK_APPLIER"}),
     ("not ready", lost(sightings=(sighting("imap", "mail2", 1),)), (M3,), {M2: "BLK_NOT_READY"}),
     ("no store", lost(store_heard_ms=NOW - 5000), (M3,), {M2: "BLK_STORE"}),
+    ("gone astray: no candidate, and nobody past it", lost(reports={"mail3": ASTRAY}), (), {M3: "BLK_DIVERGED"}),
+    (
+        "gone astray, the holder is back",
+        lost(reports={"mail1": LEVEL, "mail3": ASTRAY}),
+        (M1, M2),
+        {M3: "BLK_DIVERGED"},
+    ),
+    ("gone astray, the holder gave back", lost(reports={"mail3": ASTRAY}, record=GAVE), (M2,), {M3: "BLK_DIVERGED"}),
+    ("nothing applied of what may be of the term", lost(reports={"mail3": UNSURE}), (M3,), {M2: "BLK_BEHIND"}),
+    ("nothing of the term, and no more", lost(reports={"mail3": frozen(100, heartbeat_term=4)}), (M2,), {}),
     ("diverged", lost(reports={"mail3": {"database": OTHER}}, record=record(position=None)), (), {M2: "BLK_DIVERGED"}),
 ]
 

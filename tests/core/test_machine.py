@@ -464,6 +464,13 @@ def test_heartbeats_go_on_from_what_stands_in_the_database() -> None:
     assert not any(isinstance(e, Beat) for e in step(replace(before, beat_ms=NOW - 100), Ticked(), NOW).effects)
 
 
+def test_the_first_heartbeat_of_a_term_comes_before_the_gate_opens() -> None:
+    promoting = state(view("mail1", gate=GateState.CLOSED, served_term=TERM - 1), renewed_ms=NOW)
+    writable = step(promoting, StepEnded(a_step(StepKind.MAKE_WRITABLE), Outcome.SUCCEEDED), NOW)
+    assert any(isinstance(effect, Beat) for effect in writable.effects)
+    assert StepKind.OPEN_GATE not in kinds(writable)
+
+
 def test_a_report_is_pushed_at_its_interval_and_at_once_when_something_changed() -> None:
     pushed = after(state(view("mail2")), Ticked())
     assert pushed.pushed_ms == NOW

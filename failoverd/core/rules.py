@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from failoverd.core import candidates
-from failoverd.core.model import NodeName
+from failoverd.core.model import NodeName, Thread
 from failoverd.core.view import GateState, View
 
 
@@ -36,6 +36,7 @@ class Decision(Enum):
 
 
 Predicate = Callable[[View], bool]
+UNKNOWN_TO_SOURCE = "which is not in the master's binlog"  # MariaDB's error 1236 has other causes, which pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,23 +164,34 @@ def holder_is_another(view: View) -> bool:
     return view.holder is not None and view.holder != view.me.name and not view.lease_is_over()
 
 
-def holds_extra(view: View) -> bool:
-    """This node's database holds what the present primary's lacks."""
-    missing = view.missing_at_holder()
-    return missing is not None and bool(missing.parts)
-
-
-def known_to_hold_nothing_extra(view: View) -> bool:
-    """This node's database was compared with the primary's and has nothing of its own."""
-    missing = view.missing_at_holder()
-    return missing is not None and not missing.parts
-
-
 def follows_holder(view: View) -> bool:
     """This node replicates from the present holder already."""
     facts, holder = view.database, view.holder
     replication = facts.replication if facts else None
     return replication is not None and holder is not None and replication.source == view.node(holder).address
+
+
+def refused_by_holder(view: View) -> bool:
+    """The primary's server has told this node's receiver that it does not know what this node holds last.
+
+    Asking again would succeed as soon as the primary has used the same numbers for other transactions.
+    """
+    replication = view.database.replication if view.database else None
+    if replication is None or replication.receiver is not Thread.STOPPED or not follows_holder(view):
+        return False
+    return UNKNOWN_TO_SOURCE in replication.receiver_error
+
+
+def holds_extra(view: View) -> bool:
+    """This node's database holds what the present primary's lacks."""
+    missing = view.missing_at_holder()
+    return refused_by_holder(view) or (missing is not None and bool(missing.parts))
+
+
+def known_to_hold_nothing_extra(view: View) -> bool:
+    """This node's database was compared with the primary's and has nothing of its own."""
+    missing = view.missing_at_holder()
+    return missing is not None and not missing.parts and not refused_by_holder(view)
 
 
 def demoted(view: View) -> bool:
@@ -299,7 +311,12 @@ RULES: tuple[Rule, ...] = (
         Decision.PREPARE,
         "the holder has begun to let go: stop receiving and apply, so that positions are final at the lease's end",
     ),
-    Rule("replica-follows", (holder_is_another, follows_holder), Decision.FOLLOW, "the primary is another node"),
+    Rule(
+        "replica-follows",
+        (holder_is_another, follows_holder, not_(refused_by_holder)),
+        Decision.FOLLOW,
+        "the primary is another node",
+    ),
     Rule(
         "needs-rejoin",
         (holder_is_another, holds_extra),

@@ -22,6 +22,7 @@ M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
 IMAP_DOWN = (sighting("unit:dovecot.service", "mail1", 2), sighting("database", "mail1"))
 TRIED = (Restart("imap", NOW - 9000, NOW - 8000, worked=True),)
 STOPPED = Thread.STOPPED
+REFUSED = "1236: requested to start from GTID 0-1-501, which is not in the master's binlog"
 
 
 def wanted(target: str) -> Record:
@@ -76,6 +77,8 @@ FIRES = [
     ("primary-lapsing", view(watch=Watch(TERM, 30, NOW - POLICY.lapse_ms))),
     ("primary-lapsing", lost(takeovers_ms=(NOW - 1,))),
     ("replica-follows", view()),
+    ("needs-rejoin", view(database=replica_facts(501, receiver=STOPPED, receiver_error=REFUSED))),
+    ("replica-follows", view(database=replica_facts(receiver=STOPPED, receiver_error="1236: log truncated"))),
     ("needs-rejoin", view(database=primary_facts(read_only=True, holdings=GtidSet.upto({"0-1": 501})))),
     ("replica-rejoins", view(database=primary_facts(read_only=True))),
     ("primary-unknown", view(reports={"mail1": None}, database=primary_facts(read_only=True))),

@@ -80,7 +80,9 @@ def replication(
 
 def replica_facts(received: int = 500, applied: int | None = None, **changes: Any) -> DatabaseFacts:
     """`receiver`, `source` and so on may be given as for `replication`."""
-    threads = {k: changes.pop(k) for k in ("receiver", "source", "applier", "applier_error") if k in changes}
+    threads = {
+        k: changes.pop(k) for k in ("receiver", "receiver_error", "source", "applier", "applier_error") if k in changes
+    }
     last = received if applied is None else applied
     facts = primary_facts(
         last,

@@ -205,7 +205,7 @@ class Database:
         mine = self.received
         last = (self.relay or self.log)[-1] if mine else None
         if last is not None and (len(source.log) < mine or source.log[mine - 1] != last):
-            self.receiver_on, self.error = False, "error 1236: the source does not have what this server has"
+            self.receiver_on, self.error = False, "1236: GTID requested, which is not in the master's binlog"
             return
         self.stream = Stream(source, heard_at=self.world.now)
         self._pump(self.stream)

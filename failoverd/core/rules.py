@@ -82,13 +82,14 @@ def request_expired(view: View) -> bool:
 
 
 def request_pointless(view: View) -> bool:
-    """The node asked for serves, the request is too old, or it was tried and taken back."""
+    """The node asked for serves, or the request is too old, was taken back, or was tried: the role has moved since."""
     request = view.record.request if view.record else None
     if request is None:
         return False
     failed = view.request_failed is not None and request.id == view.request_failed.id
     served = request.target == view.me.name and view.gate is GateState.OPEN
-    return served or failed or request_expired(view)
+    tried = request.target != view.me.name and request.term != view.highest_term
+    return served or failed or tried or request_expired(view)
 
 
 def service_failing(view: View) -> bool:

@@ -114,6 +114,13 @@ class Cluster:
         status = self._status_of_primary()
         return status is not None and any(node["name"] == host and node["fresh"] for node in status["nodes"])
 
+    def lag_ms(self, host: str) -> int | None:
+        """How far the host is behind, as the primary shows it; none where that is not known."""
+        status = self._status_of_primary()
+        nodes = status["nodes"] if status else []
+        replication = [(node["database"] or {}).get("replication") for node in nodes if node["name"] == host]
+        return replication[0]["lag_ms"] if replication and replication[0] else None
+
     def lease_left_ms(self) -> int | None:
         """How much of its lease the primary has left, by its own count; none where nobody holds one."""
         status = self._status_of_primary()

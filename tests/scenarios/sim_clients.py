@@ -26,11 +26,11 @@ class Outage:
 
 
 class Clients:
-    """`acknowledged` are the writes that a client was told are safe, as (server, number)."""
+    """`acknowledged` are the writes that a client was told are safe, by `Transaction.made`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.acknowledged: set[tuple[int, int]] = set()
+        self.acknowledged: set[int] = set()
         self.newest: int | None = None
         self.outages: list[Outage] = []
 
@@ -50,13 +50,13 @@ class Clients:
 
     def _to(self, node: Node) -> None:
         database = node.database
-        place = (database.server_id, len(database.log) + 1)
+        made = self._world.made + 1
 
         def answered(done: bool) -> None:
             passes = node.powered and node.gate.is_open and not node.frozen and self._world.is_plugged(node.name)
             if not done or not passes:
                 return  # no answer passes a closed gate
-            self.acknowledged.add(place)
+            self.acknowledged.add(made)
             now = self._world.now
             if self.newest is not None and now - self.newest > 2 * EVERY_MS:
                 self.outages.append(Outage(self.newest, now))

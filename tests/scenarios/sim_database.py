@@ -4,8 +4,9 @@
                  <── acknowledged ── as soon as one replica has it in its relay log (AFTER_SYNC, never degrading)
 
 A transaction is (server id, number); its number is its place in the log, so two logs that differ at one place have
-diverged. What a crash does: waiting clients learn nothing, the binary log stays up to what was acknowledged
-(init_rpl_role=SLAVE), the relay log is thrown away and fetched again.
+diverged. A source looks only at the replica's last id, as the real one does. What a crash does: waiting clients learn
+nothing, the binary log stays up to what was acknowledged (init_rpl_role=SLAVE), the relay log is thrown away and
+fetched again.
 """
 
 from __future__ import annotations
@@ -32,11 +33,20 @@ def _nobody(_: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """`heartbeat` is (term, beat) where it is one of the controller's own, else None."""
+    """`heartbeat` is (term, beat) where it is one of the controller's own, else None.
+
+    `made` is what no server knows: two with the same id are different transactions, after one was lost in a crash.
+    """
 
     server: int
     number: int
+    made: int
     heartbeat: tuple[int, int] | None = None
+
+    @property
+    def gtid(self) -> tuple[int, int]:
+        """All that servers compare."""
+        return self.server, self.number
 
 
 @dataclass(eq=False)
@@ -82,7 +92,7 @@ class Database:
         if not self.up or self.read_only:
             answer(False)
             return
-        transaction = Transaction(self.server_id, len(self.log) + 1, heartbeat)
+        transaction = self._transaction(heartbeat)
         self._append(transaction)
         if self.semi_sync_source:
             self.waiting.append((transaction.number, answer))
@@ -156,7 +166,7 @@ class Database:
     def write_errant(self, count: int) -> None:
         """Transactions of this server alone, past replication and read-only."""
         for _ in range(count):
-            self._append(Transaction(self.server_id, len(self.log) + 1))
+            self._append(self._transaction())
 
     # ---- its life ---------------------------------------------------------------------------------------------
 
@@ -204,7 +214,7 @@ class Database:
             return
         mine = self.received
         last = (self.relay or self.log)[-1] if mine else None
-        if last is not None and (len(source.log) < mine or source.log[mine - 1] != last):
+        if last is not None and (len(source.log) < mine or source.log[mine - 1].gtid != last.gtid):
             self.receiver_on, self.error = False, "1236: GTID requested, which is not in the master's binlog"
             return
         self.stream = Stream(source, heard_at=self.world.now)
@@ -266,6 +276,10 @@ class Database:
         for transaction in batch:
             self._append(transaction)
         self.apply_soon()
+
+    def _transaction(self, heartbeat: tuple[int, int] | None = None) -> Transaction:
+        self.world.made += 1
+        return Transaction(self.server_id, len(self.log) + 1, self.world.made, heartbeat)
 
     def _append(self, transaction: Transaction) -> None:
         self.log.append(transaction)

@@ -12,7 +12,7 @@ from views import NOW, TERM, at, lost, primary_facts, record, replica_facts, rep
 
 from failoverd.core import candidates
 from failoverd.core.gtid import GtidSet
-from failoverd.core.model import NodeName, Thread
+from failoverd.core.model import NodeName, Rejected, Thread
 
 if TYPE_CHECKING:
     from failoverd.core.view import View
@@ -21,7 +21,7 @@ M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
 STOPPED = Thread.STOPPED
 
 
-def code(rejected: candidates.Rejected | None) -> str:
+def code(rejected: Rejected | None) -> str:
     return rejected.code if rejected is not None else ""
 
 

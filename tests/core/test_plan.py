@@ -9,7 +9,7 @@ import pytest
 from views import NOW, TERM, address, at, primary_facts, record, replica_facts, view
 
 from failoverd.core import plan
-from failoverd.core.effects import StepKind
+from failoverd.core.effects import Step, StepKind
 from failoverd.core.model import DatabaseFacts, NodeName, Outcome, Replication, Thread
 from failoverd.core.plan import PLANS, RETRY_MOST_MS, Ended, Progress, next_step
 from failoverd.core.rules import Decision
@@ -83,6 +83,10 @@ def obey(known: View, kind: StepKind) -> View:  # noqa: C901, PLR0912 - one case
     return replace(known, database=facts)
 
 
+def follows(facts: DatabaseFacts) -> bool:
+    return facts.replication is not None and facts.replication.source == address("mail1")
+
+
 def reached(decision: Decision, known: View) -> bool:
     """What the decision is for; a server that is dead is waited for by whoever needs it."""
     facts = known.database
@@ -91,7 +95,7 @@ def reached(decision: Decision, known: View) -> bool:
         case Decision.SERVE:
             return facts is None or (known.gate is GateState.OPEN and not facts.read_only and facts.semi_sync_source)
         case Decision.FOLLOW:
-            return fenced and (facts is None or (facts.replication or replica_facts()).source == address("mail1"))
+            return fenced and (facts is None or follows(facts))
         case Decision.PREPARE | Decision.RECEIVE:
             return facts is None or (known.i_am_frozen() and known.relay_log_applied())
         case _:
@@ -109,7 +113,7 @@ def walk(decision: Decision, known: View, failing: tuple[StepKind, Outcome] | No
         if kind is None:
             return known
         badly = failing is not None and failing[0] is kind and progress.of(kind) is None
-        if known.database is None and plan.Step(kind, TERM, 0, 0).lane.value == "database":
+        if known.database is None and Step(kind, TERM, 0, 0).lane.value == "database":
             known = replace(known, database=replica_facts())  # until systemd has started it
         outcome = failing[1] if badly and failing is not None else Outcome.SUCCEEDED
         known = known if badly else obey(known, kind)

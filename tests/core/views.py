@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.health import Sendings, Sighting
@@ -29,6 +29,9 @@ from failoverd.core.model import (
 )
 from failoverd.core.policy import Policy
 from failoverd.core.view import GateState, View
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NOW = 100_000
 TERM = 5
@@ -146,7 +149,7 @@ def claim(probe: str, target: str, failures: int) -> Claim:
     return sighting(probe, target, failures).claim()
 
 
-def view(me: str = "mail2", reports: dict[str, dict[str, Any] | None] | None = None, **changes: Any) -> View:
+def view(me: str = "mail2", reports: Mapping[str, Mapping[str, Any] | None] | None = None, **changes: Any) -> View:
     """What `me` knows. `reports` changes what others report (None: nothing was heard); all else is the view's own."""
     told = reports or {}
     others = [node.name for node in NODES if node.name != me and told.get(node.name, {}) is not None]
@@ -174,14 +177,14 @@ def view(me: str = "mail2", reports: dict[str, dict[str, Any] | None] | None = N
     return replace(known, **changes)
 
 
-def lost(me: str = "mail2", reports: dict[str, dict[str, Any] | None] | None = None, **changes: Any) -> View:
+def lost(me: str = "mail2", reports: Mapping[str, Mapping[str, Any] | None] | None = None, **changes: Any) -> View:
     """The same when mail1 is gone: its lease is over for everyone, both replicas are frozen, both level."""
     frozen = replica_facts(receiver=Thread.STOPPED)
-    told: dict[str, dict[str, Any] | None] = {"mail1": None}
+    told: dict[str, Mapping[str, Any] | None] = {"mail1": None}
     for name in ("mail2", "mail3", "arbiter"):
         given = (reports or {}).get(name, {})
         common = {"lease_over": True} | ({} if name == "arbiter" else {"frozen_term": TERM, "database": frozen})
-        told[name] = None if given is None else common | given
+        told[name] = None if given is None else {**common, **given}
     if (reports or {}).get("mail1") is not None:
         told["mail1"] = (reports or {})["mail1"]
     own = {

@@ -6,6 +6,7 @@ Every node looks at the services of the present primary, a data node at everythi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from failoverd.core.machine import Observed
@@ -48,8 +49,8 @@ class Probes:
                 Look("vip", 1000, 5, lambda: Reading(Health.OK, facts=VipFacts(node.gate.is_open))),
             ]
             units = [node.policy.database_unit, *(service.unit for service in node.services.values())]
-            looks += [Look(f"unit:{unit}", 500, 5, lambda unit=unit: self._unit(unit)) for unit in units]
-            looks += [Look(name, 1000, 40, lambda name=name: self._service(name, node)) for name in node.services]
+            looks += [Look(f"unit:{unit}", 500, 5, partial(self._unit, unit)) for unit in units]
+            looks += [Look(name, 1000, 40, partial(self._service, name, node)) for name in node.services]
         for number, look in enumerate(looks):
             node.when_awake(self._world.latency(10 + 7 * number), self._run, look)
         for number, name in enumerate(node.services):

@@ -103,6 +103,7 @@ class KernelGate:
         self._skeleton = _skeleton(vip=vip, own=own_address, cluster=cluster_addresses, ports=ports)
         self._clock = clock
         self._nft = Nft()
+        self._closings = 0
 
     def install(self) -> Result:
         """See ports.Gate. An open gate stays open, a closed one closed; a new one lets pass until it is first used."""
@@ -122,6 +123,7 @@ class KernelGate:
 
     def open(self, *, until_ms: int, announce: bool) -> Result:
         """See ports.Gate."""
+        closings = self._closings
         # The wall clock first: frozen between the two, the bound comes out too early and not too late.
         wall_ns = time.time_ns()
         rest_ms = until_ms - self._clock.now_ms()
@@ -130,11 +132,17 @@ class KernelGate:
         bound_s = (wall_ns + rest_ms * 1_000_000) // 1_000_000_000
         try:
             self._change(_opened(rest_ms, bound_s))
-            self._vip.keep(rest_ms)
+            if self._closings == closings:
+                self._vip.keep(rest_ms)
         except NftError as error:
             return Result(Outcome.FAILED, "GATE_NFT", str(error))
         except VipError as error:
             return Result(Outcome.FAILED, error.code, str(error))
+        if (
+            self._closings != closings
+        ):  # by another thread, while the kernel held this one up: closing has the last word
+            self.close()
+            return Result(Outcome.FAILED, "GATE_LATE", "it was closed while it was being opened: closed again")
         if self._clock.now_ms() >= until_ms:
             return self._too_late(until_ms)
         return self._announced() if announce else Result(Outcome.SUCCEEDED)
@@ -159,6 +167,7 @@ class KernelGate:
 
     def close(self) -> Result:
         """See ports.Gate. The address goes even where nftables refuses, and the other way round."""
+        self._closings += 1
         failure: Result | None = None
         try:
             self._change(_CLOSED)

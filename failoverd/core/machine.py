@@ -474,6 +474,7 @@ class _Turn:
                     rule=rule.id,
                     renew=rule.id != "lease-running-out",
                     undo=rule.id == "switchover-asked",
+                    began_ms=self.view.now_ms,
                 )
             )
             rule = self._decide()
@@ -525,7 +526,7 @@ class _Turn:
                 self._give_back(record)
             case Decision.DROP_REQUEST if may_swap:
                 self._drop_request(record)
-            case _ if view.valid is not None and (view.leaving is None or view.leaving.renew):
+            case _ if view.valid is not None and self._may_renew():
                 if self.state.renewed_ms is None or view.now_ms - self.state.renewed_ms >= view.policy.renew_ms:
                     self.state = replace(self.state, renewed_ms=view.now_ms)
                     renewed = replace(record, counter=record.counter + 1, ttl_ms=view.policy.ttl_ms)
@@ -536,6 +537,11 @@ class _Turn:
                 self._request(record, self.state.asked)
             case _:
                 pass
+
+    def _may_renew(self) -> bool:
+        """A leaving holder keeps the lease while it closes, for one ttl: others must not wait for one that is stuck."""
+        leaving, view = self.view.leaving, self.view
+        return leaving is None or (leaving.renew and view.now_ms - leaving.began_ms < view.policy.ttl_ms)
 
     def _swap(self, purpose: Purpose, expected: Record, record: Record) -> None:
         swap = Swap(purpose, expected.version, record, self.view.now_ms)

@@ -56,7 +56,6 @@ def not_(predicate: Predicate) -> Predicate:
         return not predicate(view)
 
     negated.__name__ = f"not {predicate.__name__}"
-    negated.__doc__ = f"Not: {predicate.__doc__}"
     negated.__doc__ = f"The opposite of: {predicate.__doc__}"
     return negated
 

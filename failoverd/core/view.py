@@ -57,6 +57,7 @@ class Leaving:
     successor: NodeName | None
     rule: str
     renew: bool  # keep the lease alive until the database is read-only, so that nobody has to wait for its end
+    began_ms: int
     undo: bool  # planned: a step that fails takes the switchover back instead of killing the server
 
 
@@ -218,12 +219,6 @@ class View:
             for seen in self.sightings
             if seen.observation.target == self.me.name and seen.failures
         )
-
-    @property
-    def disk_full(self) -> bool:
-        """The host probe says that a watched disk is below its limit."""
-        seen = self.sighting("host", self.me.name)
-        return seen is not None and seen.failures > 0 and seen.observation.reading.code.startswith("DISK")
 
     @property
     def host(self) -> HostFacts | None:

@@ -27,6 +27,7 @@ from failoverd.core.effects import (
     Perform,
     Push,
     RenewGate,
+    StepKind,
     Swap,
 )
 from failoverd.core.machine import Asked, Event, Observed, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from failoverd.runtime.executor import Executor
     from failoverd.runtime.outbox import Outbox
 
+OPENING = {StepKind.OPEN_GATE, StepKind.MAKE_WRITABLE}
 STORE_PAUSE_MS = 200  # between attempts at a store that does not answer
 STORE_SILENT_MS = 150  # beyond a renewal: a watch that tells nothing for so long is asked about
 
@@ -182,6 +184,9 @@ class Daemon:
         match effect:
             case Swap():
                 self._spawn(self._swap(effect))
+            case Perform(step) if step.kind in OPENING and not self.state.view.i_hold():
+                # Its record was long in coming, and the role is given back meanwhile: what closes went ahead of it.
+                self.feed(StepEnded(step, Outcome.FAILED, "STEP_OF_OLD_TERM", "the role was given back meanwhile"))
             case Perform(step):
                 held = self.state.view.valid
                 executor.perform(step, until_ms=held.deadline_ms if held else 0)

@@ -64,10 +64,11 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._ended = False
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while (call := self._calls.get()) is not None and not self._ended:
             call()
 
     async def call(self, function: Callable[[], T], *, within_ms: int) -> T:
@@ -97,7 +98,8 @@ class Worker:
             return await future
 
     def end(self) -> None:
-        """Let the thread end after what it does now."""
+        """Let the thread end after what it does now: what still waits in it is not begun."""
+        self._ended = True
         self._calls.put(None)
 
 

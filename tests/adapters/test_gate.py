@@ -22,7 +22,7 @@ from failoverd.core.model import Outcome
 from failoverd.runtime.clock import BootClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from failoverd.actions.nft import Nft
     from failoverd.ports import Clock, Result
@@ -245,6 +245,31 @@ def test_a_timeout_set_late_opens_nothing(stage: Stage, *, noticed: bool) -> Non
     else:
         ok(result)
         assert "ipv4" in stage.node.run("nft", "list", "table", "inet", "failoverd").split("chain")[0]
+    assert not stage.reaches(VIP)
+    assert not stage.reaches(OWN)
+
+
+class OvertakenNft:
+    """The kernel holds the opening call up, and another thread closes before it goes on."""
+
+    def __init__(self, nft: Nft, close: Callable[[], object]) -> None:
+        self._nft = nft
+        self._close = close
+
+    def run(self, script: str) -> str:
+        """Close first, then do what was asked."""
+        if "add element" in script:
+            self._close()
+        return self._nft.run(script)
+
+
+def test_a_gate_closed_while_it_is_opened_stays_closed(stage: Stage) -> None:
+    handle = Handle(stage, CLOCK)
+    ok(handle.install())
+    handle.gate._nft = OvertakenNft(handle.gate._nft, handle.gate.close)  # type: ignore[assignment]
+    result = handle.open(10 * SECOND_MS)
+    assert (result.outcome, result.code) == (Outcome.FAILED, "GATE_LATE")
+    assert VIP not in stage.addresses()
     assert not stage.reaches(VIP)
     assert not stage.reaches(OWN)
 

@@ -218,12 +218,24 @@ def test_a_renewal_lengthens_the_lease_the_kept_one_and_the_gate() -> None:
     assert RenewGate(TERM, deadline_ms) in reaction.effects
 
 
+def test_a_holder_stuck_in_leaving_stops_renewing_after_one_lease() -> None:
+    leaving = Leaving(TERM, MAIL2, "own-service-step-down", renew=True, began_ms=NOW, undo=False)
+    held = Held(TERM, record().version, NOW + 10 * POLICY.ttl_ms)
+    stuck = State(view("mail1", leaving=leaving, held=held, gate=GateState.CLOSED), "0")
+    renewals = {}
+    for after_ms in (POLICY.ttl_ms - 1, POLICY.ttl_ms):
+        effects = step(stuck, Ticked(), NOW + after_ms).effects
+        renewals[after_ms] = [e for e in effects if isinstance(e, Swap) and e.purpose is Purpose.RENEW]
+    assert len(renewals[POLICY.ttl_ms - 1]) == 1
+    assert not renewals[POLICY.ttl_ms]
+
+
 @pytest.mark.parametrize(
     "known",
     [
         view("mail1", gate=GateState.CLOSED),
         view("mail1", gate=GateState.UNKNOWN),
-        view("mail1", leaving=Leaving(TERM, MAIL2, "switchover-asked", renew=True, undo=True)),
+        view("mail1", leaving=Leaving(TERM, MAIL2, "switchover-asked", renew=True, began_ms=NOW, undo=True)),
     ],
     ids=["not opened yet", "not known", "being given back"],
 )
@@ -272,7 +284,11 @@ def a_step(kind: StepKind, term: int = TERM, number: int = 1) -> Step:
     "known",
     [
         view("mail1", held=None, gate=GateState.CLOSED),
-        view("mail1", leaving=Leaving(TERM, MAIL2, "switchover-asked", renew=True, undo=True), gate=GateState.CLOSED),
+        view(
+            "mail1",
+            leaving=Leaving(TERM, MAIL2, "switchover-asked", renew=True, began_ms=NOW, undo=True),
+            gate=GateState.CLOSED,
+        ),
         view("mail1", highest_term=TERM + 1, gate=GateState.CLOSED),
     ],
     ids=["lease over", "giving back", "newer term"],
@@ -510,7 +526,7 @@ def test_a_position_given_back_is_all_that_the_database_has() -> None:
         "mail1",
         gate=GateState.CLOSED,
         database=primary_facts(600, read_only=True),
-        leaving=Leaving(TERM, MAIL2, "switchover-asked", renew=True, undo=True),
+        leaving=Leaving(TERM, MAIL2, "switchover-asked", renew=True, began_ms=NOW, undo=True),
     )
     (swap,) = swaps(step(state(known), Ticked(), NOW))
     assert (swap.purpose, swap.record.revoked, swap.record.successor, swap.record.position) == (

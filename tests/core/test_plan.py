@@ -33,7 +33,7 @@ def start(decision: Decision, facts: str, gate: GateState) -> View:
     mine = decision in (Decision.SERVE, Decision.GIVE_BACK)
     holder = NodeName("mail2" if mine else "mail1")
     given = decision is Decision.RECEIVE
-    leaving = Leaving(TERM, None, "own-service-step-down", renew=True, undo=False)
+    leaving = Leaving(TERM, None, "own-service-step-down", renew=True, began_ms=NOW, undo=False)
     return view(
         "mail2",
         record=record(holder=holder, revoked=given, position=at(500), successor=NodeName("mail2") if given else None),
@@ -167,7 +167,9 @@ def test_a_server_that_does_not_obey_is_killed_but_not_in_a_planned_switchover()
     known = start(Decision.GIVE_BACK, "writable", GateState.CLOSED)
     failed = Progress().with_ended(Ended(StepKind.MAKE_READ_ONLY, Outcome.UNKNOWN, NOW, 1))
     assert next_step(known, Decision.GIVE_BACK, failed) is StepKind.KILL_DATABASE
-    planned = replace(known, leaving=Leaving(TERM, NodeName("mail3"), "switchover-asked", renew=True, undo=True))
+    planned = replace(
+        known, leaving=Leaving(TERM, NodeName("mail3"), "switchover-asked", renew=True, began_ms=NOW, undo=True)
+    )
     assert next_step(planned, Decision.GIVE_BACK, failed) is None
 
 

@@ -43,7 +43,7 @@ def untouched() -> View:
 
 FIRES = [
     ("arbiter-arbitrates", view("arbiter")),
-    ("giving-back", view("mail1", leaving=Leaving(TERM, M2, "switchover-asked", renew=True, undo=True))),
+    ("giving-back", view("mail1", leaving=Leaving(TERM, M2, "switchover-asked", renew=True, began_ms=NOW, undo=True))),
     ("lease-running-out", view("mail1", held=Held(TERM, 40, NOW + 1000))),
     ("primary-serves", view("mail1", held=Held(TERM, 40, NOW + 1001))),
     ("lease-lost", view("mail1", held=Held(TERM, 40, NOW))),
@@ -152,7 +152,7 @@ STANDING = st.builds(
 )
 RECORDS = STANDING | st.sampled_from([None, Record()])
 HELD = st.builds(Held, st.integers(TERM - 1, TERM), st.just(40), st.integers(NOW - 500, NOW + 2500))
-LEAVING = st.just(Leaving(TERM, M2, "switchover-asked", renew=True, undo=True))
+LEAVING = st.just(Leaving(TERM, M2, "switchover-asked", renew=True, began_ms=NOW, undo=True))
 TOLD = st.none() | st.fixed_dictionaries(
     {},
     optional={

@@ -138,9 +138,8 @@ class KernelGate:
             return Result(Outcome.FAILED, "GATE_NFT", str(error))
         except VipError as error:
             return Result(Outcome.FAILED, error.code, str(error))
-        if (
-            self._closings != closings
-        ):  # by another thread, while the kernel held this one up: closing has the last word
+        if self._closings != closings:
+            # By another thread, while the kernel held this one up: closing has the last word.
             self.close()
             return Result(Outcome.FAILED, "GATE_LATE", "it was closed while it was being opened: closed again")
         if self._clock.now_ms() >= until_ms:

@@ -142,6 +142,9 @@ def _numbers_of_report(report: Report) -> Iterator[tuple[str, int]]:
     yield "report.version", report.version
     if report.frozen_term is not None:
         yield "report.frozen_term", report.frozen_term
+    yield "report.asks_ms", report.asks_ms
+    if report.promised is not None:
+        yield "report.promised.number", report.promised.number
     for index, heard in enumerate(report.heard):
         yield f"report.heard.{index}.number", heard.number
     for index, claim in enumerate(report.claims):

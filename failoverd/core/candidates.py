@@ -43,6 +43,10 @@ CODES = {
     "BLK_STORE": "the store does not answer",
     "BLK_REQUEST": "another request is in flight",
     "BLK_NO_PRIMARY": "there is no primary that could hand over",
+    "BLK_PAUSED": "an operator has paused the cluster",
+    "BLK_FENCE": "the lost primary's power-off is required and not confirmed",
+    "BLK_NOT_HOLDER": "the node is not the last primary",
+    "BLK_ANSWERS": "the node answers: it has power",
 }
 
 
@@ -116,6 +120,33 @@ def _no_target(view: View, wanted: NodeName, node: Node | None) -> Rejected | No
         return Rejected(wanted, "BLK_IS_PRIMARY", f"{wanted} is primary already, in term {view.highest_term}")
     if view.holder is None or view.lease_is_over():
         return Rejected(wanted, "BLK_NO_PRIMARY", "there is no primary that could hand over")
+    if view.paused():
+        return Rejected(wanted, "BLK_PAUSED", "the cluster is paused: resume it first")
+    return None
+
+
+def confirm_rejection(view: View, name: str) -> Rejected | None:
+    """Why an operator's word that `name` has no power is not taken, or None."""
+    wanted, record = NodeName(name), view.record
+    if all(node.name != wanted for node in view.nodes):
+        known = ", ".join(node.name for node in view.data_nodes)
+        return Rejected(wanted, "BLK_NO_SUCH_NODE", f"{wanted} is not in the configuration; data nodes are {known}")
+    if not view.store_answers():
+        return Rejected(wanted, "BLK_STORE", f"the store does not answer {view.me.name}")
+    if record is None or record.holder != wanted or record.revoked:
+        holder = record.holder if record is not None and not record.revoked else None
+        return Rejected(wanted, "BLK_NOT_HOLDER", f"{wanted} is not the last primary, {holder or 'nobody'} is")
+    if wanted == view.me.name or wanted in view.fresh:
+        return Rejected(wanted, "BLK_ANSWERS", f"{wanted} answers: it has power")
+    return None
+
+
+def pause_rejection(view: View) -> Rejected | None:
+    """Why the cluster cannot be paused or resumed now, or None."""
+    if not view.store_answers():
+        return Rejected(view.me.name, "BLK_STORE", f"the store does not answer {view.me.name}")
+    if view.record is None or view.record.version == 0:
+        return Rejected(view.me.name, "BLK_NO_PRIMARY", "no primary was adopted yet: there is nothing to pause")
     return None
 
 
@@ -288,8 +319,9 @@ def _cannot_apply(view: View, name: NodeName) -> Rejected | None:
 
 
 def could_elect(view: View) -> bool:
-    """Whether the others, as reported, could elect one of them without a word of this node's database."""
-    others = [node for node in view.data_nodes if node.name != view.me.name and view.facts_of(node.name) is not None]
+    """Whether the others could elect one of them without a word of the holder's database (this node's, if it holds)."""
+    gone = view.holder or view.me.name
+    others = [node for node in view.data_nodes if node.name != gone and view.facts_of(node.name) is not None]
     enough = len(others) >= len(view.data_nodes) - view.policy.acknowledgements
     return enough and any(_unfit(view, node) is None and _cannot_apply(view, node.name) is None for node in others)
 
@@ -301,7 +333,12 @@ def why_not(view: View) -> tuple[Rejected, ...]:
     if election.best not in (None, me):
         return tuple(found)
     if view.membership_differs():
-        found.append(Rejected(me, "BLK_MEMBERSHIP", "nodes have different configurations of members or timings"))
+        found.append(Rejected(me, "BLK_MEMBERSHIP", f"{me} has another configuration of members or timings than most"))
+    record = view.record
+    if view.paused():
+        found.append(Rejected(me, "BLK_PAUSED", f"paused by {record.paused if record else ''}"))
+    if view.policy.fence_required and record is not None and not (record.revoked or record.off):
+        found.append(Rejected(me, "BLK_FENCE", f"nobody has confirmed that {record.holder} has no power"))
     if not view.lease_over_by_quorum():
         found.append(Rejected(me, "BLK_QUORUM", "no majority of observers has seen the lease run out"))
     if election.best == me and not view.relay_log_applied():

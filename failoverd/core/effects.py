@@ -22,6 +22,9 @@ class Purpose(Enum):
     GIVE_BACK = "give-back"
     REQUEST = "request"
     DROP_REQUEST = "drop-request"
+    CONDEMN = "condemn"
+    CONFIRM = "confirm"
+    PAUSE = "pause"
 
 
 class StepKind(Enum):
@@ -42,6 +45,7 @@ class StepKind(Enum):
     RESTART_UNIT = "restart-unit"
     BREAK_LOCKS = "break-locks"
     PROVE = "prove"
+    FENCE = "fence"
 
 
 class Lane(Enum):
@@ -51,6 +55,7 @@ class Lane(Enum):
     DATABASE = "database"
     UNITS = "units"
     STORE = "mail-store"
+    FENCE = "fence"
 
 
 LANES: dict[StepKind, Lane] = {
@@ -60,6 +65,7 @@ LANES: dict[StepKind, Lane] = {
     StepKind.RESTART_UNIT: Lane.UNITS,
     StepKind.PROVE: Lane.UNITS,
     StepKind.BREAK_LOCKS: Lane.STORE,
+    StepKind.FENCE: Lane.FENCE,
 }  # all others: DATABASE
 
 
@@ -76,6 +82,7 @@ class Step:
     address: str = ""
     position: GtidSet | None = None
     previous: NodeName | None = None
+    target: NodeName | None = None  # whose power is to be cut
     reason: str = ""
 
     @property

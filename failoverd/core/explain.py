@@ -22,6 +22,7 @@ WITHOUT_PLAN: dict[Decision, str] = {
     Decision.TAKE_OVER: "ask the store for the next term",
     Decision.DROP_REQUEST: "tell the store how the request ended; serve on",
     Decision.RESTART_UNIT: "as serve, whose first step it is",
+    Decision.CONDEMN: "ask the store to revoke the term",
     Decision.LET_GO: "the term is given back, next rule: giving-back",
 }
 

@@ -32,12 +32,16 @@ class Sendings:
         """One more report, at `now_ms`."""
         return Sendings(self.process, (*self.log, (self.last + 1, now_ms))[-KEPT_SENDINGS:])
 
+    def sent_ms(self, number: int) -> int | None:
+        """When report `number` was sent; None when that is not known any more."""
+        return next((sent_ms for known, sent_ms in self.log if known == number), None)
+
 
 def born_after_ms(report: Report, me: NodeName, sendings: Sendings) -> int | None:
     """The moment, by this node's clock, before which `report` cannot have been made; None when nothing bounds it."""
     for heard in report.heard:
         if heard.node == me and heard.process == sendings.process:
-            return next((sent_ms for number, sent_ms in sendings.log if number == heard.number), None)
+            return sendings.sent_ms(heard.number)
     return None
 
 

@@ -3,15 +3,20 @@
     holder     sent ──────────── ttl - margin ───────────> deadline: gone
     candidate     first seen ─────────────── ttl ───────────────────> over, and only if its swap on that version wins
 
-Rule 1 is `granted`, rule 2 `still_held`, rule 3 `Watch` and `is_over`, rule 6 `acceptable`. Rules 4 and 5 (promises
-while the store cannot be reached) are not here yet: without them a store outage ends the lease, which is safe.
+    store away
+      holder   round sent ──── ttl - margin ────> deadline, once *every* other data node has promised that round
+      promiser        promised ──────── ttl ────────────────> before that no takeover of its own
+
+Rule 1 is `granted`, rule 2 `still_held`, rule 3 `Watch` and `is_over`, rule 4 `Promise` and `prolonged`, rule 5
+`View.may_promise`, rule 6 `acceptable`. A request for a promise is a report that asks, so that a round is named by
+that report's process and number, and its time of sending is known to whoever sent it (health.Sendings).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from failoverd.core.model import Record
+from failoverd.core.model import Heard, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,22 @@ class Unanswered:
     sent_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """This node's word to the holder of `term`: no takeover before `until_ms`. `heard` is the request it answers.
+
+    It need not outlive the daemon: one that has just started counts a whole ttl from its first read.
+    """
+
+    term: int
+    heard: Heard
+    until_ms: int
+
+    def binds(self, record: Record, now_ms: int) -> bool:
+        """Whether it still forbids a takeover of this record's term."""
+        return self.term == record.term and now_ms < self.until_ms
+
+
 def granted(record: Record, sent_ms: int, margin_ms: int) -> Held:
     """Rule 1: a swap that succeeded counts from before it was sent, an answer that did not come for nothing."""
     return Held(record.term, record.version, sent_ms + record.ttl_ms - margin_ms)
@@ -61,9 +82,21 @@ def watched(watch: Watch | None, record: Record, now_ms: int) -> Watch:
     return Watch(record.term, record.counter, now_ms)
 
 
-def is_over(record: Record, watch: Watch, now_ms: int) -> bool:
-    """Rule 3: given back, or the same counter seen for a whole ttl. The swap on this version has the last word."""
-    return record.holder is None or record.revoked or now_ms - watch.first_seen_ms >= record.ttl_ms
+def is_over(record: Record, watch: Watch, promise: Promise | None, now_ms: int) -> bool:
+    """Rule 3: given back, power off, or the same counter seen for a whole ttl that no promise of one's own prolongs.
+
+    The swap on this version has the last word.
+    """
+    if record.holder is None or record.revoked or record.off:
+        return True
+    if promise is not None and promise.binds(record, now_ms):
+        return False
+    return now_ms - watch.first_seen_ms >= record.ttl_ms
+
+
+def prolonged(held: Held, round_sent_ms: int, ttl_ms: int, margin_ms: int) -> Held:
+    """Rule 4: every other data node promised a round; it counts from before that was sent."""
+    return Held(held.term, held.version, max(held.deadline_ms, round_sent_ms + ttl_ms - margin_ms))
 
 
 def acceptable(record: Record, highest_term: int) -> bool:

@@ -29,11 +29,13 @@ from failoverd.core.effects import (
     Swap,
 )
 from failoverd.core.health import born_after_ms, sighted
+from failoverd.core.lease import Held
 from failoverd.core.model import (
     DatabaseFacts,
     Health,
     Heard,
     NodeKind,
+    NodeName,
     Observation,
     Outcome,
     Record,
@@ -48,6 +50,7 @@ from failoverd.core.view import GateState, Leaving, Restart, View
 
 TICK_MS = 100
 SAY_MS = 1000  # how long a lease may be over before its end is worth an explanation
+STUCK_FAILURES = 5  # attempts at one step of a promotion, some seconds, before another node may do better
 
 
 # ---- events ---------------------------------------------------------------------------------------------------------
@@ -106,7 +109,25 @@ class Asked:
     request: Request
 
 
-Event = Ticked | Observed | Reported | StoreSeen | Swapped | StepEnded | Asked
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """An operator's word that the last primary has no power, already checked by `candidates.confirm_rejection`."""
+
+    node: NodeName
+    term: int
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """An operator pauses the cluster (`paused`: by whom and why) or lets it go on (""). Checked before."""
+
+    paused: str
+    by: str
+
+
+Event = Ticked | Observed | Reported | StoreSeen | Swapped | StepEnded | Asked | Confirmed | PauseAsked
 
 
 # ---- state ----------------------------------------------------------------------------------------------------------
@@ -124,6 +145,8 @@ class State:
     renewed_ms: int | None = None  # when the newest renewal was sent
     asked: Request | None = None  # to be put into the store
     asked_ms: int = 0
+    confirmed: Confirmed | None = None  # likewise
+    pause: PauseAsked | None = None  # likewise
     swaps_from_ms: int = 0  # after one that was not answered, or answered with a record that is refused
     refused: Record | None = None  # the newest of those records
     blocked: tuple[str, ...] = ()  # the codes last told of why this node does not take over
@@ -222,6 +245,12 @@ class _Turn:
             case Asked(request):
                 self.state = replace(self.state, asked=request, asked_ms=self.view.now_ms)
                 self.note("asked", f"{request.by} asked for {request.target} as primary", reason=request.reason)
+            case Confirmed():
+                self.state = replace(self.state, confirmed=event, asked_ms=self.view.now_ms)
+                self.note("confirmed", f"{event.by} says that {event.node} has no power", reason=event.reason)
+            case PauseAsked():
+                self.state = replace(self.state, pause=event, asked_ms=self.view.now_ms)
+                self.note("asked", f"{event.by} {'pauses' if event.paused else 'resumes'}", reason=event.paused)
             case _:
                 assert_never(event)
 
@@ -259,6 +288,29 @@ class _Turn:
         self.see(reports=(*(r for r in view.reports if r.sender != report.sender), report))
         if report.term > view.highest_term:
             self._new_term(report.term)
+        if report.asks_ms and self.view.may_promise(report):
+            heard = Heard(report.sender, report.process, report.number)
+            if view.promise is None or view.promise.term != report.term:
+                self.note("promised", f"no takeover of {report.sender} while the store does not answer it")
+            self.see(promise=lease.Promise(report.term, heard, self.view.now_ms + report.asks_ms))
+        self._prolong()
+
+    def _prolong(self) -> None:
+        """Rule 4: while the store is away, a lease lasts from the sending of a round that all others promised."""
+        view = self.view
+        held, sent_ms = view.held, view.round_promised_ms()
+        if held is None or sent_ms is None or not view.i_hold():
+            return
+        longer = lease.prolonged(held, sent_ms, view.policy.ttl_ms, view.policy.margin_ms)
+        if longer != held:
+            self._hold(longer)
+
+    def _hold(self, held: Held) -> None:
+        """The lease runs longer: in memory, for a restarted daemon, and in the kernel where the gate is open."""
+        self.see(held=held)
+        self.effects.append(KeepLease(held))
+        if self.view.gate is GateState.OPEN and self.view.i_hold():
+            self.effects.append(RenewGate(held.term, held.deadline_ms))
 
     def _new_term(self, term: int) -> None:
         """Rule 6: remembered on disk, and everything of a lower term ends."""
@@ -297,8 +349,26 @@ class _Turn:
                 self.see(takeovers_ms=(*view.takeovers_ms[-31:], view.now_ms))
             text = f"{record.holder} is primary in term {record.term}"
             self.note("term", text, previous=str(record.previous or ""), reason=record.reason)
+        self._told_of_record(before, record)
         self._answer_of_record(record)
         self._request_of_record(record)
+
+    def _told_of_record(self, before: Record | None, record: Record) -> None:
+        """Keep in the audit what others have put into the record."""
+        former = before if before is not None and before.term == record.term else replace(record, condemned_by=None)
+        if record.condemned_by is not None and former.condemned_by is None:
+            self.note(
+                "condemned", f"{record.condemned_by} has revoked term {record.term} to cut {record.holder}'s power"
+            )
+        if record.off and record.off != former.off:
+            self.note("off", f"{record.holder} has no power: {record.off}")
+        if before is not None and record.paused != before.paused:
+            self.note("paused", f"paused by {record.paused}" if record.paused else "the cluster goes on")
+        confirmed, pause = self.state.confirmed, self.state.pause
+        if confirmed is not None and (record.term > confirmed.term or record.off):
+            self.state = replace(self.state, confirmed=None)
+        if pause is not None and pause.paused == record.paused:
+            self.state = replace(self.state, pause=None)
 
     def _answer_of_record(self, record: Record) -> None:
         """What the record says of this node's own lease and of a takeover whose answer did not come."""
@@ -324,7 +394,7 @@ class _Turn:
             self.see(held=granted)
             self.effects.append(KeepLease(granted))
         swap = self.state.swap
-        in_flight = swap is not None and swap.purpose in (Purpose.TAKE_OVER, Purpose.ADOPT)
+        in_flight = swap is not None and swap.purpose in (Purpose.TAKE_OVER, Purpose.ADOPT, Purpose.CONDEMN)
         if not in_flight and record.version > waiting.version:  # rule 5: before that it may still come to pass
             self.see(takeover_sent=None)
 
@@ -381,18 +451,20 @@ class _Turn:
                 self.see(takeover_sent=None)
                 granted = lease.still_held(lease.granted(record, sent_ms, policy.margin_ms), self.view.now_ms)
                 self.state = replace(self.state, renewed_ms=swap.sent_ms)
-                self.see(held=granted)
+                self.see(held=granted, renewed_ms=swap.sent_ms, stuck=None)
                 self.effects.append(KeepLease(granted))
             case Purpose.RENEW:
                 held = self.view.held
                 self._record_seen(record)
                 if held is not None and held.term == record.term:  # rule 2: a lease that ended is not revived
+                    self.see(renewed_ms=swap.sent_ms)
+                    # A round of promises may reach further than a renewal that was long on its way.
                     granted = lease.granted(record, swap.sent_ms, policy.margin_ms)
-                    self.see(held=granted)
-                    self.effects.append(KeepLease(granted))
-                    if self.view.gate is GateState.OPEN and self.view.i_hold():
-                        self.effects.append(RenewGate(granted.term, granted.deadline_ms))
-            case Purpose.GIVE_BACK | Purpose.REQUEST | Purpose.DROP_REQUEST:
+                    self._hold(replace(granted, deadline_ms=max(granted.deadline_ms, held.deadline_ms)))
+            case Purpose.CONDEMN:
+                self._record_seen(record)
+                self.see(takeover_sent=None)
+            case Purpose.GIVE_BACK | Purpose.REQUEST | Purpose.DROP_REQUEST | Purpose.CONFIRM | Purpose.PAUSE:
                 self._record_seen(record)
             case _:
                 assert_never(swap.purpose)
@@ -417,6 +489,9 @@ class _Turn:
         if event.facts is not None:
             self.see(database=event.facts)
             self.state = replace(self.state, facts_from_ms=self.view.now_ms)
+        if done.kind in plan.PLANS[Decision.SERVE] and done.kind not in plan.OPTIONAL:
+            worn = not succeeded and failures >= STUCK_FAILURES and self.view.i_hold()
+            self.see(stuck=(event.code, f"{done.kind.value}: {event.reason}") if worn else None)
         self._step_means(event, succeeded=succeeded)
 
     def _step_means(self, event: StepEnded, *, succeeded: bool) -> None:
@@ -437,6 +512,8 @@ class _Turn:
             case StepKind.KILL_DATABASE if succeeded:
                 self.see(database=None)
                 self.state = replace(self.state, facts_from_ms=view.now_ms)
+            case StepKind.FENCE if succeeded:
+                self.see(fenced_term=done.term)
             case StepKind.RESTART_UNIT:
                 restarts = tuple(
                     replace(r, ended_ms=view.now_ms, worked=succeeded)
@@ -445,17 +522,22 @@ class _Turn:
                     for r in view.restarts
                 )
                 self.see(restarts=restarts)
-            case StepKind.MAKE_READ_ONLY if not succeeded and view.leaving is not None and view.leaving.undo:
-                request = view.record.request if view.record else None
-                self.see(leaving=None)
-                if request is not None:
-                    failed = RequestEnded(request.id, succeeded=False, code=event.code, reason=event.reason)
-                    self.see(request_failed=failed)
-                self.note(
-                    "switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code
-                )
+            case StepKind.MAKE_READ_ONLY if not succeeded:
+                self._take_back(event)
             case _:
                 pass
+
+    def _take_back(self, event: StepEnded) -> None:
+        """A planned switchover whose holder could not be made read-only is undone: it goes on as the primary."""
+        view = self.view
+        if view.leaving is None or not view.leaving.undo:
+            return
+        request = view.record.request if view.record else None
+        self.see(leaving=None)
+        if request is not None:
+            failed = RequestEnded(request.id, succeeded=False, code=event.code, reason=event.reason)
+            self.see(request_failed=failed)
+        self.note("switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code)
 
     # ---- acting -----------------------------------------------------------------------------------------------
 
@@ -472,7 +554,7 @@ class _Turn:
                     term=held.term,
                     successor=successor,
                     rule=rule.id,
-                    renew=rule.id != "lease-running-out",
+                    renew=rule.id not in ("lease-running-out", "condemned"),
                     undo=rule.id == "switchover-asked",
                     began_ms=self.view.now_ms,
                 )
@@ -508,9 +590,10 @@ class _Turn:
     # -- the store
 
     def _forget_old_request(self) -> None:
-        if self.state.asked is not None and self.view.now_ms - self.state.asked_ms > self.view.policy.request_ms:
+        asked = (self.state.asked, self.state.confirmed, self.state.pause)
+        if any(asked) and self.view.now_ms - self.state.asked_ms > self.view.policy.request_ms:
             self.note("request-dropped", "the store did not take the request in time", code="BLK_STORE")
-            self.state = replace(self.state, asked=None)
+            self.state = replace(self.state, asked=None, confirmed=None, pause=None)
 
     def _keep_lease(self, rule: Rule) -> None:
         if self.state.swap is not None:
@@ -526,22 +609,51 @@ class _Turn:
                 self._give_back(record)
             case Decision.DROP_REQUEST if may_swap:
                 self._drop_request(record)
-            case _ if view.valid is not None and self._may_renew():
-                if self.state.renewed_ms is None or view.now_ms - self.state.renewed_ms >= view.policy.renew_ms:
-                    self.state = replace(self.state, renewed_ms=view.now_ms)
-                    renewed = replace(record, counter=record.counter + 1, ttl_ms=view.policy.ttl_ms)
-                    self._swap(Purpose.RENEW, record, renewed)
-                elif self.state.asked is not None and may_swap:
-                    self._request(record, self.state.asked)
-            case _ if self.state.asked is not None and may_swap:
-                self._request(record, self.state.asked)
+            case Decision.CONDEMN if may_swap:
+                self._condemn(record)
+            case Decision.FENCE if may_swap and view.fenced_term == record.term:
+                self._confirm(record, f"the fence agents that {view.me.name} asked")
+            case _ if self._renewal_due(record):
+                self.state = replace(self.state, renewed_ms=view.now_ms)
+                renewed = replace(record, counter=record.counter + 1, ttl_ms=view.policy.ttl_ms)
+                self._swap(Purpose.RENEW, record, renewed)
+            case _ if may_swap:
+                self._pass_on(record)
             case _:
                 pass
+
+    def _renewal_due(self, record: Record) -> bool:
+        view, sent_ms = self.view, self.state.renewed_ms
+        if view.valid is None or record.term != view.valid.term or record.condemned_by is not None:
+            return False  # of a condemned term nobody may see the counter move again
+        return self._may_renew() and (sent_ms is None or view.now_ms - sent_ms >= view.policy.renew_ms)
 
     def _may_renew(self) -> bool:
         """A leaving holder keeps the lease while it closes, for one ttl: others must not wait for one that is stuck."""
         leaving, view = self.view.leaving, self.view
         return leaving is None or (leaving.renew and view.now_ms - leaving.began_ms < view.policy.ttl_ms)
+
+    def _pass_on(self, record: Record) -> None:
+        """Put into the store what an operator asked of this node."""
+        asked, confirmed, pause = self.state.asked, self.state.confirmed, self.state.pause
+        if pause is not None and record.version > 0:
+            self._swap(Purpose.PAUSE, record, replace(record, paused=pause.paused))
+        elif confirmed is not None and (record.term, record.holder) == (confirmed.term, confirmed.node):
+            self._confirm(record, f"{confirmed.by}: {confirmed.reason}")
+        elif asked is not None:
+            self._request(record, asked)
+
+    def _condemn(self, record: Record) -> None:
+        """Revoke the holder's term, so that it cannot renew while its power is being cut."""
+        view = self.view
+        self.see(takeover_sent=lease.Unanswered(record.version, view.now_ms))
+        self.note("condemn", f"asking the store to revoke term {record.term} of {record.holder}")
+        self._swap(Purpose.CONDEMN, record, replace(record, condemned_by=view.me.name))
+
+    def _confirm(self, record: Record, who: str) -> None:
+        self.note("confirm", f"telling the store that {record.holder} has no power: {who}")
+        condemner = record.condemned_by or self.view.me.name
+        self._swap(Purpose.CONFIRM, record, replace(record, condemned_by=condemner, off=who))
 
     def _swap(self, purpose: Purpose, expected: Record, record: Record) -> None:
         swap = Swap(purpose, expected.version, record, self.view.now_ms)
@@ -559,6 +671,7 @@ class _Turn:
             previous=record.holder,
             reason=rule.id,
             request=record.request,
+            paused=record.paused,
         )
         if view.takeover_sent is None or view.takeover_sent.version != record.version:
             self.see(takeover_sent=lease.Unanswered(record.version, view.now_ms))
@@ -667,6 +780,8 @@ class _Turn:
             report.lease_over and report.version,  # a vote is for one version
             report.request,
             report.store_answers,
+            report.asks_ms,
+            report.promised,
             report.role,
             report.serving,
             report.ready,
@@ -676,7 +791,8 @@ class _Turn:
             tuple((c.probe, c.target, c.health, min(c.failures, 9)) for c in report.claims if c.failures),
             facts and (facts.read_only, facts.replication and (facts.replication.source, facts.replication.receiver)),
         )
-        due = state.pushed_ms is None or view.now_ms - state.pushed_ms >= view.policy.report_ms
+        interval_ms = view.policy.renew_ms // 2 if report.asks_ms else view.policy.report_ms  # each asking is a round
+        due = state.pushed_ms is None or view.now_ms - state.pushed_ms >= interval_ms
         if due or substance != state.pushed:
             self.see(sendings=view.sendings.sent(view.now_ms))
             self.state = replace(self.state, pushed_ms=view.now_ms, pushed=substance)
@@ -723,5 +839,7 @@ def make_report(state: State) -> Report:
         host=view.host,
         request=request.id if request is not None and request.target == view.me.name else "",
         store_answers=view.store_answers(),
+        asks_ms=view.policy.ttl_ms if view.asking() else 0,
+        promised=view.promised_to(),
         units=view.units,
     )

@@ -203,6 +203,9 @@ class Record:
     reason: str = ""  # the rule that made this term
     request: Request | None = None
     request_ended: RequestEnded | None = None
+    condemned_by: NodeName | None = None  # who revoked the term in order to fence its holder, which cannot renew it now
+    off: str = ""  # who confirms that the holder's power is off, in words: nobody has to wait
+    paused: str = ""  # by whom and why nothing may act by itself
 
 
 # ---- what nodes tell each other ---------------------------------------------------------------------------------
@@ -261,6 +264,8 @@ class Report:
     units: tuple[UnitFacts, ...] = ()
     request: str = ""  # the id of the request for this node that it has seen: it is there to take the role
     store_answers: bool = True  # it was heard lately, so that a takeover of the sender would arrive
+    asks_ms: int = 0  # above 0, this very report asks every other data node for its promise for so long (rule 4)
+    promised: Heard | None = None  # the newest report of the holder that the sender gave its promise to
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ that was interrupted anywhere goes on where it is, and one that the world undid 
     DEMOTE    close gate · read-only (or kill the server)
     GIVE_BACK the same, then the store is told (machine)
     PREPARE   freeze · apply
+    FENCE     cut the old primary's power, and meanwhile the same
     RECEIVE   await the given position · freeze · apply
     FOLLOW    close gate · read-only · follow
 """
@@ -39,6 +40,7 @@ PLANS: dict[Decision, tuple[StepKind, ...]] = {
     Decision.DEMOTE: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
     Decision.STAY_FENCED: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
     Decision.PREPARE: (StepKind.FREEZE, StepKind.APPLY),
+    Decision.FENCE: (StepKind.FENCE, StepKind.FREEZE, StepKind.APPLY),
     Decision.RECEIVE: (StepKind.AWAIT_POSITION, StepKind.FREEZE, StepKind.APPLY),
     Decision.FOLLOW: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.FOLLOW),
 }
@@ -70,6 +72,10 @@ DEADLINES: dict[StepKind, int] = {
     StepKind.BREAK_LOCKS: 60_000,
     StepKind.PROVE: 5000,
 }  # MAKE_READ_ONLY: the demote budget
+
+# What follows does not wait for a step of these that failed: the database must become read-only even where the gate
+# cannot be closed, and positions must be final by the lease's end where no agent answers.
+GO_ON_AFTER = {StepKind.CLOSE_GATE, StepKind.FENCE}
 
 RETRY_FIRST_MS = 200
 RETRY_MOST_MS = 2000
@@ -179,6 +185,7 @@ NEEDED: dict[StepKind, Needed] = {
     StepKind.MAKE_READ_ONLY: _read_only_needed,
     StepKind.KILL_DATABASE: _kill_needed,
     StepKind.FOLLOW: _follow_needed,
+    StepKind.FENCE: lambda view, _progress: view.fenced_term != view.highest_term,
 }  # all others: until they succeeded in this plan
 
 
@@ -186,6 +193,8 @@ def next_step(view: View, decision: Decision, progress: Progress) -> StepKind | 
     """The first step of the decision's plan that is still needed and may be tried now; None when there is none."""
     for kind in PLANS.get(decision, ()):
         if not NEEDED.get(kind, _not_done(kind))(view, progress):
+            continue
+        if kind is StepKind.FENCE and any(step.kind is kind for step in progress.running):
             continue
         ended = progress.of(kind)
         if ended is None or ended.outcome is Outcome.SUCCEEDED:
@@ -195,7 +204,7 @@ def next_step(view: View, decision: Decision, progress: Progress) -> StepKind | 
         wait_ms = min(RETRY_FIRST_MS << min(ended.failures - 1, 6), RETRY_MOST_MS)
         if view.now_ms - ended.at_ms >= wait_ms:
             return kind
-        if kind is not StepKind.CLOSE_GATE:  # the database must become read-only even where the gate cannot be closed
+        if kind not in GO_ON_AFTER:
             return None
     return None
 
@@ -218,7 +227,7 @@ def undone(view: View, decision: Decision, progress: Progress) -> set[StepKind]:
     return found
 
 
-def make_step(view: View, kind: StepKind, number: int) -> Step:
+def make_step(view: View, kind: StepKind, number: int) -> Step:  # noqa: PLR0911 - one case a step
     """The step with its arguments from the view."""
     record = view.record
     deadline_ms = DEADLINES.get(kind, view.policy.demote_budget_ms)
@@ -236,6 +245,8 @@ def make_step(view: View, kind: StepKind, number: int) -> Step:
         case StepKind.RESTART_UNIT:
             service, unit, why = view.failing_here[0]
             return replace(step, service=service, unit=unit, reason=why)
+        case StepKind.FENCE:
+            return replace(step, target=record.holder if record else None, deadline_ms=view.policy.fence_ms)
         case StepKind.KILL_DATABASE:
             return replace(step, unit=view.policy.database_unit)
         case _:

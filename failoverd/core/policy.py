@@ -35,6 +35,9 @@ class Policy:
     restart_settle_ms: int = 3000  # after a unit's restart, before it is judged again
     restart_memory_ms: int = 600_000  # one restart of a unit in this time, the next failure steps down
     request_ms: int = 30_000  # a switchover that its holder could not begin by then is dropped
+    fenced: tuple[str, ...] = ()  # the nodes that a fence agent can switch off
+    fence_required: bool = False  # no takeover of a lost primary before its power-off is confirmed
+    fence_ms: int = 10_000  # how long all levels of agents together may take
 
     def __post_init__(self) -> None:
         """Refuse what would let a holder stop later than a candidate starts."""

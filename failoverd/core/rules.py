@@ -13,7 +13,7 @@ from enum import Enum
 
 from failoverd.core import candidates
 from failoverd.core.model import NodeName, Thread
-from failoverd.core.view import GateState, View
+from failoverd.core.view import GateState, Verdict, View
 
 
 class Decision(Enum):
@@ -33,6 +33,8 @@ class Decision(Enum):
     RECEIVE = "receive"
     FOLLOW = "follow"
     STAY_FENCED = "stay-fenced"
+    CONDEMN = "condemn"
+    FENCE = "fence"
 
 
 Predicate = Callable[[View], bool]
@@ -97,8 +99,11 @@ def service_failing(view: View) -> bool:
 
 
 def restart_not_tried(view: View) -> bool:
-    """The first failing service has not been restarted lately."""
-    return bool(view.failing_here) and view.restart_of(view.failing_here[0][0]) is None
+    """The first failing service has not been restarted lately, and has a unit that could be."""
+    if not view.failing_here or view.paused():
+        return False
+    service, unit, _ = view.failing_here[0]
+    return bool(unit) and view.restart_of(service) is None
 
 
 def restart_under_way(view: View) -> bool:
@@ -115,6 +120,54 @@ def another_could_serve(view: View) -> bool:
     """A replica is fit to take over, and a change is allowed now. A dead database has no lag to compare with."""
     fit = candidates.could_elect(view) if view.database is None else candidates.planned(view).best is not None
     return fit and not candidates.change_blockers(view)
+
+
+def promotion_stuck(view: View) -> bool:
+    """A step of this node's promotion fails again and again, and the others could elect one of themselves."""
+    return view.stuck is not None and candidates.could_elect(view) and not candidates.change_blockers(view)
+
+
+def primary_down_by_quorum(view: View) -> bool:
+    """A majority of the primary's observers cannot use one of its services."""
+    holder = view.holder
+    if holder is None:
+        return False
+    return any(view.verdict(name, holder) is Verdict.DOWN for name, _, _ in view.policy.services)
+
+
+def to_be_fenced(view: View) -> bool:
+    """A primary that does not renew can be switched off, and that would help: somebody could take its place.
+
+    Not while this node has promised anything to it, and not for one service that fails: a holder that renews decides
+    about those itself.
+    """
+    record = view.record
+    if record is None or record.holder in (None, view.me.name) or record.holder not in view.policy.fenced:
+        return False
+    if record.revoked or record.condemned_by is not None or not view.store_answers():
+        return False
+    if view.promise is not None and view.promise.binds(record, view.now_ms):
+        return False
+    lost = view.lease_over_by_quorum() if view.policy.fence_required else False
+    down = lost or (view.lease_is_lapsing() and primary_down_by_quorum(view))
+    return down and view.ready and candidates.could_elect(view) and not candidates.change_blockers(view)
+
+
+def fencing(view: View) -> bool:
+    """This node revoked the term and has not told yet that the former holder is off."""
+    record = view.record
+    return record is not None and record.condemned_by == view.me.name and not record.revoked and not record.off
+
+
+def fence_settled(view: View) -> bool:
+    """The old primary gave back, is confirmed to be off, or the lease's end is enough."""
+    record = view.record
+    return record is not None and (record.revoked or bool(record.off) or not view.policy.fence_required)
+
+
+def lease_ends(view: View) -> bool:
+    """The holder's lease is over, or about to be."""
+    return view.lease_is_over() or view.lease_is_lapsing()
 
 
 def given_to_me(view: View) -> bool:
@@ -221,6 +274,12 @@ RULES: tuple[Rule, ...] = (
         Decision.DEMOTE,
         "the lease has ended: gate closed, database read-only, before anything else is looked at",
     ),
+    Rule(
+        "condemned",
+        (V.i_hold, V.i_am_condemned),
+        Decision.LET_GO,
+        "the others have revoked this term and are having the power cut: nothing is to be gained by staying",
+    ),
     # -- what may go on
     Rule(
         "request-dropped",
@@ -233,6 +292,9 @@ RULES: tuple[Rule, ...] = (
         (V.i_hold, request_for_another, request_unfit),
         Decision.DROP_REQUEST,
         "the node asked for cannot take over",
+    ),
+    Rule(
+        "paused-primary-serves", (V.i_hold, V.paused), Decision.SERVE, "paused: the lease is kept, nothing else is done"
     ),
     Rule(
         "switchover-asked",
@@ -251,6 +313,12 @@ RULES: tuple[Rule, ...] = (
         (V.i_hold, service_failing, not_(restart_under_way), another_could_serve),
         Decision.LET_GO,
         "a service of the primary stays down after its restart, and a replica can serve",
+    ),
+    Rule(
+        "promotion-stuck",
+        (V.i_hold, promotion_stuck),
+        Decision.LET_GO,
+        "a step of the promotion fails again and again here, and another node could serve",
     ),
     Rule("primary-serves", (V.i_hold,), Decision.SERVE, "this node holds the lease"),
     # -- what must not be
@@ -300,10 +368,28 @@ RULES: tuple[Rule, ...] = (
         "the term was given to another node, which has its time",
     ),
     Rule(
+        "paused",
+        (V.paused, lease_ends),
+        Decision.OBSERVE,
+        "paused: nobody takes over a lost primary before somebody resumes",
+    ),
+    Rule(
         "primary-lost-by-quorum",
-        (V.lease_over_by_quorum, i_am_best_candidate, V.relay_log_applied, change_allowed),
+        (V.lease_over_by_quorum, fence_settled, i_am_best_candidate, V.relay_log_applied, change_allowed),
         Decision.TAKE_OVER,
         "a majority of observers has seen the lease run out, and this node has all that was acknowledged",
+    ),
+    Rule(
+        "primary-condemned",
+        (not_(V.paused), to_be_fenced),
+        Decision.CONDEMN,
+        "it does not renew and cannot be used: its term is revoked, so that it cannot come back while it is fenced",
+    ),
+    Rule(
+        "fencing-primary",
+        (not_(V.paused), fencing),
+        Decision.FENCE,
+        "this node revoked the term: the old primary's power is cut, and only a confirmed end opens promotion",
     ),
     Rule(
         "primary-lapsing",

@@ -13,10 +13,11 @@ from functools import cached_property
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.health import Sendings, Sighting, born_after_ms
-from failoverd.core.lease import Held, Unanswered, Watch, is_over, still_held
+from failoverd.core.lease import Held, Promise, Unanswered, Watch, is_over, still_held
 from failoverd.core.model import (
     DatabaseFacts,
     Health,
+    Heard,
     HostFacts,
     Node,
     NodeKind,
@@ -30,6 +31,8 @@ from failoverd.core.model import (
 )
 from failoverd.core.policy import Policy
 from failoverd.core.quorum import Tally, Vote, majority, tally
+
+DISK_FAILURES = 2
 
 
 class GateState(Enum):
@@ -98,6 +101,10 @@ class View:
     request_seen: tuple[str, int] | None = None  # (id, when this node first saw it)
     request_failed: RequestEnded | None = None  # a switchover that this node took back, and why
     takeover_sent: Unanswered | None = None
+    renewed_ms: int | None = None  # when the newest renewal was sent that the store answered
+    promise: Promise | None = None  # this node's own, to the holder
+    fenced_term: int | None = None  # the term whose holder this node's fence agents have confirmed to be off
+    stuck: tuple[str, str] | None = None  # (code, reason): a step of the promotion that fails again and again
 
     # ---- nodes and reports ------------------------------------------------------------------------------------
 
@@ -201,7 +208,20 @@ class View:
         # The database first: the mail services ask it, and a restart of theirs would not help them.
         watched = [("database", self.policy.database_unit), *((name, unit) for name, unit, _ in self.policy.services)]
         found = ((name, unit, self.service_failing_here(name, unit)) for name, unit in watched)
-        return tuple((name, unit, why) for name, unit, why in found if why)
+        # A disk before all: what hangs on it is not helped by a restart, and a restart would hang as well.
+        disks = ((seen.observation.probe, "", seen.observation.reading.reason) for seen in self.failing_disks)
+        return (*disks, *((name, unit, why) for name, unit, why in found if why))
+
+    @property
+    def failing_disks(self) -> tuple[Sighting, ...]:
+        """The write probes of this node's mounts that failed twice in a row: once may be the blink of a busy disk."""
+        return tuple(
+            seen
+            for seen in self.sightings
+            if seen.observation.probe.startswith("disk:")
+            and seen.observation.target == self.me.name
+            and seen.failures >= DISK_FAILURES
+        )
 
     @cached_property
     def ready(self) -> bool:
@@ -252,6 +272,58 @@ class View:
         """This node's own lease while it runs."""
         return still_held(self.held, self.now_ms)
 
+    def asking(self) -> bool:
+        """Rule 4: this node holds the lease and two renewals were not answered, so that it asks for promises."""
+        valid = self.valid
+        if valid is None or not self.i_hold():
+            return False
+        counted_ms = valid.deadline_ms - self.policy.ttl_ms + self.policy.margin_ms
+        answered_ms = counted_ms if self.renewed_ms is None else min(counted_ms, self.renewed_ms)
+        return self.now_ms - answered_ms >= 2 * self.policy.renew_ms
+
+    def may_promise(self, report: Report) -> bool:
+        """Rule 5: only to the holder of the newest term that this node knows, and with no claim of its own."""
+        record = self.record
+        if record is None or self.me.kind is not NodeKind.DATA or report.membership != self.membership:
+            return False
+        if report.term != self.highest_term or record.term != self.highest_term or record.holder != report.sender:
+            return False
+        if record.revoked or record.condemned_by is not None or report.asks_ms > record.ttl_ms:
+            return False
+        return self.held is None and self.leaving is None and self.takeover_sent is None
+
+    def promised_to(self) -> Heard | None:
+        """What this node's promise answers, while it is one of the newest term."""
+        promise = self.promise
+        return promise.heard if promise is not None and promise.term == self.highest_term else None
+
+    def round_promised_ms(self) -> int | None:
+        """Rule 4: when the newest round was sent that *every* other data node has answered with a promise.
+
+        A majority is not enough: the one that is silent may be the one that takes over.
+        """
+        sent: list[int] = []
+        for node in self.data_nodes:
+            if node.name == self.me.name:
+                continue
+            report = next((known for known in self.reports if known.sender == node.name), None)
+            promised = report.promised if report is not None and report.term == self.highest_term else None
+            if promised is None or (promised.node, promised.process) != (self.me.name, self.sendings.process):
+                return None
+            sent_ms = self.sendings.sent_ms(promised.number)
+            if sent_ms is None:
+                return None
+            sent.append(sent_ms)
+        return min(sent, default=None)
+
+    def i_am_condemned(self) -> bool:
+        """Others have revoked this node's term in order to cut its power: it cannot renew any more."""
+        return self.record is not None and self.record.holder == self.me.name and self.record.condemned_by is not None
+
+    def paused(self) -> bool:
+        """An operator has paused the cluster: nothing acts by itself."""
+        return self.record is not None and bool(self.record.paused)
+
     def i_hold(self) -> bool:
         """This node holds the lease of the newest term that it knows, and is not giving it back."""
         valid = self.valid
@@ -292,7 +364,9 @@ class View:
     def lease_is_over(self) -> bool:
         """This node has itself seen that the holder's lease ran out, or was given back."""
         record, watch = self.record, self.watch
-        return record is not None and record.version > 0 and watch is not None and is_over(record, watch, self.now_ms)
+        if record is None or record.version == 0 or watch is None:
+            return False
+        return is_over(record, watch, self.promise, self.now_ms)
 
     def lease_is_lapsing(self) -> bool:
         """The holder has begun to let go: it gave back, or did not renew for so long while the store answered.
@@ -303,13 +377,15 @@ class View:
         record, watch, heard = self.record, self.watch, self.store_heard_ms
         if record is None or watch is None or heard is None or record.holder is None:
             return False
-        if record.revoked:
+        if record.revoked or record.condemned_by is not None:
             return True
+        since_ms, promise = watch.first_seen_ms, self.promise
+        if promise is not None and promise.term == record.term:  # heard from at least then
+            since_ms = max(since_ms, promise.until_ms - record.ttl_ms)
         if not self.store_answers():
             told = [report for report in self.fresh.values() if report.lease_over and report.term == record.term]
             return len(told) + self.lease_is_over() >= majority(len(self.nodes) - 1)
-        lapsed_ms = watch.first_seen_ms + self.policy.lapse_ms
-        return self.now_ms >= lapsed_ms and heard >= watch.first_seen_ms + self.policy.renew_ms
+        return self.now_ms >= since_ms + self.policy.lapse_ms and heard >= watch.first_seen_ms + self.policy.renew_ms
 
     def lease_over_by_quorum(self) -> bool:
         """A majority of the holder's observers has itself seen this version's lease run out."""
@@ -356,8 +432,9 @@ class View:
         return self.gate is not GateState.CLOSED or self.writable()
 
     def membership_differs(self) -> bool:
-        """A fresh report of another node has another idea of who is a member, or of the timings."""
-        return any(report.membership != self.membership for report in self.fresh.values())
+        """This node's idea of who is a member, or of the timings, is that of the fewer: it stands aside."""
+        alike = sum(report.membership == self.membership for report in self.fresh.values())
+        return len(self.fresh) - alike > alike
 
     def adoptable(self) -> bool:
         """Nobody was ever primary, this node runs as one, and every other data node replicates from it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from views import NOW, TERM, at, lost, primary_facts, record, replica_facts, replication, sighting, view
+from views import NOW, POLICY, TERM, at, lost, primary_facts, record, replica_facts, replication, sighting, view
 
 from failoverd.core import candidates
 from failoverd.core.gtid import GtidSet
@@ -142,7 +142,9 @@ BLOCKED = [
     (("BLK_FLAPPING",), lost(takeovers_ms=(NOW - 30_000, NOW - 25_000, NOW - 20_000))),
     (("BLK_HOLD_OFF",), lost(takeovers_ms=(NOW - 5_000,))),
     (("BLK_QUORUM",), lost(reports={"mail3": {"lease_over": False}, "arbiter": None})),
-    (("BLK_MEMBERSHIP",), lost(reports={"arbiter": {"membership": "other"}})),
+    (("BLK_MEMBERSHIP", "BLK_QUORUM"), lost(reports={n: {"membership": "other"} for n in ("mail3", "arbiter")})),
+    (("BLK_PAUSED",), lost(record=record(paused="anna: storage"))),
+    (("BLK_FENCE",), lost(policy=replace(POLICY, fence_required=True))),
     (("BLK_NOT_APPLIED",), lost(database=replica_facts(500, applied=400, receiver=STOPPED))),
     ((), lost("mail3")),  # mail2 comes first, and says for itself
 ]

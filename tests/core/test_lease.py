@@ -33,10 +33,10 @@ def test_the_wait_starts_anew_with_a_renewal_and_with_nothing_else() -> None:
 
 def test_over_when_seen_for_a_whole_ttl_or_given_back() -> None:
     watch = Watch(5, 30, 1000)
-    assert not lease.is_over(record(), watch, 3999)
-    assert lease.is_over(record(), watch, 4000)
-    assert lease.is_over(record(revoked=True), watch, 1000)
-    assert lease.is_over(replace(record(), holder=None), watch, 1000)
+    assert not lease.is_over(record(), watch, None, 3999)
+    assert lease.is_over(record(), watch, None, 4000)
+    assert lease.is_over(record(revoked=True), watch, None, 1000)
+    assert lease.is_over(replace(record(), holder=None), watch, None, 1000)
 
 
 def test_a_lower_term_is_refused() -> None:
@@ -58,5 +58,5 @@ def test_the_holder_ends_before_a_candidate_begins(  # noqa: PLR0917 - hypothesi
     held = lease.granted(record(ttl_ms=ttl), sent, margin)
     seen = sent + to_store + to_candidate + offset  # by the candidate's clock, `offset` ahead
     watch = lease.watched(None, record(ttl_ms=ttl), seen)
-    over = next(now for now in (seen + ttl - 1, seen + ttl) if lease.is_over(record(ttl_ms=ttl), watch, now))
+    over = next(now for now in (seen + ttl - 1, seen + ttl) if lease.is_over(record(ttl_ms=ttl), watch, None, now))
     assert held.deadline_ms <= over - offset + drift

@@ -57,6 +57,8 @@ def obey(known: View, kind: StepKind) -> View:  # noqa: C901, PLR0912 - one case
             known = replace(known, frozen_term=TERM)
         case StepKind.MAKE_WRITABLE:
             known = replace(known, served_term=TERM, frozen_term=None)
+        case StepKind.FENCE:
+            return replace(known, fenced_term=TERM)
         case _:
             pass
     if facts is None:
@@ -98,6 +100,9 @@ def reached(decision: Decision, known: View) -> bool:
             return fenced and (facts is None or follows(facts))
         case Decision.PREPARE | Decision.RECEIVE:
             return facts is None or (known.i_am_frozen() and known.relay_log_applied())
+        case Decision.FENCE:
+            ready = facts is None or (known.i_am_frozen() and known.relay_log_applied())
+            return known.fenced_term == TERM and ready
         case _:
             return fenced
 
@@ -141,6 +146,7 @@ def test_every_decision_has_a_plan_or_needs_none() -> None:
         Decision.ARBITRATE,
         Decision.ADOPT,  # a swap
         Decision.TAKE_OVER,  # a swap
+        Decision.CONDEMN,  # a swap
         Decision.DROP_REQUEST,  # a swap beside SERVE
         Decision.RESTART_UNIT,  # a step of SERVE
         Decision.LET_GO,  # becomes GIVE_BACK at once

@@ -13,8 +13,8 @@ from views import NOW, POLICY, TERM, at, claim, lost, primary_facts, record, rep
 from failoverd.core import rules
 from failoverd.core.explain import explain, mermaid
 from failoverd.core.gtid import GtidSet
-from failoverd.core.lease import Held, Watch
-from failoverd.core.model import NodeName, Record, Request, Thread, VipFacts
+from failoverd.core.lease import Held, Promise, Watch
+from failoverd.core.model import Heard, NodeName, Record, Request, Thread, VipFacts
 from failoverd.core.rules import RULES, Decision
 from failoverd.core.view import GateState, Leaving, Restart, View
 
@@ -22,6 +22,7 @@ M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
 IMAP_DOWN = (sighting("unit:dovecot.service", "mail1", 2), sighting("database", "mail1"))
 TRIED = (Restart("imap", NOW - 9000, NOW - 8000, worked=True),)
 STOPPED = Thread.STOPPED
+FENCED = replace(POLICY, fenced=("mail1", "mail2", "mail3"))
 REFUSED = "1236: requested to start from GTID 0-1-501, which is not in the master's binlog"
 
 
@@ -29,9 +30,20 @@ def wanted(target: str) -> Record:
     return record(request=Request("r1", NodeName(target), "anna", "maintenance", TERM))
 
 
-def given_back(successor: str | None, last: int = 500) -> dict[str, Any]:
+def given_back(successor: str | None, last: int = 500, **changes: Any) -> dict[str, Any]:
     to = NodeName(successor) if successor else None
-    return {"record": record(revoked=True, successor=to, position=at(last)), "watch": Watch(TERM, 30, NOW - 500)}
+    given = record(revoked=True, successor=to, position=at(last), **changes)
+    return {"record": given, "watch": Watch(TERM, 30, NOW - 500)}
+
+
+def silent(**changes: Any) -> View:
+    """What mail2 knows when mail1 does not renew and mail3 cannot use it either; its lease is not over."""
+    seen = claim("imap", "mail1", 3)
+    own = {
+        "watch": Watch(TERM, 30, NOW - POLICY.lapse_ms),
+        "sightings": (*view().sightings, sighting("imap", "mail1", 3)),
+    }
+    return view(reports={"mail1": None, "mail3": {"claims": (seen,)}}, **(own | changes))
 
 
 def untouched() -> View:
@@ -66,7 +78,26 @@ FIRES = [
     ("wait-for-adoption", view(record=Record(), watch=None, highest_term=0, gate=GateState.UNKNOWN)),
     ("serving-without-lease", view(gate=GateState.UNKNOWN)),
     ("serving-without-lease", view(database=replica_facts(read_only=False))),
-    ("membership-differs", lost(reports={"arbiter": {"membership": "other"}})),
+    ("membership-differs", lost(reports={name: {"membership": "other"} for name in ("mail3", "arbiter")})),
+    ("primary-lost-by-quorum", lost(reports={"mail3": {"membership": "other"}})),  # that one stands aside
+    ("paused", lost(record=record(paused="anna: storage"))),
+    ("paused-primary-serves", view("mail1", sightings=IMAP_DOWN, record=record(paused="anna: storage"))),
+    ("take-over-given", lost(**given_back("mail2", paused="anna: storage"))),  # what was begun comes to its end
+    ("condemned", view("mail1", record=record(condemned_by=M2))),
+    ("primary-condemned", silent(policy=FENCED)),
+    ("primary-lapsing", silent()),  # there is no agent
+    ("primary-lapsing", silent(policy=FENCED, promise=Promise(TERM, Heard(M1, "mail1#1", 3), NOW + 1))),
+    ("paused", silent(policy=FENCED, record=record(paused="anna: storage"))),
+    ("fencing-primary", silent(policy=FENCED, record=record(condemned_by=M2))),
+    ("primary-lapsing", silent(policy=FENCED, record=record(condemned_by=NodeName("mail3")))),
+    ("primary-lost-by-quorum", lost(watch=Watch(TERM, 30, NOW - 1000), record=record(condemned_by=M2, off="agents"))),
+    ("primary-condemned", lost(policy=replace(FENCED, fence_required=True))),
+    ("fencing-primary", lost(policy=replace(FENCED, fence_required=True), record=record(condemned_by=M2))),
+    ("primary-lapsing", lost(policy=replace(FENCED, fenced=(), fence_required=True))),  # an operator's word is needed
+    ("promotion-stuck", view("mail1", gate=GateState.CLOSED, stuck=("GATE_NFT", "open-gate: refused"))),
+    ("primary-serves", view("mail1", {"mail2": None, "mail3": None}, stuck=("GATE_NFT", "open-gate: refused"))),
+    ("own-service-step-down", view("mail1", sightings=(sighting("disk:/srv/mail", "mail1", 2), *IMAP_DOWN[1:]))),
+    ("primary-serves", view("mail1", sightings=(sighting("disk:/srv/mail", "mail1", 1), *IMAP_DOWN[1:]))),
     ("take-over-given", lost(**given_back("mail2"))),
     ("receive-given", view(**given_back("mail2"))),
     ("receive-given", lost(**given_back("mail2", last=501))),

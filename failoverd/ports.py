@@ -155,6 +155,21 @@ class Gate(Protocol):
         ...
 
 
+class Fence(Protocol):
+    """A way of making sure that another node cannot serve. Called on a loop, never blocks it."""
+
+    async def power_off(self, node: NodeName, *, deadline_ms: int) -> Result:
+        """Cut the node's power. SUCCEEDED only when it is confirmed to be off; UNKNOWN when that was not seen in time.
+
+        When cancelled, what it started is ended.
+        """
+        ...
+
+    async def status(self, node: NodeName, *, own: bool, deadline_ms: int) -> Result:
+        """Whether the node's power could be cut now. Touches nothing. `own`: the asking node, which is on."""
+        ...
+
+
 class AuditSink(Protocol):
     """Where decisions are recorded before they act."""
 

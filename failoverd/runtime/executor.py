@@ -6,6 +6,7 @@ one takes the lane.
 
     kernel  gate and VIP, renewals too     database    SQL     beat   the heartbeat row
     units   systemd, on the loop           mail-store  a walk through it, as slow as its disk
+    fence   a fence agent, a program with a thread of its own (fencing/process.py)
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from failoverd.core.effects import Beat, RenewGate, Step
     from failoverd.core.model import NodeName
-    from failoverd.ports import Clock, Database, Gate
+    from failoverd.ports import Clock, Database, Fence, Gate
 
 GRACE_MS = 150  # an adapter keeps its own deadline; this is how much later the executor stops believing it
 ANNOUNCE_AGAIN_MS = 5_000  # a switch that missed the first burst
@@ -122,6 +123,7 @@ class Executor:
         prove: Callable[[int], Awaitable[Result]],
         deliver: Callable[[StepEnded], None],
         broken: Callable[[BaseException], None],
+        fence: Fence | None = None,  # None: no node has an agent, and the core asks for none
     ) -> None:
         self._node = node
         self._clock = clock
@@ -133,6 +135,8 @@ class Executor:
         self._deliver = deliver
         self._broken = broken
         self._heart = heart
+        self._fence = fence
+        self._fencing: dict[int, asyncio.Future[Result]] = {}  # by the step's number
         self._workers = {name: Worker(name) for name in ("kernel", "database", "beat", "mail-store")}
         self._tasks: set[asyncio.Task[None]] = set()
         self._term = 0
@@ -155,9 +159,11 @@ class Executor:
         self._spawn(self._run(step))
 
     def cancel(self, step: Step) -> None:
-        """End what `step` waits for. Only SQL waits long enough to be worth it."""
+        """End what `step` waits for, where that is long enough to be worth it: SQL, and a fence agent."""
         if step.lane is Lane.DATABASE:
             self._database.cancel()
+        elif step.number in self._fencing:
+            self._fencing[step.number].cancel()
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -199,6 +205,27 @@ class Executor:
                 return await self._workers["mail-store"].call(lambda: self._store_step(step), within_ms=within_ms)
             case Lane.DATABASE:
                 return await self._workers["database"].call(lambda: self._database_step(step), within_ms=within_ms)
+            case Lane.FENCE:
+                return await self._fence_step(step, within_ms=within_ms)
+
+    async def _fence_step(self, step: Step, *, within_ms: int) -> Result:
+        """Cut the target's power. What is cancelled or late is UNKNOWN, which opens nothing, and its agent is ended."""
+        if self._fence is None or step.target is None:
+            raise AssertionError("a node without agents is not fenced")
+        cutting = asyncio.ensure_future(self._fence.power_off(step.target, deadline_ms=step.deadline_ms))
+        self._fencing[step.number] = cutting
+        try:
+            await asyncio.wait({cutting}, timeout=within_ms / 1000)
+            if not cutting.done():
+                raise TimeoutError
+            if cutting.cancelled():
+                return Result(
+                    Outcome.UNKNOWN, "FENCE_CANCELLED", f"not needed any more: {step.target} was not waited for"
+                )
+            return cutting.result()
+        finally:
+            del self._fencing[step.number]
+            cutting.cancel()
 
     async def _unit_step(self, step: Step) -> Result:
         match step.kind:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from failoverd import actions, databases, probes
+from failoverd import actions, databases, fencing, probes
 from failoverd.core import candidates
 from failoverd.core.rules import RULES
 
@@ -46,7 +46,7 @@ FEWEST, MOST = 15, 40  # lines: enough to act on, no more than a screen
 LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
 
 RULE_IDS = {rule.id for rule in RULES}
-CODES = {*candidates.CODES, *probes.CODES, *databases.CODES, *actions.CODES, *OTHER_CODES}
+CODES = {*candidates.CODES, *probes.CODES, *databases.CODES, *actions.CODES, *fencing.CODES, *OTHER_CODES}
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
 EVERYTHING = [*PAGES, RUNBOOKS / "README.md"]
 

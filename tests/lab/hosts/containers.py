@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import cgroups, layout, network
+from . import cgroups, disks, layout, network
 from .layers import mount_overlay
 from .shell import LabError, living, process_state, run, wait_for
 
@@ -49,7 +49,9 @@ def start(host: str) -> None:
     group = cgroups.group_of(host)
     cgroups.kill(group)
     wait_for(f"the last run of {host} is gone", lambda: not living(cgroups.processes(group)), 10)
-    store = [f"--bind={layout.STATE / 'mail'}:/srv/mail"] if host in layout.DATA_NODES else []
+    store = [f"--bind={mail_store()}:/srv/mail"] if host in layout.DATA_NODES else []
+    if disks.is_inserted(host):
+        store.append(f"--bind={disks.data(host)}:/var/lib/mysql")
     nspawn = cgroups.joining(
         group,
         [
@@ -86,6 +88,11 @@ def start(host: str) -> None:
     )
     wait_for(f"{host} switched on", pid_file.exists, 5, every_s=0.01)
     wait_for(f"{host} has its first process (see {layout.RUN / host}.console)", lambda: _has_begun(host), 20, 0.02)
+
+
+def mail_store() -> Path:
+    """Give the mail store that all data nodes share, seen from outside."""
+    return disks.data(disks.MAIL) if disks.is_inserted(disks.MAIL) else layout.STATE / "mail"
 
 
 def _has_begun(host: str) -> bool:

@@ -1,7 +1,8 @@
-"""What the network can do to one host: the cable pulled, and single peers no longer heard.
+"""What the network can do to one host: the cable pulled, single peers no longer heard, packets lost at random.
 
 A refusal to hear lives in the host's own network namespace, in an nftables table of its own (`inet lab`; failoverd
-owns `inet failoverd`), before connection tracking. It is set from outside, so it works on a frozen host as well.
+owns `inet failoverd`), before connection tracking. It is set from outside, so it works on a frozen host as well. Random
+loss lives beside it for what the host hears, and at the switch's end of its cable for what it says.
 """
 
 from __future__ import annotations
@@ -54,10 +55,7 @@ def allow(host: str) -> None:
 def denied(host: str) -> list[str]:
     """Give the addresses that the host does not hear."""
     shown = run(
-        "nsenter",
-        "-t",
-        str(containers.running_pid(host)),
-        "-n",
+        *_in_network_of(host),
         "nft",
         "list",
         "set",
@@ -70,5 +68,32 @@ def denied(host: str) -> list[str]:
     return [word.strip() for word in rest.partition("}")[0].split(",") if word.strip()]
 
 
+def lose(host: str, percent: int) -> None:
+    """Lose so many of 100 packets at random, in each direction; 0 ends it."""
+    link = f"vb-{host}"
+    said = f"table netdev lab_{host}\ndelete table netdev lab_{host}\n"
+    heard = "table inet lab_loss\ndelete table inet lab_loss\n"
+    if percent:
+        drop = f"numgen random mod 100 < {percent} drop"
+        said += (
+            f"table netdev lab_{host} {{\n chain ingress {{\n"
+            f'  type filter hook ingress device "{link}" priority 0; policy accept;\n  {drop}\n }}\n}}\n'
+        )
+        heard += (
+            "table inet lab_loss {\n chain input {\n"
+            f"  type filter hook input priority -301; policy accept;\n  {drop}\n }}\n}}\n"
+        )
+    if containers.pid(host) is not None:
+        _nft(host, heard)
+    run("nsenter", f"--net={network.BRIDGE_NS}", "nft", "-f", "-", stdin=said)
+
+
+def _in_network_of(host: str) -> list[str]:
+    """Give the command that enters the network of a host, or of the client."""
+    if host == "client":
+        return ["nsenter", f"--net={network.CLIENT_NS}"]
+    return ["nsenter", "-t", str(containers.running_pid(host)), "-n"]
+
+
 def _nft(host: str, script: str) -> None:
-    run("nsenter", "-t", str(containers.running_pid(host)), "-n", "nft", "-f", "-", stdin=script)
+    run(*_in_network_of(host), "nft", "-f", "-", stdin=script)

@@ -20,7 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import cgroups, cluster, containers, debian, faults, layout, network, provision, venv
+from . import cgroups, cluster, containers, debian, faults, layout, network, pressure, provision, venv
+from . import disks as own_disks
 from .layers import clear_half_built, unmount_below
 from .shell import LabError, living, run, wait_for
 
@@ -33,6 +34,16 @@ def _silent(_: str) -> None:
     """Say nothing."""
 
 
+def _unchanged(text: str) -> str:
+    """Give the shipped configuration as it is."""
+    return text
+
+
+def _edit(path: Path, change: Callable[[str], str]) -> None:
+    if path.exists():
+        path.write_text(change(path.read_text()))
+
+
 class Lab:
     """Four hosts and a client, on this machine, as root. Any number of objects may stand for the one lab."""
 
@@ -41,8 +52,18 @@ class Lab:
 
     # ---- the whole -------------------------------------------------------------------------------------------
 
-    def up(self, *, failoverd: bool = True) -> None:
-        """Start from clean: all hosts booted, the mail cluster laid out and serving, failoverd adopting it."""
+    def up(
+        self,
+        *,
+        failoverd: bool = True,
+        disks: bool = False,
+        configure: Callable[[str], str] = _unchanged,
+    ) -> None:
+        """Start from clean: all hosts booted, the mail cluster laid out and serving, failoverd adopting it.
+
+        With `disks`, databases and mail store each have a file system of their own (see `disk_*`). `configure` gets
+        the text of failoverd's configuration and gives what the hosts shall have.
+        """
         with self._lock():
             self._clean()
             data, lower = self._layers()
@@ -52,6 +73,11 @@ class Lab:
             (layout.STATE / "pki").symlink_to(data / "pki")
             for host in layout.HOSTS:
                 containers.insert_disks(host, [source, data / host, *lower])
+                _edit(layout.STATE / "hosts" / host / "root/etc/failoverd/failoverd.yaml", configure)
+            if disks:
+                own_disks.insert(own_disks.MAIL, layout.STATE / "mail")
+                for host in layout.DATA_NODES:
+                    own_disks.insert(host, layout.STATE / "hosts" / host / "root/var/lib/mysql")
             with ThreadPoolExecutor() as pool:
                 list(pool.map(self._boot, layout.HOSTS))
                 self._say("four hosts are on; waiting for their services")
@@ -138,6 +164,74 @@ class Lab:
             self._check(host)
             faults.allow(host)
 
+    def lose(self, host: str, percent: int) -> None:
+        """Lose so many of 100 packets on the host's cable, in each direction, at random; 0 ends it."""
+        with self._lock():
+            self._check(host)
+            faults.lose(host, percent)
+
+    def deny_client(self, *peers: str) -> None:
+        """Let the client no longer hear these peers."""
+        with self._lock():
+            faults.deny("client", list(peers))
+
+    def allow_client(self) -> None:
+        """Let the client hear everybody again."""
+        with self._lock():
+            faults.allow("client")
+
+    def stranger_comes(self) -> None:
+        """Let a machine that is no member have the virtual IP, and announce it."""
+        with self._lock():
+            network.stranger_up()
+
+    def stranger_goes(self) -> None:
+        """Take it away."""
+        with self._lock():
+            network.stranger_down()
+
+    def squeeze(self, host: str, spare_mb: int) -> None:
+        """Let the host have only so much more memory than it uses now. Ends with `unsqueeze` or its power."""
+        with self._lock():
+            self._check(host)
+            pressure.squeeze(host, spare_mb)
+
+    def unsqueeze(self, host: str) -> None:
+        """Let the host have all the memory it wants."""
+        with self._lock():
+            pressure.release(host)
+
+    # ---- disks: only in a lab that was brought up with them --------------------------------------------------
+
+    def has_disks(self) -> bool:
+        """Tell whether databases and mail store have file systems of their own."""
+        return own_disks.is_inserted(own_disks.MAIL)
+
+    def disk_hangs(self, name: str) -> None:
+        """Let writes to a disk block: that of a host's database, or of the shared store (`mail`)."""
+        self._check_disk(name)
+        own_disks.hang(name)
+
+    def disk_is_full(self, name: str) -> None:
+        """Leave no free block on a disk."""
+        self._check_disk(name)
+        own_disks.fill(name)
+
+    def disk_is_well(self, name: str) -> None:
+        """End a hang, give the space back."""
+        self._check_disk(name)
+        own_disks.well(name)
+
+    def disk_breaks(self, host: str) -> None:
+        """Let the file system of a host's database become read-only by an error of its own."""
+        self._check_disk(host)
+        own_disks.break_read_only(host)
+
+    def disk_is_repaired(self, host: str) -> None:
+        """Check and mount the database's disk of a host that has no power."""
+        self._check_disk(host)
+        own_disks.repair(host)
+
     def push(self) -> None:
         """Copy the tree's failoverd into the running hosts and restart it there: quicker than `up`."""
         with self._lock():
@@ -222,7 +316,17 @@ class Lab:
             time.sleep(0.05)  # its systemd does not listen yet
         raise LabError(f"{host} has not booted after {deadline_s:g} s")
 
+    @property
+    def mail_store(self) -> Path:
+        """The mail store that the data nodes share, seen from outside."""
+        return containers.mail_store()
+
     # ---- inside ----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _check_disk(name: str) -> None:
+        if not own_disks.is_inserted(name):
+            raise LabError(f"{name} has no disk of its own: `lab.up(disks=True)` gives it one")
 
     def _boot(self, host: str) -> None:
         containers.start(host)
@@ -275,6 +379,7 @@ class Lab:
 
     def _clean(self) -> None:
         """End and remove whatever an earlier run has left, however it ended."""
+        own_disks.release_all()
         cgroups.kill(layout.CGROUP)
         everywhere = {number for number in _in_network(network.CLIENT_NS) if number != os.getpid()}
         for number in everywhere:
@@ -289,6 +394,7 @@ class Lab:
         unmount_below(layout.STATE)
         network.down()
         cgroups.remove(layout.CGROUP)
+        pressure.remove_all()
         if layout.STATE.exists():
             shutil.rmtree(layout.STATE)
         for host in layout.HOSTS:

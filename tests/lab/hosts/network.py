@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _CLONE_NEWNET = 0x40000000
 BRIDGE_NS = Path("/run/netns") / layout.BRIDGE_NETNS
 CLIENT_NS = Path("/run/netns") / layout.CLIENT_NETNS
+STRANGER_NETNS = "failoverd-lab-stranger"
 
 
 def up() -> None:
@@ -56,9 +57,27 @@ def up() -> None:
 
 def down() -> None:
     """Remove both namespaces; what lives in them must have been ended."""
-    for name, path in ((layout.CLIENT_NETNS, CLIENT_NS), (layout.BRIDGE_NETNS, BRIDGE_NS)):
+    places = (STRANGER_NETNS, layout.CLIENT_NETNS, layout.BRIDGE_NETNS)
+    for name, path in ((name, Path("/run/netns") / name) for name in places):
         if path.exists():
             run("ip", "netns", "delete", name)
+
+
+def stranger_up() -> None:
+    """Put a machine on the wire that believes the virtual IP is its own, and says so to all."""
+    name, bridge = STRANGER_NETNS, layout.BRIDGE_NETNS
+    run("ip", "netns", "add", name)
+    run("ip", "-n", bridge, "link", "add", "vb-stranger", "type", "veth", "peer", "name", "eth0", "netns", name)
+    run("ip", "-n", bridge, "link", "set", "vb-stranger", "master", layout.BRIDGE, "up")
+    own = f"link set lo up\naddress add {layout.VIP}/{layout.PREFIX} dev eth0\nlink set eth0 up\n"
+    run("ip", "-n", name, "-batch", "-", stdin=own)
+    run("nsenter", f"--net=/run/netns/{name}", "arping", "-q", "-A", "-c", "3", "-I", "eth0", layout.VIP, check=False)
+
+
+def stranger_down() -> None:
+    """Take the stranger off the wire."""
+    run("ip", "-n", layout.BRIDGE_NETNS, "link", "delete", "vb-stranger", check=False)
+    run("ip", "netns", "delete", STRANGER_NETNS, check=False)
 
 
 def is_up() -> bool:

@@ -126,19 +126,19 @@ class Cluster:
         status = self._status_of_primary()
         return status["lease"]["left_ms"] if status and status["lease"]["state"] == "held" else None
 
+    def is_settled(self) -> bool:
+        """Tell whether all is well: one primary, two healthy replicas, each service works, a failover is possible."""
+        status = self._status_of_primary()
+        return (
+            status is not None
+            and status["failover"]["possible"]
+            and all(_is_healthy_replica(status, host) for host in layout.DATA_NODES if host != status["holder"])
+            and all(service["verdict"] == "up" for node in status["nodes"] for service in node["services"].values())
+        )
+
     def wait_until_settled(self, deadline_s: float = 40.0) -> None:
-        """Wait until all is well: one primary, two healthy replicas, each service seen to work, a failover possible."""
-
-        def settled() -> bool:
-            status = self._status_of_primary()
-            return (
-                status is not None
-                and status["failover"]["possible"]
-                and all(_is_healthy_replica(status, host) for host in layout.DATA_NODES if host != status["holder"])
-                and all(service["verdict"] == "up" for node in status["nodes"] for service in node["services"].values())
-            )
-
-        wait_for("one primary, two healthy replicas, every service up", settled, deadline_s)
+        """Wait until all is well."""
+        wait_for("one primary, two healthy replicas, every service up", self.is_settled, deadline_s)
 
     def end_flap_block(self, deadline_s: float = 40.0) -> None:
         """Do what an operator does after too many failovers: move the role by hand, which starts the count anew."""

@@ -65,7 +65,7 @@ class Auditor:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        store = layout.STATE / "mail"
+        store = lab.mail_store
         self._mailboxes = {}
         for protocol, user in _MAILBOXES.items():
             name, _, domain = user.partition("@")

@@ -1,0 +1,235 @@
+"""The stage of one trial: who is primary, the faults in a row's own words, and how each of them is undone.
+
+Every verb that breaks something notes at once how it is put right. `heal` does that, newest first, whatever became of
+the trial: a row says only what goes wrong, and no row can leave the next one a broken lab without it showing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from hosts import LabError, layout
+
+from faultmatrix.trap import Trap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hosts import Lab
+
+_BREAK_S = 60  # seconds after which a held lock ends by itself
+FAILOVERD, MARIADB, DOVECOT, POSTFIX = "failoverd.service", "mariadb.service", "dovecot.service", "postfix@-.service"
+# All that a gigabyte takes, written again and again, so that none of it can be taken back.
+_HOG = "import time\nheld = []\nwhile len(held) < 64:\n    held.append(bytearray(b'x' * (16 << 20)))\ntime.sleep(5)\n"
+
+
+class Scene:
+    """Who is who at the beginning, and what can befall them."""
+
+    def __init__(self, lab: Lab, primary: str, term: int, note: Callable[[str], None]) -> None:
+        self._lab, self._note = lab, note
+        self.primary, self.term = primary, term
+        self.replicas = [host for host in layout.DATA_NODES if host != primary]  # the better candidate first
+        self.arbiter = layout.ARBITER
+        self._undo: list[Callable[[], object]] = []
+
+    def heal(self) -> list[str]:
+        """Put right all that was broken; give what could not be."""
+        problems = []
+        for undo in (*reversed(self._undo), self._start_all):
+            try:
+                undo()
+            except LabError as error:
+                problems.append(f"healing: {error}")
+        self._undo.clear()
+        return problems
+
+    def _start_all(self) -> None:
+        """Start what failoverd has ended for good reason, and systemd would start within the minute."""
+        for host in layout.DATA_NODES:
+            if self._lab.pid(host) is not None:
+                self._lab.exec(host, "systemctl", "start", "--no-block", MARIADB, DOVECOT, POSTFIX, check=False)
+
+    @staticmethod
+    def settle(seconds: float) -> None:
+        """Let the first of two faults have its effect before the second comes."""
+        time.sleep(seconds)
+
+    # ---- power, cable, freeze --------------------------------------------------------------------------------
+
+    def cut_power(self, host: str) -> None:
+        """Cut the host's power; it comes back with `power_on` or when all is healed."""
+        self._undo.append(lambda: self._boot(host))
+        self._lab.kill(host)
+        self._note(f"the power of {host} is cut")
+
+    def power_on(self, host: str) -> None:
+        """Switch the host on."""
+        self._lab.boot(host, wait=False)
+        self._note(f"{host} has power")
+
+    def _boot(self, host: str) -> None:
+        if self._lab.pid(host) is None:
+            self.power_on(host)
+
+    def freeze(self, host: str) -> None:
+        """Freeze every process of the host."""
+        self._undo.append(lambda: self._lab.resume(host))
+        self._lab.pause(host)
+        self._note(f"{host} is frozen")
+
+    def pull_cable(self, host: str) -> None:
+        """Pull the host's cable."""
+        self._undo.append(lambda: self._lab.heal(host))
+        self._lab.cut(host)
+        self._note(f"the cable of {host} is out")
+
+    def flap_cable(self, host: str, out_s: float, in_s: float, times: int) -> None:
+        """Pull and plug the host's cable again and again."""
+        self._undo.append(lambda: self._lab.heal(host))
+        for _ in range(times):
+            self._lab.cut(host)
+            self._note(f"the cable of {host} is out")
+            time.sleep(out_s)
+            self._lab.heal(host)
+            self._note(f"the cable of {host} is in")
+            time.sleep(in_s)
+
+    # ---- network ---------------------------------------------------------------------------------------------
+
+    def deafen(self, host: str, *peers: str) -> None:
+        """Let the host no longer hear the peers; they still hear it."""
+        self._undo.append(lambda: self._lab.allow(host))
+        self._lab.deny(host, *peers)
+        self._note(f"{host} does not hear {' and '.join(peers)}")
+
+    def deafen_client(self, *peers: str) -> None:
+        """Let the client no longer hear the peers."""
+        self._undo.append(self._lab.allow_client)
+        self._lab.deny_client(*peers)
+        self._note(f"the client does not hear {' and '.join(peers)}")
+
+    def lose_packets(self, host: str, percent: int) -> None:
+        """Lose packets of the host at random, in both directions."""
+        self._undo.append(lambda: self._lab.lose(host, 0))
+        self._lab.lose(host, percent)
+        self._note(f"{percent} % of the packets of {host} are lost")
+
+    def stranger_claims_vip(self) -> None:
+        """Let a machine that is no member have the virtual IP."""
+        self._undo.append(self._lab.stranger_goes)
+        self._lab.stranger_comes()
+        self._note("a stranger has the virtual IP and announces it")
+
+    # ---- processes -------------------------------------------------------------------------------------------
+
+    def kill(self, host: str, unit: str) -> None:
+        """SIGKILL to every process of the unit."""
+        self._undo.append(lambda: self._start(host, unit))
+        self._signal(host, unit, "KILL")
+        self._note(f"kill -9 {unit} on {host}")
+
+    def stop(self, host: str, unit: str) -> None:
+        """SIGSTOP to every process of the unit."""
+        self._undo.append(lambda: self._start(host, unit))
+        self._undo.append(lambda: self._signal(host, unit, "CONT"))
+        self._signal(host, unit, "STOP")
+        self._note(f"kill -STOP {unit} on {host}")
+
+    def restart(self, host: str, unit: str) -> None:
+        """Restart the unit, as after an upgrade."""
+        self._note(f"systemctl restart {unit} on {host}")
+        self._lab.exec(host, "systemctl", "restart", unit)
+
+    def _signal(self, host: str, unit: str, name: str) -> None:
+        self._lab.exec(host, "systemctl", "kill", f"--signal={name}", unit, check=name != "CONT")
+
+    def _start(self, host: str, unit: str) -> None:
+        self._lab.exec(host, "systemctl", "reset-failed", unit, check=False)
+        self._lab.exec(host, "systemctl", "start", unit, timeout_s=90)
+
+    def exhaust_memory(self, host: str, spare_mb: int) -> None:
+        """Leave the host little memory, and let a program of its own ask for a gigabyte, again and again."""
+        self._undo.append(lambda: self._lab.unsqueeze(host))
+        self._lab.squeeze(host, spare_mb)
+        self._note(f"{host} has {spare_mb} MB of memory left, and a program takes all of it")
+        hog = ["systemd-run", "--quiet", "--collect", "--unit=hog", "--property=Restart=always", "python3", "-c", _HOG]
+        self._undo.append(lambda: self._lab.exec(host, "systemctl", "stop", "hog.service", check=False))
+        self._lab.exec(host, *hog)
+
+    # ---- database --------------------------------------------------------------------------------------------
+
+    def break_replication(self, host: str) -> None:
+        """Take from a replica the table that the client writes to, so that its applier stops with an error."""
+        self._undo.append(lambda: self._mend_replication(host))
+        self._lab.sql(host, "SET sql_log_bin = 0; RENAME TABLE app.writes TO app.writes_away;")
+        self._note(f"replication on {host} is broken: its applier finds no table")
+
+    def _mend_replication(self, host: str) -> None:
+        self._lab.sql(host, "SET sql_log_bin = 0; RENAME TABLE app.writes_away TO app.writes; START SLAVE;")
+
+    def hold_up_applier(self, host: str) -> None:
+        """Lock a replica's table, so that what it receives waits in its relay log."""
+        lock = f"LOCK TABLES app.writes READ; SELECT SLEEP({_BREAK_S});"
+        holder = subprocess.Popen(
+            [*self._lab.command(host, "mariadb", "-e", lock)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+        def let_go() -> None:
+            holder.kill()
+            holder.wait()
+
+        self._undo.append(let_go)
+        self._note(f"the applier of {host} waits for a lock")
+
+    # ---- disks -----------------------------------------------------------------------------------------------
+
+    def disk_hangs(self, name: str) -> None:
+        """Let every write to the disk block."""
+        self._undo.append(lambda: self._lab.disk_is_well(name))
+        self._lab.disk_hangs(name)
+        self._note(f"the disk of {name} hangs")
+
+    def disk_is_full(self, name: str) -> None:
+        """Fill the disk."""
+        self._undo.append(lambda: self._lab.disk_is_well(name))
+        self._lab.disk_is_full(name)
+        self._note(f"the disk of {name} is full")
+
+    def disk_breaks(self, host: str) -> None:
+        """Let the file system under the database become read-only; only a check mends that, so power goes first."""
+        self._undo.append(lambda: self._repair(host))
+        self._lab.disk_breaks(host)
+        self._note(f"the disk of {host} is read-only after an error")
+
+    def _repair(self, host: str) -> None:
+        if self._lab.pid(host) is not None:
+            self._lab.kill(host)
+        self._lab.disk_is_repaired(host)
+        self._boot(host)
+
+    def store_is_read_only(self, host: str) -> None:
+        """Let one host have the mail store read-only, as a client of a file server may."""
+        mount = ("mount", "-o", "remount,bind,{}", "/srv/mail")
+        self._undo.append(lambda: self._lab.exec(host, *(word.format("rw") for word in mount)))
+        end = time.monotonic() + 10
+        while self._lab.exec(host, *(word.format("ro") for word in mount), check=False).returncode != 0:
+            if time.monotonic() > end:  # a file was open for writing at each attempt
+                raise LabError(f"the mail store of {host} could not be made read-only")
+        self._note(f"the mail store is read-only for {host}")
+
+    # ---- a candidate that dies -------------------------------------------------------------------------------
+
+    def candidate_dies_at(self, step: str, *, returns_after_s: float = 2.0) -> None:
+        """Cut the primary's power, and the candidate's as it begins this step; then the primary's power comes back."""
+        before_election = step in {"freeze", "apply-relay-log"}
+        watched = self.replicas[:1] if before_election else self.replicas
+        with Trap(self._lab, watched, step, self.term) as trap:
+            self.cut_power(self.primary)
+            candidate = trap.wait(30.0)
+        self._undo.append(lambda: self._boot(candidate))
+        self._note(f"{candidate} has begun {step}: its power is cut; the last that it recorded: {trap.last_words()}")
+        time.sleep(returns_after_s)
+        self.power_on(self.primary)

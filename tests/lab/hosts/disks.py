@@ -1,0 +1,97 @@
+"""Disks of their own for the database of each data node and for the mail store, and what can befall a disk.
+
+    STATE/disks/NAME.img ── ext4 on a loop device ── STATE/disks/NAME/data    NAME: the host's name, or `mail`
+
+The lab's hosts live on an overlay, which cannot hang, fill up or become read-only by itself. `lab.up(disks=True)` puts
+the data that matters on file systems that can; without it nothing here is mounted, and the lab is as quick as ever.
+All of it is done from outside: the way out of a fault never needs the disk that has it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from . import layout
+from .shell import LabError, run, wait_for
+
+MAIL = "mail"
+_SIZE = "640M"
+_INODE_EVERY = "4096"  # bytes: mail is many small files
+_PLACE = layout.STATE / "disks"
+
+
+def data(name: str) -> Path:
+    """Where the files of a disk are, seen from outside."""
+    return _PLACE / name / "data"
+
+
+def is_inserted(name: str) -> bool:
+    """Tell whether there is such a disk."""
+    return os.path.ismount(_PLACE / name)
+
+
+def insert(name: str, source: Path) -> None:
+    """Make the disk with a copy of what is in `source`, owner and all."""
+    place, image = _PLACE / name, _PLACE / f"{name}.img"
+    place.mkdir(parents=True)
+    run("truncate", "--size", _SIZE, str(image))
+    run("mkfs.ext4", "-q", "-F", "-m", "0", "-i", _INODE_EVERY, str(image))
+    _mount(name)
+    run("cp", "-a", str(source), str(data(name)))
+
+
+def _mount(name: str) -> None:
+    run("mount", "-o", "loop,errors=remount-ro", str(_PLACE / f"{name}.img"), str(_PLACE / name))
+
+
+def hang(name: str) -> None:
+    """Let every write block until `well`; reads go on."""
+    run("fsfreeze", "--freeze", str(_PLACE / name), timeout_s=20)
+
+
+def fill(name: str) -> None:
+    """Leave no free block."""
+    stat = os.statvfs(_PLACE / name)
+    filler = _PLACE / name / "filler"
+    run("fallocate", "--length", str(stat.f_bavail * stat.f_frsize), str(filler), check=False)
+    with filler.open("ab", buffering=0) as file, suppress(OSError):  # what the allocation has left over
+        while True:
+            file.write(bytes(4096))
+
+
+def break_read_only(name: str) -> None:
+    """Let the file system meet an error of its own and become read-only, as ext4 does with `errors=remount-ro`."""
+    device = Path(run("findmnt", "-n", "-o", "SOURCE", str(_PLACE / name)).stdout.strip()).name
+    trigger = Path("/sys/fs/ext4") / device / "trigger_fs_error"
+    if not trigger.exists():
+        raise LabError(f"this kernel has no {trigger}: it cannot be told that a disk fails")
+    trigger.write_text("1")
+
+
+def well(name: str) -> None:
+    """End a hang and give the space back."""
+    run("fsfreeze", "--unfreeze", str(_PLACE / name), check=False)
+    (_PLACE / name / "filler").unlink(missing_ok=True)
+
+
+def repair(name: str) -> None:
+    """Check the file system and mount it anew, as one that became read-only needs; its host must be off."""
+    wait_for(f"nobody uses the disk of {name}", lambda: _unmounted(name), 15)
+    done = run("e2fsck", "-f", "-y", str(_PLACE / f"{name}.img"), check=False, timeout_s=60)
+    if done.returncode > 1:  # 1: errors were corrected
+        raise LabError(f"the disk of {name} cannot be repaired: {done.stdout.strip()}")
+    _mount(name)
+
+
+def _unmounted(name: str) -> bool:
+    return run("umount", str(_PLACE / name), check=False).returncode == 0
+
+
+def release_all() -> None:
+    """End every hang: what waits for a hung disk cannot even be killed."""
+    if _PLACE.exists():
+        for place in _PLACE.iterdir():
+            if place.is_dir() and os.path.ismount(place):
+                run("fsfreeze", "--unfreeze", str(place), check=False)

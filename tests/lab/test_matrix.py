@@ -1,0 +1,139 @@
+"""The matrix's own logic: its table is whole, its results come back as they went, its verdict is what its rows say."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from faultmatrix.main import chosen, configured, configured_with_disks
+from faultmatrix.results import Results, markdown
+from faultmatrix.scene import Scene
+from faultmatrix.table import MANY, ROWS, Outcome, Row, expected
+from faultmatrix.trial import Result, Run
+from hosts import LabError, layout
+from trials.figures import PROTOCOLS
+
+from failoverd.core.effects import StepKind
+from failoverd.core.plan import PLANS
+from failoverd.core.rules import Decision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hosts import Lab
+    from trials.cluster import Cluster
+
+# Steps of a promotion that a candidate is not killed at: a node whose unit needs a restart is no candidate.
+NOT_DIED_AT = {StepKind.RESTART_UNIT}
+PEER_PORT = 7400
+
+
+def row(name: str) -> Row:
+    return next(row for row in ROWS if row.name == name)
+
+
+def test_names_are_unique() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert len({row.words for row in ROWS}) == len(ROWS)
+
+
+@pytest.mark.parametrize("some", ROWS, ids=lambda some: some.name)
+def test_a_row_says_what_is_documented(some: Row) -> None:
+    assert expected(some)
+    assert set(some.served) <= set(PROTOCOLS)
+    assert (some.outcome is Outcome.WAITS) == (some.returns is not None) == bool(some.until)
+    assert some.outcome in {Outcome.STAYS, Outcome.SURVIVES} or some.served == PROTOCOLS
+    assert some.trials >= 2
+    assert some.lasts_s >= 9, "three leases: what has not happened by then does not happen"
+
+
+def test_a_candidate_dies_at_each_step_of_a_promotion() -> None:
+    steps = {step.value for step in PLANS[Decision.SERVE] if step not in NOT_DIED_AT}
+    prefix = "candidate-dies-"
+    dying = {row.name.removeprefix(prefix) for row in ROWS if row.name.startswith(prefix)}
+    assert dying == {*steps, "take-over"}
+    assert all(row.trials >= MANY for row in ROWS if row.name.startswith(prefix))
+
+
+def test_rows_are_chosen_by_name_and_pattern_disks_last() -> None:
+    assert chosen(["power-primary"]) == [row("power-primary")]
+    assert {some.name for some in chosen(["power-*"])} == {r.name for r in ROWS if r.name.startswith("power-")}
+    assert [some.disks for some in chosen(None)] == sorted(some.disks for some in ROWS)
+    with pytest.raises(ValueError, match="no row 'power-nobody'"):
+        chosen(["power-nobody"])
+
+
+def test_the_shipped_configuration_takes_what_the_matrix_changes() -> None:
+    shipped = (layout.TREE / "config/failoverd.yaml").read_text()
+    assert "failovers: 100," in configured(shipped)
+    assert "/var/lib/mysql" in configured_with_disks(shipped).partition("disks:")[2].partition("\n")[0]
+    with pytest.raises(LabError, match="failovers: 3"):
+        configured("cluster: lab\n")
+
+
+def result(name: str, number: int, **figures: object) -> Result:
+    outages = dict.fromkeys(PROTOCOLS, 1000.0 * number)
+    return Result(row=name, number=number, outage_ms=outages, lost=0, **figures)  # type: ignore[arg-type] # by name
+
+
+def test_results_go_on_where_they_were(tmp_path: Path) -> None:
+    first = Results(tmp_path)
+    first.add(result("power-primary", 1))
+    endless = result("power-primary", 2, problems=["it did not come back"])
+    endless.outage_ms["sql"] = math.inf
+    first.add(endless)
+    again = Results(tmp_path)
+    assert again.done == first.done
+    assert again.has(row("power-primary"), 2)
+    assert not again.has(row("power-primary"), 3)
+    assert not again.has(row("power-replica"), 1)
+
+
+def test_the_table_has_a_line_a_row_and_names_what_went_wrong(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results.add(result("power-primary", 1, term_changes=1))
+    results.add(result("power-primary", 3, term_changes=2, two_vip_ms=20.0, problems=["the role moves once"]))
+    words = results.write()
+    line = next(line for line in words.splitlines() if line.startswith("| power cut of the primary"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:] == ["moves", "2", *["2.00 / 3.00"] * 3, "0.02", "0", "0", "0", "1 to 2", "**1 of 2**"]
+    assert "- power-primary 3: two virtual IPs for 0.02 s" in words
+    assert (tmp_path / "matrix.md").read_text() == words
+    written = json.loads((tmp_path / "matrix.json").read_text())
+    assert written["good"] is False
+    assert written["rows"][0]["outage_ms"]["sql"] == {"median": 2000.0, "max": 3000.0}
+
+
+def test_what_could_not_be_counted_is_neither_safe_nor_zero() -> None:
+    unknown = Result(row="power-primary", number=1)
+    assert not unknown.safe
+    assert "| ? |" in markdown([unknown])
+
+
+@pytest.mark.lab
+def test_a_restarted_daemon_moves_nothing(lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
+    before = cluster.primary()
+    done = Run(lab, row("failoverd-restarted"), 1, tmp_path).run()
+    assert done.problems == []
+    assert done.safe
+    assert (done.primary, done.term_changes) == (before, 0)
+
+
+@pytest.mark.lab
+def test_faults_are_undone_whatever_they_were(lab: Lab, cluster: Cluster) -> None:
+    primary = cluster.primary()
+    scene = Scene(lab, primary, cluster.term(), print)
+    scene.lose_packets(scene.arbiter, 30)
+    scene.deafen_client(scene.arbiter)
+    scene.stranger_claims_vip()
+    replica = scene.replicas[0]
+    scene.break_replication(replica)
+    assert scene.heal() == []
+    assert lab.sql(replica, "SELECT COUNT(*) FROM app.writes")
+    assert "lab_loss" not in lab.exec(layout.ARBITER, "nft", "list", "tables").stdout
+    with lab.client_network():
+        socket.create_connection((layout.ADDRESSES[layout.ARBITER], PEER_PORT), timeout=5).close()
+    cluster.wait_until_settled(60)

@@ -21,7 +21,7 @@ has not been adopted yet must not be cut off by starting failoverd.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from failoverd.actions import arp
 from failoverd.actions.nft import Nft, NftError
@@ -30,7 +30,7 @@ from failoverd.core.model import Outcome
 from failoverd.ports import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from failoverd.ports import Clock
 
@@ -83,6 +83,30 @@ add rule arp failoverd gate drop
 """
 
 
+class Ruleset(Protocol):
+    """What the gate needs of nftables: see nft.Nft. The simulator has a kernel of its own behind it."""
+
+    def run(self, script: str) -> str:
+        """Run `script` as one transaction and return what it prints. Raises NftError."""
+        ...
+
+
+class Address(Protocol):
+    """What the gate needs of the virtual IP: see vip.Vip."""
+
+    def keep(self, rest_ms: int) -> None:
+        """Have it for at most `rest_ms`. Raises VipError."""
+        ...
+
+    def remove(self) -> None:
+        """Not have it. Raises VipError."""
+        ...
+
+    def release(self) -> None:
+        """Close what the calling thread holds open."""
+        ...
+
+
 class KernelGate:
     """Implements ports.Gate for one virtual IP. Called from one thread at a time."""
 
@@ -96,13 +120,17 @@ class KernelGate:
         cluster_addresses: Sequence[str],
         ports: Sequence[int],
         clock: Clock,
+        ruleset: Ruleset | None = None,
+        held_address: Address | None = None,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._interface = interface
         self._address = vip
-        self._vip = Vip(interface, vip, prefix)
+        self._vip: Address = held_address or Vip(interface, vip, prefix)
         self._skeleton = _skeleton(vip=vip, own=own_address, cluster=cluster_addresses, ports=ports)
         self._clock = clock
-        self._nft = Nft()
+        self._wall_ns = wall_ns
+        self._nft: Ruleset = ruleset or Nft()
         self._closings = 0
 
     def install(self) -> Result:
@@ -125,7 +153,7 @@ class KernelGate:
         """See ports.Gate."""
         closings = self._closings
         # The wall clock first: frozen between the two, the bound comes out too early and not too late.
-        wall_ns = time.time_ns()
+        wall_ns = self._wall_ns()
         rest_ms = until_ms - self._clock.now_ms()
         if rest_ms <= 0:
             return self._too_late(until_ms)

@@ -28,7 +28,7 @@ LINTERS = {
 }
 LINTER_LIMIT_S = 60
 NOTHING_COLLECTED = 5  # pytest's exit code
-DEBIAN = {"nft": "nftables", "ip": "iproute2"}  # what root tests call on this machine; the lab installs its own
+DEBIAN = {"nft": "nftables", "ip": "iproute2", "fence_dummy": "fence-agents"}  # what root tests call on this machine
 
 
 @dataclass(frozen=True)

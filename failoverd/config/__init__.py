@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -23,6 +23,8 @@ from failoverd.config.model import (
     Audit,
     Config,
     Database,
+    FenceDevice,
+    Fencing,
     Flapping,
     Gate,
     Host,
@@ -40,6 +42,8 @@ __all__ = [
     "Config",
     "ConfigError",
     "Database",
+    "FenceDevice",
+    "Fencing",
     "Flapping",
     "Gate",
     "Host",
@@ -69,13 +73,15 @@ def membership_digest(config: Config) -> str:
 
     Not in it: what may differ between nodes (paths, the interface's name) and what harms nobody else (thresholds).
     """
-    agreed = {
+    agreed: dict[str, object] = {
         "cluster": config.cluster,
         "nodes": {name: member.model_dump() for name, member in config.members.items()},
         "vip": config.vip.address_with_prefix,
         "lease": config.lease.model_dump(),
         "store": config.store.model_dump(),
     }
+    if config.fencing.required:  # who may be fenced, and how, may differ; whether it is waited for may not
+        agreed["fencing"] = {"required": True}
     return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
 
 
@@ -93,6 +99,7 @@ WORDS = {
     "literal_error": ("is not known", "{expected}"),
     "int_type": ("is no whole number", "a whole number"),
     "float_type": ("is no number", "a number"),
+    "bool_type": ("is neither true nor false", "true or false"),
     "string_type": ("is no text", "text; quote it if it looks like a number"),
     "dict_type": ("is no mapping", "a mapping, `key: value`"),
     "model_type": ("is no mapping", "a mapping, `key: value`"),
@@ -108,8 +115,9 @@ WORDS = {
 def _explained(path: Path, document: Document, error: ValidationError) -> ConfigError:
     """Turn pydantic's list into one message: the first in the file, a misspelt key before what is missing for it."""
 
-    def order(details: Mapping[str, Any]) -> tuple[bool, int]:
-        return details["type"] != "extra_forbidden", document.line(details["loc"])
+    def order(details: Mapping[str, Any]) -> tuple[bool, bool, int]:
+        kind = details["type"]  # a list is also too short for what is wrong in it
+        return kind != "extra_forbidden", kind == "too_short", document.line(details["loc"])
 
     details = min(error.errors(include_url=False, include_input=False), key=order)
     loc: Loc = tuple(part for part in details["loc"] if part != "[key]")
@@ -140,10 +148,14 @@ def _keys_around(loc: Loc) -> list[str]:
     for part in loc[:-1]:
         if get_origin(shape) is dict:
             shape = get_args(shape)[1]
+        elif isinstance(part, int):  # of a list
+            shape = get_args(shape)[0]
         elif fields := _fields(shape):
             shape = fields[str(part)].annotation
             if get_origin(shape) is not dict:  # an optional section
                 shape = next((inner for inner in get_args(shape) if _fields(inner)), shape)
+        if get_origin(shape) is Annotated:
+            shape = get_args(shape)[0]
     return list(_fields(shape))
 
 

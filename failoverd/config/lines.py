@@ -46,7 +46,7 @@ def dotted(loc: Loc) -> str:
     text = ""
     for part in loc:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+    return "".join(letter if letter.isprintable() else "?" for letter in text)  # a message stays one line
 
 
 def read_regular(path: Path, limit: int) -> tuple[bytes, int]:

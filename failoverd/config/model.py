@@ -4,11 +4,21 @@ Attributes are the YAML's keys; a duration's has the suffix `_ms` and a percenta
 config/failoverd.yaml shows (a test holds that), whose comments say why. Nothing of it can be changed after loading.
 """
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
 
 from failoverd.config import relations
 from failoverd.config.error import wrong
@@ -16,9 +26,12 @@ from failoverd.config.values import (
     AbsolutePath,
     Address,
     AddressWithPrefix,
-    DatabaseSecretFile,
+    Agent,
+    DataNodeSecretFile,
     Interface,
     Label,
+    OptionName,
+    OptionValue,
     Port,
     PrivateFile,
     ReadableFile,
@@ -33,6 +46,7 @@ from failoverd.core.model import Node, NodeKind, NodeName
 
 Kind = Literal["data", "arbiter"]
 Tls = Literal["implicit", "starttls", "none"]
+SECRET_OPTION = re.compile(r"passw|passphrase|secret|token", re.IGNORECASE)
 Failures = Annotated[int, Field(ge=1, le=100)]
 Ports = Annotated[tuple[Port, ...], Field(strict=False, min_length=1, max_length=64), AfterValidator(unique("port"))]
 Disks = Annotated[
@@ -159,9 +173,9 @@ class Database(Probed):
     socket: AbsolutePath
     port: Port = 3306
     user: Text
-    password: Annotated[DatabaseSecretFile, Field(alias="password_file")]
+    password: Annotated[DataNodeSecretFile, Field(alias="password_file")]
     replication_user: Text
-    replication_password: Annotated[DatabaseSecretFile, Field(alias="replication_password_file")]
+    replication_password: Annotated[DataNodeSecretFile, Field(alias="replication_password_file")]
     interval_ms: Annotated[int, duration("100ms", "1m"), Field(alias="interval")] = 500
     heartbeat_ms: Annotated[int, duration("100ms", "1m"), Field(alias="heartbeat")] = 500
     max_lag_ms: Annotated[int, duration("100ms", "24h"), Field(alias="max_lag")] = 5000
@@ -188,6 +202,41 @@ class Host(Section):
     disks: Disks
     memory_min_free_percent: Annotated[float, percentage(0, 90), Field(alias="memory_min_free")] = 3.0
     load_max_per_core: Annotated[float, Field(gt=0, le=10_000)] = 20.0
+
+
+class FenceDevice(Section):
+    """One fence agent with its options. A secret is an option as well, and stands in a file of its own."""
+
+    agent: Agent
+    options: dict[OptionName, OptionValue] = {}
+    secrets: dict[OptionName, DataNodeSecretFile] = {}
+
+    @model_validator(mode="after")
+    def _secrets_are_no_options(self) -> Self:
+        for name in self.options:
+            if name in self.secrets:
+                raise wrong(f"option {name!r} is given twice", "either in options or in secrets")
+            if SECRET_OPTION.search(name) and not name.endswith(("_script", "_file")):
+                raise wrong(f"option {name!r} would show a secret", f"secrets: {{{name}: FILE}}", hide=True)
+        return self
+
+
+FenceLevel = Annotated[tuple[FenceDevice, ...], Field(strict=False, min_length=1, max_length=8)]
+FenceLevels = Annotated[tuple[FenceLevel, ...], Field(strict=False, min_length=1, max_length=8)]
+
+
+class Fencing(Section):
+    """Who can cut a lost primary's power: for each node levels of devices, all of one level together."""
+
+    required: bool = False
+    timeout_ms: Annotated[int, duration("1s", "5m"), Field(alias="timeout")] = 10_000
+    nodes: dict[Label, FenceLevels] = {}
+
+    @property
+    def secrets(self) -> list[SecretStr]:
+        """All of them, for whoever hides them."""
+        devices = (device for levels in self.nodes.values() for level in levels for device in level)
+        return [secret for device in devices for secret in device.secrets.values()]
 
 
 class Flapping(Section):
@@ -218,6 +267,7 @@ class Config(Section):
     gate: Gate
     mail_store: MailStore
     host: Host
+    fencing: Fencing = Fencing()
     flapping: Flapping = Flapping()
     audit: Audit = Audit()
     _this: str = PrivateAttr(default="")

@@ -24,6 +24,7 @@ def check(config: Config, node: str) -> None:
     _lag_can_be_measured(config)
     _flapping_window_is_longer(config)
     _ports_are_gated(config)
+    _fenced_are_data_nodes(config)
     _this_node_is_in_the_file(config, node)
 
 
@@ -112,6 +113,14 @@ def _ports_are_gated(config: Config) -> None:
             )
     if config.peer.port in config.gate.ports:
         raise wrong("is among gate.ports, which are for clients", "a port of its own", key=("peer", "port"))
+
+
+def _fenced_are_data_nodes(config: Config) -> None:
+    """Only a data node can be a lost primary."""
+    data = [name for name, member in config.members.items() if member.kind == "data"]
+    for name in config.fencing.nodes:
+        if name not in data:
+            raise wrong(f"{name} is no data node of this file", ", ".join(data), key=("fencing", "nodes", name))
 
 
 def _this_node_is_in_the_file(config: Config, node: str) -> None:

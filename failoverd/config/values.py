@@ -19,6 +19,7 @@ UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
 PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 LONGEST_SECRET = 4096  # bytes
+LONGEST_OPTION = 1024  # characters
 
 
 def duration_ms(text: str) -> int:
@@ -151,11 +152,30 @@ def _secret(value: object) -> SecretStr:
     return SecretStr(text)
 
 
-def _database_secret(value: object, info: ValidationInfo) -> SecretStr:
-    """As `_secret`, but an arbiter has no database: its passwords need not lie there, and are empty."""
+def _data_node_secret(value: object, info: ValidationInfo) -> SecretStr:
+    """As `_secret`, but an arbiter has no database and fences nobody: there they need not lie, and are empty."""
     if isinstance(value, str) and value.startswith("/") and (info.context or {}).get("kind") == "arbiter":
         return SecretStr("")
     return _secret(value)
+
+
+def _option_name(value: str) -> str:
+    if value in ("action", "option", "nodename"):
+        raise wrong("is given by failoverd itself", "the other options of the agent")
+    return value
+
+
+def _option_value(value: object) -> str:
+    """What an agent gets is the text as it stands in the file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str):
+        raise wrong("is no text", "text; quote it if it looks like a number")
+    if len(value) > LONGEST_OPTION or not value.isprintable():
+        raise wrong("is not well-formed", f"one line of printable text, at most {LONGEST_OPTION} characters")
+    return value
 
 
 def unique(what: str) -> Callable[[tuple[object, ...]], tuple[object, ...]]:
@@ -176,7 +196,7 @@ AbsolutePath = Annotated[Path, BeforeValidator(_absolute_path)]
 ReadableFile = Annotated[Path, BeforeValidator(_readable_file)]
 PrivateFile = Annotated[Path, BeforeValidator(_private_file)]
 SecretFile = Annotated[SecretStr, BeforeValidator(_secret)]
-DatabaseSecretFile = Annotated[SecretStr, BeforeValidator(_database_secret)]
+DataNodeSecretFile = Annotated[SecretStr, BeforeValidator(_data_node_secret)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Text = Annotated[str, pattern(r"[^\x00-\x20\x7f]{1,255}", "text without spaces")]
 Label = Annotated[
@@ -186,3 +206,16 @@ Interface = Annotated[str, pattern(r"[A-Za-z0-9._-]{1,15}", "the name of a netwo
 Unit = Annotated[
     str, pattern(r"[A-Za-z0-9:_.\\@-]{1,200}\.service", "the full name of a systemd unit, such as dovecot.service")
 ]
+Agent = Annotated[
+    str,
+    pattern(
+        r"fence_[A-Za-z0-9_.-]{1,64}|/[!-~]{1,255}",
+        "the name of a fence agent in /usr/sbin, such as fence_ipmilan, or an absolute path",
+    ),
+]
+OptionName = Annotated[
+    str,
+    pattern(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", "the name of one of the agent's options"),
+    AfterValidator(_option_name),
+]
+OptionValue = Annotated[str, BeforeValidator(_option_value)]

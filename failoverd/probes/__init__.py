@@ -4,6 +4,7 @@ deadline   the harness: an observation in time, whatever the probe does
 link       a TCP connection that can be aborted and says what is wrong   <── imap, smtp
 aside      a blocking call beside the loop                               <── database, host
 unit, vip  D-Bus; netlink and ARP
+fence      the fence agents that another node's failure may need
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.probes.database import DatabaseProbe
+from failoverd.probes.fence import FenceProbe
 from failoverd.probes.host import HostProbe
 from failoverd.probes.imap import ImapProbe
 from failoverd.probes.smtp import SmtpProbe
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from failoverd.ports import Probe
 
-# By the name in the configuration (`unit` is shown as unit:NAME).
+# By the name in the configuration (`unit` is shown as unit:NAME, `fence` as fence:NODE).
 PROBES: Mapping[str, Callable[..., Probe]] = {
     "imap": ImapProbe,
     "smtp": SmtpProbe,
@@ -30,6 +32,7 @@ PROBES: Mapping[str, Callable[..., Probe]] = {
     "database": DatabaseProbe,
     "vip": VipProbe,
     "host": HostProbe,
+    "fence": FenceProbe,
 }
 
 # Every code that a probe can give; those of the database's own reading are the dialect's. Each has a page in runbooks/.

@@ -24,10 +24,12 @@ from failoverd.audit.file import AuditFile
 from failoverd.config import membership_digest
 from failoverd.core.health import Sendings
 from failoverd.core.machine import State
-from failoverd.core.model import Health, NodeKind, Outcome
+from failoverd.core.model import Health, NodeKind, NodeName, Outcome
 from failoverd.core.policy import Policy
 from failoverd.core.view import View
 from failoverd.databases import DATABASES
+from failoverd.fencing import FENCES
+from failoverd.fencing.agent import Device
 from failoverd.ports import Result, Target
 from failoverd.probes.deadline import observe
 from failoverd.runtime.clock import BootClock
@@ -45,8 +47,8 @@ from failoverd.runtime.systemd import Notifier
 from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
 
 if TYPE_CHECKING:
-    from failoverd.config import Config
-    from failoverd.ports import Database
+    from failoverd.config import Config, FenceDevice
+    from failoverd.ports import Database, Fence
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +76,24 @@ def policy_of(config: Config) -> Policy:
         failovers=config.flapping.failovers,
         window_ms=config.flapping.window_ms,
         hold_off_ms=config.flapping.hold_off_ms,
+        fenced=tuple(config.fencing.nodes),
+        fence_required=config.fencing.required,
+        fence_ms=config.fencing.timeout_ms,
     )
+
+
+def fence_of(config: Config) -> Fence | None:
+    """The fence agents, where there are any."""
+    nodes = config.fencing.nodes
+    levels = {
+        NodeName(name): [[_device(device) for device in level] for level in levels] for name, levels in nodes.items()
+    }
+    return FENCES["agent"](levels) if levels else None
+
+
+def _device(given: FenceDevice) -> Device:
+    secrets = {name: secret.get_secret_value() for name, secret in given.secrets.items()}
+    return Device(given.agent, given.options, secrets)
 
 
 def _database(config: Config) -> Database:
@@ -92,6 +111,7 @@ def _database(config: Config) -> Database:
 
 async def run(config: Config, directories: Directories) -> None:
     """Be this node until SIGTERM or SIGINT. Raises what kept it from starting, or the bug that ended it."""
+    refused = host.harden(realtime=True)
     clock, notifier, me = BootClock(), Notifier(), config.this
     term, lease = TermFile(directories.state), LeaseFile(directories.runtime, boot_id())
     audit = AuditFile(config.audit.directory / "audit.jsonl", me.name, clock)
@@ -142,7 +162,8 @@ async def run(config: Config, directories: Directories) -> None:
             deliver=daemon.reported,
         )
         stack.push_async_callback(peers.close)
-        schedule = Schedule(config, _database(config) if me.kind is NodeKind.DATA else None)
+        fence = fence_of(config)
+        schedule = Schedule(config, _database(config) if me.kind is NodeKind.DATA else None, fence)
         prober = Prober(clock, daemon.observed)
         stack.callback(prober.stop)
         gate = KernelGate(
@@ -169,6 +190,7 @@ async def run(config: Config, directories: Directories) -> None:
             prove=_Prover(config, schedule, prober, clock).prove,
             deliver=daemon.step_ended,
             broken=daemon.broken,
+            fence=fence,
         )
         daemon.outbox = Outbox(
             worker=Worker("audit"),
@@ -193,8 +215,30 @@ async def run(config: Config, directories: Directories) -> None:
         prober.set_schedule(schedule.of(None))
         notifier.ready(f"{me.name} of {config.cluster}")
         _log.info("started", node=me.name, cluster=config.cluster, version=__version__, term=term.term)
-        await daemon.run(stop)
+        for found in refused:
+            _log.warning("the host refuses what keeps failoverd from being starved", code=found.code, reason=found.reason)
+        ended = asyncio.Event()
+        leaving = asyncio.ensure_future(_leave(stop, servers, daemon, ended))
+        try:
+            await daemon.run(ended)
+        finally:
+            leaving.cancel()
         notifier.stopping()
+
+
+async def _leave(
+    stop: asyncio.Event, servers: contextlib.AsyncExitStack, daemon: Daemon, ended: asyncio.Event
+) -> None:
+    """End what takes time while the lease is still renewed, and stop right after a renewal.
+
+    A daemon that is restarted has the rest of the lease to come up in: so the end must not have used it up.
+    """
+    await stop.wait()
+    try:
+        await servers.aclose()
+        await daemon.renewed()
+    finally:
+        ended.set()
 
 
 async def _store_server(directory: Path, *, first_start: bool, stack: contextlib.AsyncExitStack) -> EmbeddedStoreServer:

@@ -36,13 +36,14 @@ _GOLDEN = 0.6180339887  # multiples of it, modulo 1, are spread evenly, however 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """One probe of one target, as `observe` takes it, and how often."""
+    """One probe of one target, as `observe` takes it, and how often. `prompt`: look again soon when it failed."""
 
     name: str
     probe: Probe
     target: Target
     interval_ms: int
     deadline_ms: int
+    prompt: bool = True
 
 
 @runtime_checkable
@@ -184,7 +185,7 @@ class Prober:
             elif failing_since is None:
                 failing_since = ended
             due = max(due + interval, ended)  # late is late: what was missed is not made up for
-            if failing_since is not None and ended - failing_since < interval:
+            if scheduled.prompt and failing_since is not None and ended - failing_since < interval:
                 due = min(due, ended + min(interval, PROMPT_MS / 1000))
 
     def _tell(self, observation: Observation) -> None:

@@ -1,7 +1,7 @@
 """Which probes run on this node, and of whom: its own services always, the primary's from every node.
 
 every node   imap, smtp of the primary (the observers' votes)
-data node    imap, smtp, units, database, VIP and host of its own
+data node    imap, smtp, units, database, VIP and host of its own; whether each fence would work
 arbiter      host of its own
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.config import ImapService
-from failoverd.core.model import NodeKind
+from failoverd.core.model import NodeKind, NodeName
 from failoverd.ports import Target
 from failoverd.probes.database import DatabaseProbe
+from failoverd.probes.fence import FenceProbe
 from failoverd.probes.host import HostLimits, HostProbe
 from failoverd.probes.imap import ImapProbe
 from failoverd.probes.smtp import SmtpProbe
@@ -22,12 +23,12 @@ from failoverd.runtime.prober import Scheduled
 
 if TYPE_CHECKING:
     from failoverd.config import Config, SmtpService
-    from failoverd.core.model import NodeName
-    from failoverd.ports import Database, Probe
+    from failoverd.ports import Database, Fence, Probe
 
 UNIT_INTERVAL_MS = 500
 VIP_INTERVAL_MS = 1000
 HOST_DEADLINE_MS = 1000
+FENCE_INTERVAL_MS = 60_000  # a management processor is slow, and has other things to do
 
 
 def _service_probe(service: ImapService | SmtpService, ehlo_name: str) -> Probe:
@@ -56,13 +57,14 @@ def _service_probe(service: ImapService | SmtpService, ehlo_name: str) -> Probe:
 class Schedule:
     """Builds each probe once and says which of them run when a given node is primary."""
 
-    def __init__(self, config: Config, database: Database | None) -> None:
+    def __init__(self, config: Config, database: Database | None, fence: Fence | None = None) -> None:
         self._config = config
         self._me = Target(config.this.name, config.this.address)
         self.services = {name: _service_probe(s, config.this.name) for name, s in config.services.items()}
         self._own: list[Scheduled] = [self._host()]
         if config.this.kind is NodeKind.DATA and database is not None:
             self._own += self._data_node(database)
+            self._own += self._fences(fence) if fence is not None else []
 
     def _host(self) -> Scheduled:
         host = self._config.host
@@ -89,6 +91,14 @@ class Schedule:
         vip = VipProbe(interface=config.vip.interface, address=config.vip.address)
         own.append(Scheduled("vip", vip, me, VIP_INTERVAL_MS, VIP_INTERVAL_MS))
         return own
+
+    def _fences(self, fence: Fence) -> list[Scheduled]:
+        """Of this node: what is wrong is its own, that it could not cut that node's power."""
+        deadline_ms = self._config.fencing.timeout_ms
+        return [
+            Scheduled(f"fence:{name}", FenceProbe(fence, name), self._me, FENCE_INTERVAL_MS, deadline_ms, prompt=False)
+            for name in map(NodeName, self._config.fencing.nodes)
+        ]
 
     def of(self, primary: NodeName | None) -> list[Scheduled]:
         """The entries while `primary` is the node to observe."""

@@ -7,20 +7,28 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 from fence_stage import PASSWORD, Stage, alive
 
-from failoverd.core.model import NodeName, Outcome
+from failoverd.core.effects import Lane, Step, StepKind
+from failoverd.core.model import Health, NodeName, Outcome
 from failoverd.fencing import CODES, FENCES
 from failoverd.fencing.agent import AgentFence, Device
 from failoverd.fencing.process import OUTPUT_BYTES, Runs
+from failoverd.ports import Target
+from failoverd.probes.deadline import observe
+from failoverd.probes.fence import FenceProbe
+from failoverd.runtime.clock import BootClock
+from failoverd.runtime.executor import Executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from failoverd.core.machine import StepEnded
+    from failoverd.core.model import Reading
     from failoverd.ports import Result
 
 MAIL1, MAIL2 = NodeName("mail1"), NodeName("mail2")
@@ -285,3 +293,91 @@ def test_ones_own_device_says_on_or_is_another_s(stage: Stage) -> None:
     result = status([stage.device("good")], own=True)
     assert (result.outcome, result.code) == (Outcome.FAILED, "FENCE_MONITOR_FAILED")
     assert "is it the device of another?" in result.reason
+
+
+def look(stage: Stage, agent: str, me: NodeName) -> Reading:
+    probe = FenceProbe(AgentFence({MAIL1: [[stage.device(agent)]]}), MAIL1)
+    target = Target(me, "192.0.2.1")
+    seen = asyncio.run(observe("fence:mail1", probe, target, 2 * SHORT_MS, BootClock()))
+    assert (seen.probe, seen.target) == ("fence:mail1", me)
+    return seen.reading
+
+
+def test_a_probe_says_so_before_it_is_needed(stage: Stage) -> None:
+    assert look(stage, "good", MAIL2).health is Health.OK
+    failed = look(stage, "dumb", MAIL2)
+    assert (failed.health, failed.code) == (Health.FAILED, "FENCE_MONITOR_FAILED")
+    hung = look(stage, "hangs on status", MAIL2)
+    assert (hung.health, hung.code) == (Health.FAILED, "FENCE_MONITOR_FAILED")
+    assert "hangs_on_status monitor mail1: not ended within" in hung.reason
+    stage.state.write_text("off")
+    assert look(stage, "good", MAIL2).health is Health.OK
+    assert look(stage, "good", MAIL1).code == "FENCE_MONITOR_FAILED"
+
+
+# ---- in the executor's lane -----------------------------------------------------------------------------------------
+
+
+class Unused:
+    """What the fence lane must not touch."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(name)
+
+
+def fence_step(number: int, *, deadline_ms: int = LONG_MS) -> Step:
+    step = Step(StepKind.FENCE, term=7, number=number, deadline_ms=deadline_ms, target=MAIL1)
+    assert step.lane is Lane.FENCE
+    return step
+
+
+def performed(stage: Stage, agent: str, step: Step, *, cancel: bool = False) -> StepEnded:
+    """Run a step in a real executor; the answer that it delivers."""
+
+    async def story() -> StepEnded:
+        answer: asyncio.Future[StepEnded] = asyncio.get_running_loop().create_future()
+        unused: Any = Unused()
+        executor = Executor(
+            node=MAIL2,
+            clock=BootClock(),
+            gate=unused,
+            database=unused,
+            heart=unused,
+            units=unused,
+            store=unused,
+            prove=unused,
+            deliver=answer.set_result,
+            broken=answer.set_exception,
+            fence=AgentFence({MAIL1: [[stage.device(agent)]]}),
+        )
+        executor.perform(step, until_ms=0)
+        if cancel:
+            await asyncio.to_thread(wait_for, "the agent runs", stage.noted)
+            executor.cancel(step)
+        return await asyncio.wait_for(answer, 20)
+
+    ended = asyncio.run(story())
+    assert ended.step == step
+    return ended
+
+
+def test_a_step_that_fences_answers_as_the_fence_does(stage: Stage) -> None:
+    ended = performed(stage, "good", fence_step(1))
+    assert (ended.outcome, stage.state.read_text()) == (Outcome.SUCCEEDED, "off\n")
+    assert performed(stage, "liar", fence_step(2)).outcome is Outcome.SUCCEEDED, "it is off"
+    stage.state.write_text("on")
+    ended = performed(stage, "liar", fence_step(3))
+    assert (ended.outcome, ended.code) == (Outcome.FAILED, "FENCE_NOT_OFF")
+
+
+def test_a_step_that_takes_too_long_is_unknown(stage: Stage) -> None:
+    ended = performed(stage, "ignores SIGTERM", fence_step(1, deadline_ms=SHORT_MS))
+    assert (ended.outcome, ended.code) == (Outcome.UNKNOWN, "FENCE_TIMEOUT")
+    wait_for("the agent is gone", lambda: not alive(stage.pid))
+
+
+@pytest.mark.parametrize("agent", ["hangs", "ignores SIGTERM", "ends well when told to"])
+def test_a_step_that_is_cancelled_is_unknown_at_once_and_its_agent_ends(stage: Stage, agent: str) -> None:
+    ended = performed(stage, agent, fence_step(1), cancel=True)
+    assert (ended.outcome, ended.code) == (Outcome.UNKNOWN, "FENCE_CANCELLED")
+    wait_for("the agent is gone", lambda: not alive(stage.pid))

@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from failoverd.config import Config, ConfigError, load, membership_digest
+from failoverd.config import Config, ConfigError, Fencing, load, membership_digest
 from failoverd.core.model import Node, NodeKind, NodeName
+from failoverd.fencing.agent import AgentFence
+from failoverd.runtime import assembly
 
 REFUSALS = Path(__file__).with_name("config-refusals.txt")
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
@@ -213,6 +215,72 @@ def test_a_private_key_is_private(config_file: Path, example: str, tmp_path: Pat
     key.chmod(0o604)
     config_file.write_text(re.sub(r"\S+/tls/node.key", str(key), example))
     assert "others have access to the file (mode 0604)" in str(refusal(config_file))
+
+
+# ---- fencing --------------------------------------------------------------------------------------------------------
+
+
+def uncommented(example: str, secret: Path) -> str:
+    """Return the example with its fencing section switched on, and the device's password in `secret`."""
+    text, count = re.subn(r"(?m)^#(fencing:|  .*)$", r"\1", example)
+    assert count > 5
+    return re.sub(r"\S+/secrets/ipmi\b", str(secret), text)
+
+
+@pytest.fixture
+def fence_secret(tmp_path: Path) -> Path:
+    secret = tmp_path / "ipmi"
+    secret.write_text("fence-lab-password\n")
+    secret.chmod(0o600)
+    return secret
+
+
+def test_fencing_is_off_unless_it_is_configured(config_file: Path) -> None:
+    config = load(config_file, "mail1")
+    assert config.fencing == Fencing()
+    assert assembly.fence_of(config) is None
+    assert assembly.policy_of(config).fenced == ()
+
+
+def test_the_fencing_of_the_example_is_read_as_its_comment_says(
+    config_file: Path, example: str, fence_secret: Path
+) -> None:
+    config_file.write_text(uncommented(example, fence_secret))
+    config = load(config_file, "mail2")
+    (ipmi,), (strip,) = config.fencing.nodes["mail1"]
+    assert ipmi.options == {"ip": "192.0.2.11", "username": "failoverd", "lanplus": "true"}
+    assert ipmi.secrets["password"].get_secret_value() == "fence-lab-password"
+    assert (strip.agent, strip.options) == ("fence_apc_snmp", {"ip": "192.0.2.9", "plug": "3"})
+    assert "fence-lab-password" not in f"{config!r} {config.model_dump()} {config.model_dump_json()}"
+    assert [secret.get_secret_value() for secret in config.fencing.secrets] == ["fence-lab-password"]
+    policy = assembly.policy_of(config)
+    assert (policy.fenced, policy.fence_required, policy.fence_ms) == (("mail1",), False, 10_000)
+    assert isinstance(assembly.fence_of(config), AgentFence)
+
+
+def test_the_arbiter_needs_no_fencing_password(config_file: Path, example: str, tmp_path: Path) -> None:
+    config_file.write_text(uncommented(example, tmp_path / "absent"))
+    assert [secret.get_secret_value() for secret in load(config_file, "arbiter").fencing.secrets] == [""]
+    assert "cannot be read" in str(refusal(config_file, "mail2"))
+
+
+def test_an_option_is_given_once(config_file: Path, example: str, fence_secret: Path) -> None:
+    text = uncommented(example, fence_secret).replace("secrets: {password:", "secrets: {username:")
+    config_file.write_text(text)
+    assert "option 'username' is given twice" in str(refusal(config_file))
+
+
+def test_all_must_agree_whether_a_fence_is_waited_for_and_not_how_it_is_done(
+    config_file: Path, example: str, fence_secret: Path
+) -> None:
+    without_any = membership_digest(load(config_file, "mail1"))
+    text = uncommented(example, fence_secret)
+    config_file.write_text(text)
+    assert membership_digest(load(config_file, "mail1")) == without_any
+    config_file.write_text(text.replace("required: false", "required: true"))
+    required = load(config_file, "mail1")
+    assert membership_digest(required) != without_any
+    assert assembly.policy_of(required).fence_required
 
 
 # ---- the digest -----------------------------------------------------------------------------------------------------

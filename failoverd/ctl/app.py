@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import click
 
+from failoverd.ctl.confirm_fenced import confirm_fenced
 from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
+from failoverd.ctl.pause import pause, resume
 from failoverd.ctl.promote import promote
 from failoverd.ctl.status import status
 from failoverd.ctl.version import version
 from failoverd.runtime.document import DocumentError
 
-COMMANDS = (status, promote, version)
+COMMANDS = (status, promote, pause, resume, confirm_fenced, version)
 
 
 class _App(click.Group):

@@ -88,15 +88,20 @@ def _holder(document: StatusDocument) -> Text:
     if holder is None:
         return Text("no primary", "bold red")
     left = "" if lease.left_ms is None else f" {duration(lease.left_ms)} left"
+    nobody = {
+        "revoked": f"{holder} gave its lease back",
+        "ended": f"the lease of {holder} has ended",
+        "off": f"{holder} has no power ({lease.by})",
+    }
+    if lease.state in nobody:
+        return Text.assemble(("no primary", "bold red"), f", {nobody[lease.state]}")
     match lease.state:
         case "held":
             return Text.assemble("primary ", (holder, "bold green"), f", lease{left}")
-        case "revoked":
-            return Text.assemble(("no primary", "bold red"), f", {holder} gave its lease back")
-        case "ended":
-            return Text.assemble(("no primary", "bold red"), f", the lease of {holder} has ended")
         case "none":
             return Text("no primary yet", "bold red")
+        case "condemned":
+            return Text.assemble("primary ", (holder, "bold red"), f", {lease.by} has its power cut, lease{left}")
         case _:
             return Text.assemble("primary ", (holder, "bold yellow"), f", lease {lease.state}{left}")
 
@@ -245,6 +250,11 @@ def _heard(node: NodeStatus) -> Text:
 
 def _answers(document: StatusDocument) -> Table:
     failover, grid = document.failover, _grid()
+    if document.paused:
+        paused = Text.assemble(
+            (f"by {document.paused}", "bold yellow"), "  (nothing acts by itself: failoverctl resume)"
+        )
+        grid.add_row(Text("Paused", "bold yellow"), paused)
     if failover.possible:
         verdict = Text.assemble(("possible", "green"), f", to {failover.candidate}")
     else:

@@ -3,6 +3,9 @@
     GET  /v1/status                     200 StatusDocument
     GET  /v1/version                    200 {"api", "node", "software"}
     POST /v1/promote {node, by, reason} 202 Accepted | 409 Refused: nothing was touched | 400 not understood
+    POST /v1/confirm-fenced, the same   likewise: the node has no power, says who asks
+    POST /v1/pause {by, reason}         likewise
+    POST /v1/resume {by}                likewise
     GET  /v1/requests/ID/events         200 NDJSON, one Event a line from the first on | 404 no such request
 
 A request belongs to the daemon from its 202 on: who asked may go away, come back and read its events again from the
@@ -16,7 +19,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.applications import Starlette
@@ -27,7 +30,7 @@ from failoverd.runtime.document import Accepted, Event, Refused, StatusDocument
 from failoverd.runtime.http import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from starlette.requests import Request
@@ -49,6 +52,14 @@ class Controller(Protocol):
 
     async def promote(self, target: str, by: str, reason: str) -> Accepted | Refused:
         """Ask for `target` as primary. Accepted: it is on its way, and its events can be asked for."""
+        ...
+
+    async def confirm_fenced(self, node: str, by: str, reason: str) -> Accepted | Refused:
+        """Put into the store that `by` says that `node`, the last primary, has no power."""
+        ...
+
+    async def pause(self, by: str, reason: str) -> Accepted | Refused:
+        """Let nothing act by itself; without a reason, let it act again."""
         ...
 
     async def events(self, request: str) -> AsyncIterator[Event] | None:
@@ -90,11 +101,26 @@ class EventLog:
                 await more.wait()
 
 
-class _Promote(BaseModel):
+class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
-    node: str = Field(max_length=64)
     by: str = Field(max_length=64)
+
+
+class _Promote(_Body):
+    node: str = Field(max_length=64)
     reason: str = Field(max_length=200)
+
+
+class _ConfirmFenced(_Body):
+    node: str = Field(max_length=64)
+    reason: str = Field(min_length=1, max_length=200)
+
+
+class _Pause(_Body):
+    reason: str = Field(min_length=1, max_length=200)
+
+
+B = TypeVar("B", bound=_Body)
 
 
 @dataclass(frozen=True)
@@ -109,22 +135,37 @@ class _Api:
         return JSONResponse({"api": document.api, "node": document.node, "software": document.software})
 
     async def promote(self, request: Request) -> Response:
-        try:
-            asked = _Promote.model_validate_json(await request.body())
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "body"
-            return PlainTextResponse(f"{place}: {first['msg']}", 400)
-        answer = await self.controller.promote(asked.node, asked.by, asked.reason)
-        if isinstance(answer, Refused):
-            return Response(_REFUSED.dump_json(answer), 409, media_type="application/json")
-        return JSONResponse({"id": answer.id}, 202)
+        return await _answered(request, _Promote, lambda a: self.controller.promote(a.node, a.by, a.reason))
+
+    async def confirm_fenced(self, request: Request) -> Response:
+        return await _answered(
+            request, _ConfirmFenced, lambda a: self.controller.confirm_fenced(a.node, a.by, a.reason)
+        )
+
+    async def pause(self, request: Request) -> Response:
+        return await _answered(request, _Pause, lambda a: self.controller.pause(a.by, a.reason))
+
+    async def resume(self, request: Request) -> Response:
+        return await _answered(request, _Body, lambda a: self.controller.pause(a.by, ""))
 
     async def events(self, request: Request) -> Response:
         events = await self.controller.events(request.path_params["id"])
         if events is None:
             return PlainTextResponse("no such request here; it may have been another daemon's life", 404)
         return StreamingResponse(_lines(events), media_type="application/x-ndjson")
+
+
+async def _answered(request: Request, shape: type[B], ask: Callable[[B], Awaitable[Accepted | Refused]]) -> Response:
+    try:
+        asked = shape.model_validate_json(await request.body())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "body"
+        return PlainTextResponse(f"{place}: {first['msg']}", 400)
+    answer = await ask(asked)
+    if isinstance(answer, Refused):
+        return Response(_REFUSED.dump_json(answer), 409, media_type="application/json")
+    return JSONResponse({"id": answer.id}, 202)
 
 
 async def _lines(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
@@ -154,6 +195,9 @@ class ControlServer:
                 Route("/v1/status", api.status, methods=["GET"]),
                 Route("/v1/version", api.version, methods=["GET"]),
                 Route("/v1/promote", api.promote, methods=["POST"]),
+                Route("/v1/confirm-fenced", api.confirm_fenced, methods=["POST"]),
+                Route("/v1/pause", api.pause, methods=["POST"]),
+                Route("/v1/resume", api.resume, methods=["POST"]),
                 Route("/v1/requests/{id}/events", api.events, methods=["GET"]),
             ]
         )

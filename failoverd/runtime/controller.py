@@ -17,13 +17,14 @@ from failoverd.runtime import document as doc
 from failoverd.runtime.control import EventLog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from failoverd.config import Config
-    from failoverd.core.model import Claim, DatabaseFacts, Node, Rejected, Report, VipFacts
+    from failoverd.core.model import Claim, DatabaseFacts, Node, Record, Rejected, Report, VipFacts
     from failoverd.core.view import View
     from failoverd.ports import Clock
     from failoverd.runtime.daemon import Daemon
+    from failoverd.runtime.host import Refused
 
 GIVE_UP_MS = 60_000  # longer than a request may wait to be begun, plus the longest promotion
 KEPT_REQUESTS = 50
@@ -36,10 +37,13 @@ def _reason(rejected: Rejected) -> doc.Reason:
 class NodeController:
     """Implements control.Controller for one daemon."""
 
-    def __init__(self, daemon: Daemon, config: Config, clock: Clock) -> None:
+    def __init__(
+        self, daemon: Daemon, config: Config, clock: Clock, *, refused: Callable[[], tuple[Refused, ...]] = tuple
+    ) -> None:
         self._daemon = daemon
         self._config = config
         self._clock = clock
+        self._refused = refused
         self._logs: dict[str, EventLog] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -69,6 +73,8 @@ class NodeController:
             )
             if request
             else None,
+            paused=view.record.paused if view.record else "",
+            refused=tuple(doc.Reason(code=r.code, reason=r.reason, node=view.me.name) for r in self._refused()),
         )
 
     def _store(self, view: View) -> doc.StoreStatus:
@@ -87,12 +93,7 @@ class NodeController:
             return doc.LeaseStatus(state="held", left_ms=valid.deadline_ms - view.now_ms)
         if record is None or watch is None or self._daemon.store_error:
             return doc.LeaseStatus(state="unknown")
-        if record.holder is None:
-            return doc.LeaseStatus(state="none")
-        if record.revoked:
-            return doc.LeaseStatus(state="revoked")
-        left_ms = watch.first_seen_ms + record.ttl_ms - view.now_ms
-        return doc.LeaseStatus(state="held", left_ms=left_ms) if left_ms > 0 else doc.LeaseStatus(state="ended")
+        return _seen(record, watch.first_seen_ms + record.ttl_ms - view.now_ms)
 
     def _node(self, view: View, node: Node, own: Report) -> doc.NodeStatus:
         mine = node.name == view.me.name
@@ -138,22 +139,75 @@ class NodeController:
         if refused:
             return doc.Refused(reasons=refused)
         request = Request(uuid.uuid4().hex[:12], NodeName(target), by, reason, view.highest_term)
-        log = EventLog()
-        while len(self._logs) >= KEPT_REQUESTS:
-            del self._logs[next(iter(self._logs))]
-        self._logs[request.id] = log
-        log.append(doc.Event(elapsed_ms=0, node=view.me.name, text=f"accepted: {target} shall be primary"))
-        task = asyncio.ensure_future(self._follow(request, log))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(
+            request.id,
+            f"accepted: {target} shall be primary",
+            lambda state, elapsed_ms: self._final(state, request, elapsed_ms),
+        )
         self._daemon.asked(request)
         return doc.Accepted(id=request.id)
 
-    def _refusals(self, view: View, target: str) -> tuple[doc.Reason, ...]:
-        found: list[doc.Reason] = []
+    async def confirm_fenced(self, node: str, by: str, reason: str) -> doc.Accepted | doc.Refused:
+        """Pass on that the last primary has no power, unless what is known speaks against it."""
+        state = self._daemon.state
+        view = state.view.at(self._clock.now_ms())
+        refused = self._store_refusals()
+        why = candidates.confirm_rejection(view, node)
+        if why is not None:
+            refused.append(_reason(why))
+        if state.confirmed is not None:
+            refused.append(
+                doc.Reason(code="BLK_REQUEST", reason=f"{state.confirmed.by} said so already, not ended yet")
+            )
+        if refused:
+            return doc.Refused(reasons=tuple(refused))
+        event = machine.Confirmed(NodeName(node), view.record.term if view.record else 0, by, reason)
+        self._daemon.feed(event)  # first: who follows it must find it in the state
+        accepted = doc.Accepted(id=uuid.uuid4().hex[:12])
+        self._begin(
+            accepted.id,
+            f"accepted: {node} has no power, says {by}",
+            lambda state, elapsed_ms: self._confirmed(state, event, elapsed_ms),
+        )
+        return accepted
+
+    async def pause(self, by: str, reason: str) -> doc.Accepted | doc.Refused:
+        """Put into the store that nothing may act by itself, or that it may again (no reason)."""
+        view = self._daemon.state.view.at(self._clock.now_ms())
+        refused = self._store_refusals()
+        why = candidates.pause_rejection(view)
+        if why is not None:
+            refused.append(_reason(why))
+        if refused:
+            return doc.Refused(reasons=tuple(refused))
+        paused = f"{by}: {reason}" if reason else ""
+        if view.record is not None and view.record.paused != paused:
+            self._daemon.feed(machine.PauseAsked(paused, by))  # first, as above
+        accepted = doc.Accepted(id=uuid.uuid4().hex[:12])
+        self._begin(
+            accepted.id,
+            f"accepted: {by} {'pauses' if reason else 'resumes'}",
+            lambda state, elapsed_ms: self._paused(state, paused, elapsed_ms),
+        )
+        return accepted
+
+    def _begin(self, request: str, text: str, final: Callable[[machine.State, int], doc.Event | None]) -> None:
+        """Keep the events of a request from now on, until `final` gives the last."""
+        log = EventLog()
+        while len(self._logs) >= KEPT_REQUESTS:
+            del self._logs[next(iter(self._logs))]
+        self._logs[request] = log
+        log.append(doc.Event(elapsed_ms=0, node=self._daemon.state.view.me.name, text=text))
+        task = asyncio.ensure_future(self._follow(log, final))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _store_refusals(self) -> list[doc.Reason]:
         error = self._daemon.store_error
-        if error:
-            found.append(doc.Reason(code="BLK_STORE", reason=f"the store does not answer: {error}"))
+        return [doc.Reason(code="BLK_STORE", reason=f"the store does not answer: {error}")] if error else []
+
+    def _refusals(self, view: View, target: str) -> tuple[doc.Reason, ...]:
+        found = self._store_refusals()
         if view.membership_differs():
             found.append(doc.Reason(code="BLK_MEMBERSHIP", reason="nodes have different configurations"))
         pending = view.record.request if view.record else None
@@ -177,7 +231,7 @@ class NodeController:
         log = self._logs.get(request)
         return log.follow() if log else None
 
-    async def _follow(self, request: Request, log: EventLog) -> None:
+    async def _follow(self, log: EventLog, final: Callable[[machine.State, int], doc.Event | None]) -> None:
         began_ms = self._clock.now_ms()
         changed = asyncio.Event()
         self._daemon.watchers.add(changed)
@@ -188,9 +242,9 @@ class NodeController:
                 state = self._daemon.state
                 for node, text in told.news(state):
                     log.append(doc.Event(elapsed_ms=elapsed_ms, node=node, text=text))
-                final = self._final(state, request, elapsed_ms)
-                if final is not None:
-                    log.append(final)
+                last = final(state, elapsed_ms)
+                if last is not None:
+                    log.append(last)
                     return
                 changed.clear()
                 try:
@@ -215,13 +269,37 @@ class NodeController:
                 refused=ended.refused,
             )
         lost = record is not None and (record.request is None or record.request.id != request.id) and not state.asked
+        return self._given_up(elapsed_ms, lost=lost and elapsed_ms > state.view.policy.request_ms)
+
+    def _confirmed(self, state: machine.State, asked: machine.Confirmed, elapsed_ms: int) -> doc.Event | None:
+        """The end of an operator's word: the store has it, or has moved on, or never took it."""
+        record = state.view.record
+        text = ""
+        if record is not None and record.term > asked.term:
+            text = f"{record.holder} is primary in term {record.term}"
+        elif record is not None and record.off:
+            text = f"{record.holder} has no power: {record.off}"
+        if text:
+            return doc.Event(elapsed_ms=elapsed_ms, node=state.view.me.name, text=text, final=True, succeeded=True)
+        return self._given_up(elapsed_ms, lost=state.confirmed is None)
+
+    def _paused(self, state: machine.State, paused: str, elapsed_ms: int) -> doc.Event | None:
+        """The end of a pause's or a resumption's way into the store."""
+        record = state.view.record
+        if record is not None and record.paused == paused:
+            text = f"paused by {paused}" if paused else "the cluster goes on"
+            return doc.Event(elapsed_ms=elapsed_ms, node=state.view.me.name, text=text, final=True, succeeded=True)
+        return self._given_up(elapsed_ms, lost=state.pause is None)
+
+    def _given_up(self, elapsed_ms: int, *, lost: bool) -> doc.Event | None:
         text, code = "", ""
-        if lost and elapsed_ms > state.view.policy.request_ms:
+        if lost:
             text, code = "the store did not take the request in time", "BLK_STORE"
         elif elapsed_ms > GIVE_UP_MS:
             text, code = "no end of it was seen; `failoverctl status` shows how it stands", "REQUEST_UNSEEN"
         if not text:
             return None
+        me = self._daemon.state.view.me.name
         return doc.Event(elapsed_ms=elapsed_ms, node=me, text=text, code=code, final=True)
 
 
@@ -245,6 +323,21 @@ class _Told:
                 found.append((node, doing))
         self._doing = now
         return found
+
+
+def _seen(record: Record, left_ms: int) -> doc.LeaseStatus:
+    """Another node's lease, as the record has it, and how much longer it can run."""
+    if record.holder is None:
+        return doc.LeaseStatus(state="none")
+    if record.revoked:
+        return doc.LeaseStatus(state="revoked")
+    if record.off:
+        return doc.LeaseStatus(state="off", by=record.off)
+    if left_ms <= 0:
+        return doc.LeaseStatus(state="ended")
+    if record.condemned_by is not None:
+        return doc.LeaseStatus(state="condemned", left_ms=left_ms, by=record.condemned_by)
+    return doc.LeaseStatus(state="held", left_ms=left_ms)
 
 
 def _desired(view: View, node: Node) -> doc.Role | None:
@@ -319,6 +412,7 @@ def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
         blockers.append(doc.Reason(code="BLK_STORE", reason=f"the store does not answer: {store_error}"))
     if view.membership_differs():
         blockers.append(doc.Reason(code="BLK_MEMBERSHIP", reason="nodes have different configurations"))
+    blockers += _unsettled(view)
     observers = [n.name for n in view.nodes if n.name != view.holder]
     heard = [name for name in observers if name == view.me.name or name in view.fresh]
     if len(heard) < majority(len(observers)):
@@ -343,6 +437,24 @@ def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
         rejected=tuple(_reason(r) for r in election.rejected),
         blockers=tuple(blockers),
     )
+
+
+def _unsettled(view: View) -> list[doc.Reason]:
+    """What a person has to say first: that the cluster goes on, or that the lost primary has no power."""
+    found, record = [], view.record
+    if record is not None and record.paused:
+        found.append(doc.Reason(code="BLK_PAUSED", reason=f"paused by {record.paused}"))
+    if record is None or not view.policy.fence_required or record.revoked or record.off:
+        return found
+    if view.lease_is_over():
+        found.append(doc.Reason(code="BLK_FENCE", reason=f"nobody has confirmed that {record.holder} has no power"))
+    elif record.holder is not None and record.holder not in view.policy.fenced:
+        found.append(
+            doc.Reason(
+                code="BLK_FENCE", reason=f"{record.holder} has no fence agent: an operator would have to confirm"
+            )
+        )
+    return found
 
 
 def _vip(facts: VipFacts) -> doc.VipStatus:

@@ -21,6 +21,8 @@ LeaseState = Literal[
     "held",  # it runs: left_ms by this node's count
     "ended",  # it has run out, nobody has taken over yet
     "revoked",  # given back by its holder
+    "condemned",  # revoked by another node, which has the holder's power cut: left_ms as for held
+    "off",  # somebody confirmed that the holder has no power
     "unknown",  # the store does not answer, or not for long enough yet to tell
     "none",  # no primary has ever been
 ]
@@ -37,10 +39,14 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseStatus:
-    """The holder's lease. `left_ms` on the holder is its own deadline, elsewhere the longest it can still run."""
+    """The holder's lease. `left_ms` on the holder is its own deadline, elsewhere the longest it can still run.
+
+    `by`: who condemned it, or who says that its power is off.
+    """
 
     state: LeaseState
     left_ms: int | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +198,8 @@ class StatusDocument:
     failover: FailoverStatus
     rule: RuleStatus
     request: RequestStatus | None = None
+    paused: str = ""  # by whom and why nothing acts by itself
+    refused: tuple[Reason, ...] = ()  # protection that the answering node's host does not grant
 
 
 # ---- requests ---------------------------------------------------------------------------------------------------

@@ -156,6 +156,18 @@ BLOCKED = replace(
     rule=RuleStatus(id="wait", why="what the store says is not known"),
 )  # fmt: skip
 
+PAUSED = replace(
+    HEALTHY,
+    paused="anna: moving the rack",
+    failover=replace(
+        HEALTHY.failover,
+        possible=False,
+        blockers=(Reason(code="BLK_PAUSED", reason="paused by anna: moving the rack"),),
+    ),
+)
+CONDEMNED = replace(HEALTHY, lease=LeaseStatus(state="condemned", left_ms=1204, by="mail2"))
+OFF = replace(HEALTHY, lease=LeaseStatus(state="off", by="anna: pulled both plugs"))
+
 
 class Stage(Controller):
     """A controller whose cluster and answers a test sets. Its methods run in the server's loop."""
@@ -163,7 +175,7 @@ class Stage(Controller):
     def __init__(self) -> None:
         self.document = HEALTHY
         self.refusal: Refused | None = None
-        self.asked: list[tuple[str, str, str]] = []
+        self.asked: list[tuple[str, ...]] = []
         self.logs: dict[str, EventLog] = {}
         self.taken = threading.Event()
 
@@ -171,7 +183,16 @@ class Stage(Controller):
         return self.document
 
     async def promote(self, target: str, by: str, reason: str) -> Accepted | Refused:  # noqa: D102 - see Controller
-        self.asked.append((target, by, reason))
+        return self._take(target, by, reason)
+
+    async def confirm_fenced(self, node: str, by: str, reason: str) -> Accepted | Refused:  # noqa: D102 - see Controller
+        return self._take("confirm-fenced", node, by, reason)
+
+    async def pause(self, by: str, reason: str) -> Accepted | Refused:  # noqa: D102 - see Controller
+        return self._take("pause", by, reason)
+
+    def _take(self, *asked: str) -> Accepted | Refused:
+        self.asked.append(asked)
         if self.refusal is not None:
             return self.refusal
         self.logs["r1"] = EventLog()

@@ -131,6 +131,38 @@ def test_a_request_that_is_not_understood_asks_nothing(
     assert running.stage.asked == []
 
 
+def test_each_request_reaches_its_own(running: Running, client: httpx.Client) -> None:
+    asked = {
+        "confirm-fenced": ASK,
+        "pause": {"by": "root", "reason": "kernel update"},
+        "resume": {"by": "root"},
+    }
+    for path, body in asked.items():
+        assert client.post(f"/v1/{path}", json=body).status_code == 202
+    assert running.stage.asked == [
+        ("confirm-fenced", "mail2", "root", "kernel update"),
+        ("pause", "root", "kernel update"),
+        ("pause", "root", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("confirm-fenced", {**ASK, "reason": ""}),
+        ("confirm-fenced", {"by": "root", "reason": "x"}),
+        ("pause", {"by": "root", "reason": ""}),
+        ("pause", {"by": "root"}),
+        ("resume", {"by": "root", "reason": "x"}),
+    ],
+)
+def test_nobody_is_believed_or_stopped_without_a_reason(
+    running: Running, client: httpx.Client, path: str, body: dict[str, str]
+) -> None:
+    assert client.post(f"/v1/{path}", json=body).status_code == 400
+    assert running.stage.asked == []
+
+
 def test_events_are_told_as_they_come_and_again_to_who_comes_later(running: Running, client: httpx.Client) -> None:
     assert client.post("/v1/promote", json=ASK).status_code == 202
     log = running.stage.logs["r1"]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
-from control_stage import BLOCKED, DEGRADED, HEALTHY, Running, Stage
+from control_stage import BLOCKED, CONDEMNED, DEGRADED, HEALTHY, OFF, PAUSED, Running, Stage
 
 from failoverd import __version__
-from failoverd.ctl import client, promote
+from failoverd.ctl import client, request
 from failoverd.ctl.app import COMMANDS, app
 from failoverd.ctl.exits import Exit
 from failoverd.ctl.table import duration
@@ -124,6 +124,22 @@ def test_status_in_a_pipe_is_this_screen(running: Running, name: str) -> None:
     shown = ctl(running.path, "status")
     assert shown.exit_code == Exit.DONE
     assert shown.stdout == screen
+
+
+def test_a_pause_is_told_with_what_ends_it(running: Running) -> None:
+    running.stage.document = PAUSED
+    shown = ctl(running.path, "status").stdout
+    assert "\nPaused    by anna: moving the rack  (nothing acts by itself: failoverctl resume)\n" in shown
+    assert "Failover  NOT possible now\n          BLK_PAUSED  paused by anna: moving the rack\n" in shown
+
+
+def test_a_primary_that_is_being_fenced_is_told(running: Running) -> None:
+    running.stage.document = CONDEMNED
+    said = "   primary mail1, mail2 has its power cut, lease 1.2 s left   "
+    assert said in ctl(running.path, "status").stdout.splitlines()[0]
+    running.stage.document = OFF
+    said = "   no primary, mail1 has no power (anna: pulled both plugs)   "
+    assert said in ctl(running.path, "status").stdout.splitlines()[0]
 
 
 def on_a_terminal(path: Path, columns: int) -> str:
@@ -251,7 +267,7 @@ def test_ctrl_c_only_stops_looking(running: Running) -> None:
 def test_a_daemon_that_ends_meanwhile_leaves_the_outcome_unclear(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(promote, "REJOIN_S", 0.3)
+    monkeypatch.setattr(request, "REJOIN_S", 0.3)
     monkeypatch.setattr(client, "ANSWER_S", 0.2)
     stopping = threading.Thread(target=lambda: (running.until_asked(), running.stop()))
     stopping.start()
@@ -259,6 +275,118 @@ def test_a_daemon_that_ends_meanwhile_leaves_the_outcome_unclear(
     stopping.join()
     assert shown.exit_code == Exit.UNCLEAR
     assert "ask `failoverctl status`" in shown.stderr
+
+
+# ---- confirm-fenced, pause, resume ------------------------------------------------------------------------------
+
+CONFIRM = ("confirm-fenced", "--node", "mail1", "--reason", "pulled both plugs")
+OFF_NOW = Event(elapsed_ms=310, node="mail2", text="mail1 has no power", final=True, succeeded=True)
+NEVER = Event(elapsed_ms=30_100, node="mail2", text="the store did not take it", code="BLK_STORE", final=True)
+
+
+def ended_with(running: Running, event: Event, *arguments: str) -> tuple[int, str, str]:
+    """Run failoverctl, let the request end with `event`: exit code, output, errors."""
+    with started(running.path, *arguments) as process:
+        running.until_asked()
+        running.call(lambda: running.stage.logs["r1"].append(event))
+        output, said = process.communicate(timeout=20)
+    return process.returncode, output, said
+
+
+def test_confirm_fenced_warns_in_plain_words_and_looks_on_until_the_store_has_it(running: Running) -> None:
+    code, output, said = ended_with(running, OFF_NOW, *CONFIRM, "--yes")
+    assert code == Exit.DONE
+    assert output.splitlines() == [
+        "     0.310 s  mail2     mail1 has no power",
+        "done: the cluster goes on without mail1",
+    ]
+    assert "If mail1 still runs, there can be TWO PRIMARIES" in said
+    ((what, node, by, reason),) = running.stage.asked
+    assert (what, node, reason) == ("confirm-fenced", "mail1", "pulled both plugs")
+    assert by
+
+
+def test_confirm_fenced_that_the_store_did_not_take_has_failed(running: Running) -> None:
+    code, output, _ = ended_with(running, NEVER, *CONFIRM, "--yes")
+    assert code == Exit.FAILED
+    assert output.splitlines()[-1] == "failed: the cluster does not know that mail1 has no power"
+
+
+def test_confirm_fenced_in_a_pipe_asks_nobody_and_does_nothing(running: Running) -> None:
+    shown = ctl(running.path, *CONFIRM)
+    assert shown.exit_code == Exit.USAGE
+    assert "--yes" in shown.stderr
+    assert running.stage.asked == []
+
+
+def test_confirm_fenced_without_a_reason_is_usage(running: Running) -> None:
+    assert ctl(running.path, "confirm-fenced", "--node", "mail1", "--yes").exit_code == Exit.USAGE
+    assert ctl(running.path, "confirm-fenced", "--node", "mail1", "--yes", "--reason", "").exit_code == Exit.USAGE
+    assert running.stage.asked == []
+
+
+def test_confirm_fenced_refused_prints_every_code(running: Running) -> None:
+    running.stage.refusal = Refused(reasons=(Reason(node="mail1", code="BLK_ANSWERS", reason="mail1 answers"),))
+    shown = ctl(running.path, *CONFIRM, "--yes")
+    assert shown.exit_code == Exit.REFUSED
+    assert shown.stderr.splitlines()[-2:] == [
+        "refused, nothing was touched: the cluster does not take it that mail1 has no power",
+        "  BLK_ANSWERS  mail1 answers",
+    ]
+
+
+def typed_at_a_terminal(path: Path, answer: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start confirm-fenced at a pseudo-terminal and answer its question. The process, and our end of the terminal."""
+    ours, theirs = pty.openpty()
+    command = [*PROGRAM, *CONFIRM, "--socket", str(path)]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    os.close(theirs)
+    os.write(ours, f"{answer}\n".encode())
+    return process, ours
+
+
+def test_confirm_fenced_asks_for_the_name_at_a_terminal(running: Running) -> None:
+    process, terminal = typed_at_a_terminal(running.path, "mail1")
+    running.until_asked()
+    running.call(lambda: running.stage.logs["r1"].append(OFF_NOW))
+    output, said = process.communicate(timeout=20)
+    os.close(terminal)
+    assert process.returncode == Exit.DONE
+    assert output.endswith(b"done: the cluster goes on without mail1\n")
+    assert b"Type the node's name to go on" in said
+
+
+@pytest.mark.parametrize("answer", ["mail2", "yes", ""])
+def test_confirm_fenced_takes_nothing_but_the_name(running: Running, answer: str) -> None:
+    process, terminal = typed_at_a_terminal(running.path, answer)
+    _, said = process.communicate(timeout=20)
+    os.close(terminal)
+    assert process.returncode == Exit.REFUSED
+    assert said.endswith(b"refused, nothing was touched: that is not its name\n")
+    assert running.stage.asked == []
+
+
+def test_pause_and_resume(running: Running) -> None:
+    code, output, _ = ended_with(running, DONE, "pause", "--reason", "moving the rack")
+    assert (code, output.splitlines()[-1]) == (
+        Exit.DONE,
+        "done: paused; a lost primary is not replaced before `failoverctl resume`",
+    )
+    running.stage.taken.clear()
+    code, output, _ = ended_with(running, DONE, "resume")
+    assert (code, output.splitlines()[-1]) == (Exit.DONE, "done: the cluster acts by itself again")
+    (what, by, reason), (again, resumed_by, nothing) = running.stage.asked
+    assert (what, reason, again, nothing) == ("pause", "moving the rack", "pause", "")
+    assert by == resumed_by
+    assert by
+
+
+def test_pause_that_is_refused(running: Running) -> None:
+    running.stage.refusal = Refused(reasons=(Reason(code="BLK_STORE", reason="the store does not answer mail2"),))
+    for command in (["pause", "--reason", "x"], ["resume"]):
+        shown = ctl(running.path, *command)
+        assert shown.exit_code == Exit.REFUSED
+        assert shown.stderr.splitlines()[-1] == "  BLK_STORE  the store does not answer mail2"
 
 
 # ---- what else can go wrong -------------------------------------------------------------------------------------
@@ -291,7 +419,9 @@ def test_a_daemon_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
         assert "sent, and no answer came" in shown.stderr
 
 
-@pytest.mark.parametrize("wrong", [["promote"], ["status", "-o", "yaml"], ["statsu"], ["status", "--colour"]])
+@pytest.mark.parametrize(
+    "wrong", [["promote"], ["pause"], ["status", "-o", "yaml"], ["statsu"], ["status", "--colour"]]
+)
 def test_a_wrong_command_line_is_usage(tmp_path: Path, wrong: list[str]) -> None:
     shown = ctl(tmp_path / "control.sock", *wrong)
     assert shown.exit_code == Exit.USAGE

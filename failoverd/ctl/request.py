@@ -1,0 +1,90 @@
+"""A request to the daemon, and how it goes on: what promote, confirm-fenced, pause and resume have in common.
+
+The request belongs to the daemon as soon as it is accepted: this terminal only looks on. A look that breaks off is
+taken up again from the first event on (those already shown are left out); one that cannot be ends with 5, not with a
+guess.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from failoverd.ctl.client import Client
+from failoverd.ctl.exits import Exit, UnclearError, UnreachableError
+from failoverd.runtime.document import Event, Refused, from_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REJOIN_S = 10.0  # a daemon that is started again is back within a few seconds
+
+
+def ask(socket: Path, path: str, document: dict[str, str], *, refused: str, done: str, failed: str) -> Exit:
+    """Post `document` and look on until its end, which is said in the words given."""
+    client = Client(socket)
+    code, body = client.post(path, document)
+    if code == 409:
+        _say_refused(refused, [(why.code, why.reason) for why in from_json(Refused, body).reasons])
+        return Exit.REFUSED
+    if code != 202:
+        click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
+        return Exit.USAGE if code == 400 else Exit.FAILED
+    try:
+        last = _look_on(client, str(json.loads(body)["id"]))
+    except KeyboardInterrupt:
+        click.echo("\nnot cancelled: it goes on in the daemon; ask `failoverctl status`", err=True)
+        return Exit.UNCLEAR
+    if last.refused:
+        _say_refused(refused, [(last.code, last.text)])
+        return Exit.REFUSED
+    click.echo(f"done: {done}" if last.succeeded else f"failed: {failed}")
+    return Exit.DONE if last.succeeded else Exit.FAILED
+
+
+def who() -> str:
+    """Who is at the keyboard, also behind sudo."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
+
+
+def _say_refused(words: str, reasons: list[tuple[str, str]]) -> None:
+    click.echo(f"refused, nothing was touched: {words}", err=True)
+    for code, reason in reasons:
+        click.echo(f"  {code}  {reason}", err=True)
+
+
+def _look_on(client: Client, request: str) -> Event:
+    """Show each event as it happens. Return the last one."""
+    shown, broken_since = 0, None
+    while True:
+        try:
+            for index, line in enumerate(client.lines(f"/v1/requests/{request}/events")):
+                broken_since = None
+                if index < shown:
+                    continue
+                event = from_json(Event, line)
+                shown = index + 1
+                click.echo(_told(event))
+                if event.final:
+                    return event
+        except LookupError as error:
+            raise UnclearError(f"request {request}: {error}") from None
+        except (UnreachableError, UnclearError) as error:
+            broken_since = broken_since or time.monotonic()
+            if time.monotonic() - broken_since > REJOIN_S:
+                raise UnclearError(str(error)) from error
+        else:
+            broken_since = broken_since or time.monotonic()
+            if time.monotonic() - broken_since > REJOIN_S:
+                raise UnclearError(f"request {request}: its events ended without an end")
+        time.sleep(0.2)
+
+
+def _told(event: Event) -> str:
+    code = f"  {event.code}" if event.code else ""
+    return f"  {event.elapsed_ms / 1000:>8.3f} s  {event.node:<8}  {event.text}{code}"

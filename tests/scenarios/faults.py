@@ -72,7 +72,7 @@ class Faults:
 
     def do_drop_vip(self, name: str) -> None:
         """And another: the address is deleted."""
-        self.world.node(name).gate.close()
+        self.world.node(name).kernel.drop_address()
 
     def do_lag(self, name: str, seconds: str) -> None:
         """The applier takes so long for each batch."""
@@ -92,19 +92,19 @@ class Faults:
 
     def do_cut(self, sender: str, receiver: str) -> None:
         """`cut A B`: B no longer hears A."""
-        self.world.cut(sender, receiver)
+        self.world.network.cut(sender, receiver)
 
     def do_unplug(self, name: str) -> None:
         """The cable is out."""
-        self.world.unplug(name)
+        self.world.network.unplug(name)
 
     def do_plug(self, name: str) -> None:
         """And in again."""
-        self.world.plug(name)
+        self.world.network.plug(name)
 
     def do_heal_network(self) -> None:
         """All ways are open again, all cables in."""
-        self.world.heal_network()
+        self.world.network.heal()
 
     def do_heal(self) -> None:
         """Every fault ends."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from faults import Faults
+from sim_chance import Latencies
 from world import POLICY, World
 
 from failoverd.core import candidates
@@ -48,7 +49,7 @@ class Story(Faults):
 
     def __post_init__(self) -> None:
         """Make the world."""
-        self.world = World(self.seed, told=self._told)
+        self.world = World(Latencies(self.seed) if self.seed is not None else None, told=self._told)
         self.world.tell = self.say
         self.commands: dict[str, Callable[..., None]] = {
             name[3:].replace("_", "-"): getattr(self, name) for name in dir(self) if name.startswith("do_")
@@ -115,18 +116,18 @@ class Story(Faults):
     def primaries(self) -> list[str]:
         """Who takes itself for the primary, and serves."""
         serving = self.world.serving()
-        return [serving.name] if serving is not None and not serving.gate.permanent else []
+        return [serving.name] if serving is not None and not serving.kernel.unenforced else []
 
     def healthy(self) -> bool:
         """One primary that clients can use, and every other data node in its place."""
         primary = self.world.serving()
-        if primary is None or primary.gate.permanent or self.world.clients.silent_ms() > 200:
+        if primary is None or primary.kernel.unenforced or self.world.clients.silent_ms() > 200:
             return False
         others = [node for node in self.world.data_nodes if node is not primary]
         return all(self._in_place(node, primary) for node in others)
 
     def _in_place(self, node: Node, primary: Node) -> bool:
-        if node.daemon is None or node.gate.is_open or not node.database.read_only:
+        if node.daemon is None or node.kernel.lets_through or not node.database.read_only:
             return False
         rule = node.daemon.state.rule
         if rule is not None and rule.id == "needs-rejoin":
@@ -141,7 +142,7 @@ class Story(Faults):
         assert reached, "not healed:\n" + "\n".join(self.lines[-60:]) + "\n" + self.state()
         primary = self.world.serving()
         assert primary is not None
-        self.world.check_promoted(primary.name)
+        self.world.judge.check_promoted(primary)
         self.lines.append("")
         for node in self.world.nodes:
             if node.daemon is not None:
@@ -154,7 +155,7 @@ class Story(Faults):
     def state(self) -> str:
         """What each node thinks, for a failure's report."""
         return "\n".join(
-            f"{n.name}: {n.daemon.state.rule and n.daemon.state.rule.id} gate={n.gate.is_open} "
+            f"{n.name}: {n.daemon.state.rule and n.daemon.state.rule.id} gate={n.kernel.lets_through} "
             f"read_only={n.database.read_only} source={n.database.source} log={len(n.database.log)} "
             f"election={candidates.failover(n.daemon.state.view)} "
             f"blockers={candidates.change_blockers(n.daemon.state.view)}"
@@ -170,11 +171,11 @@ class Story(Faults):
 
     def do_until(self, what: str, who: str) -> None:
         """`until primary mail2`, `until RULE NODE`, `until STEP NODE` (a step that runs): at most 30 s."""
-        begun = max(self.world.store.holders)
+        begun = max(self.world.judge.holders)
 
         def reached() -> bool:
             if what == "primary":
-                other = self.seed is not None and max(self.world.store.holders) > begun and self.primaries() != []
+                other = self.seed is not None and max(self.world.judge.holders) > begun and self.primaries() != []
                 return other or self.primaries() == [who]
             daemon = self.world.node(who).daemon
             if daemon is None:

@@ -12,17 +12,16 @@ fetched again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import DatabaseFacts, Replication, Thread
 
 if TYPE_CHECKING:
-    from world import World
+    from sim_node import Node
 
 Answer = Callable[[bool], None]
-PUMP_MS = 200  # how often a stream is looked after: TCP's retransmission and the source's heartbeat in one
 NET_TIMEOUT_MS = 4000  # slave_net_timeout
 RETRY_MS = 1000
 
@@ -49,47 +48,60 @@ class Transaction:
         return self.server, self.number
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Stream:
     """One replica's connection to its source."""
 
     source: Database
-    alive: bool = True
-    heard_at: int = 0
+    life: int  # of the source: a connection does not outlive its server
+    heard_at: int
 
 
-@dataclass(eq=False)
 class Database:
-    """One server. `world` gives it time and network; names are those of the nodes."""
+    """One server, on `node`."""
 
-    world: World
-    name: str
-    server_id: int
-    up: bool = True
-    frozen: bool = False
-    read_only: bool = True
-    read_only_blocked: bool = False  # a fault: SET GLOBAL read_only does not come back
-    apply_ms: int = 1  # a fault when large: the applier lags
-    can_start: bool = True
-    log: list[Transaction] = field(default_factory=list)
-    relay: list[Transaction] = field(default_factory=list)
-    last: dict[int, int] = field(default_factory=dict)  # by server: what @@gtid_binlog_state says
-    heartbeat: tuple[int, int] = (0, 0)
-    source: str | None = None
-    receiver_on: bool = False
-    applier_on: bool = False
-    error: str = ""
-    stream: Stream | None = None
-    semi_sync_source: bool = False
-    waiting: list[tuple[int, Answer]] = field(default_factory=list)
-    applying: bool = False
-    unsure: int = 0  # how many at the log's end nobody had acknowledged when it crashed
+    def __init__(self, node: Node, server_id: int) -> None:
+        self._node = node
+        self.world = node.world
+        self.name = node.name
+        self.server_id = server_id
+        self.up = True
+        self.life = 0  # how often it was stopped
+        self.frozen = False
+        self.disk_hung = False  # what must be written, waits
+        self.disk_full = False  # what must be written, is refused
+        self.read_only = True
+        self.read_only_blocked = False  # a fault: SET GLOBAL read_only does not come back
+        self.apply_ms = 1  # a fault when large: the applier lags
+        self.can_start = True
+        self.log: list[Transaction] = []
+        self.relay: list[Transaction] = []
+        self.last: dict[int, int] = {}  # by server: what @@gtid_binlog_state says
+        self.heartbeat = (0, 0)
+        self.source: str | None = None
+        self.receiver_on = False
+        self.applier_on = False
+        self.error = ""
+        self.stream: Stream | None = None
+        self.semi_sync_source = False
+        self.waiting: list[tuple[int, Answer]] = []
+        self._applying = False
+        self._unsure = 0  # how many at the log's end nobody had acknowledged when it crashed
+        self._pump_ms = self.world.chance.pump_ms
+        self._net_timeout_ms = max(NET_TIMEOUT_MS, 2 * self._pump_ms)
+
+    @property
+    def answers(self) -> bool:
+        """Whether a statement that must be written comes back."""
+        return self.up and not self.disk_hung and not self.disk_full
 
     # ---- what SQL can ask for ---------------------------------------------------------------------------------
 
     def commit(self, answer: Answer, heartbeat: tuple[int, int] | None = None) -> None:
         """Commit one transaction; `answer` comes when it is acknowledged, or with False when it cannot be."""
-        if not self.up or self.read_only:
+        if self.disk_hung:
+            return  # it does not come back
+        if not self.up or self.read_only or self.disk_full:
             answer(False)
             return
         transaction = self._transaction(heartbeat)
@@ -98,13 +110,12 @@ class Database:
             self.waiting.append((transaction.number, answer))
         else:
             answer(True)
-        for server in self.world.databases():
+        for server in self.world.databases:
             if server.stream is not None and server.stream.source is self:
                 server.pull(server.stream)
 
     def facts(self) -> DatabaseFacts:
         """What one reading gives."""
-        clients = sum(s.stream is not None and s.stream.source is self for s in self.world.databases())
         return DatabaseFacts(
             version="10.11.11-MariaDB",
             server_id=self.server_id,
@@ -114,7 +125,7 @@ class Database:
             replication=self._replication(),
             semi_sync_source=self.semi_sync_source,
             semi_sync_replica=not self.semi_sync_source,
-            semi_sync_clients=clients,
+            semi_sync_clients=len(self.world.replicas_of(self)),
             heartbeat_term=self.heartbeat[0],
             heartbeat_beat=self.heartbeat[1],
         )
@@ -124,7 +135,7 @@ class Database:
             return None
         receiver = Thread.RUNNING if self.stream else Thread.CONNECTING if self.receiver_on else Thread.STOPPED
         return Replication(
-            source=self.world.address(self.source),
+            source=self.world.node(self.source).member.address,
             receiver=receiver,
             applier=Thread.RUNNING if self.applier_on else Thread.STOPPED,
             received=GtidSet.upto({"0": self.received}),
@@ -174,13 +185,13 @@ class Database:
         """The process is gone, at once."""
         if not self.up:
             return
-        self.up, self.stream, self.applying = False, None, False
-        self.unsure = len(self.log) - self.waiting[0][0] + 1 if self.waiting else 0
+        self.up, self.stream, self._applying = False, None, False
+        self.life += 1
+        self._unsure = len(self.log) - self.waiting[0][0] + 1 if self.waiting else 0
         self._drop_clients()
-        if self.world.is_powered(self.name):  # its kernel closes the connections; a dead host's does not
-            for server in self.world.databases():
-                if server.stream is not None and server.stream.source is self:
-                    server.lose_stream()
+        if self._node.powered:  # its kernel closes the connections; a dead host's does not
+            for server in self.world.replicas_of(self):
+                server.lose_stream()
 
     def start(self) -> None:
         """As my.cnf has it: read-only, a replica where it was one, relay log fetched again."""
@@ -188,8 +199,8 @@ class Database:
             return
         self.up, self.read_only, self.semi_sync_source = True, True, False
         self.relay.clear()
-        del self.log[len(self.log) - self.unsure :]
-        self.unsure = 0
+        del self.log[len(self.log) - self._unsure :]
+        self._unsure = 0
         self.last = {transaction.server: transaction.number for transaction in self.log}
         self.receiver_on = self.applier_on = self.source is not None
         if self.source is not None:
@@ -203,13 +214,14 @@ class Database:
     # ---- the stream -------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        self.world.at(self.world.latency(5), self._connected, self.source)
+        self.world.at(self.world.chance.latency(5), self._connected, self.source)
 
     def _connected(self, name: str | None) -> None:
         if not (self.up and self.receiver_on and self.stream is None and name is not None and self.source == name):
             return
-        source = self.world.node(name).database
-        if not (source.up and not source.frozen and self.world.connected(self.name, name)):
+        host = self.world.node(name)
+        source = host.database
+        if not (source.up and not source.frozen and self.world.network.connected(self._node, host)):
             self.world.at(RETRY_MS, self._connected, name)
             return
         mine = self.received
@@ -217,7 +229,7 @@ class Database:
         if last is not None and (len(source.log) < mine or source.log[mine - 1].gtid != last.gtid):
             self.receiver_on, self.error = False, "1236: GTID requested, which is not in the master's binlog"
             return
-        self.stream = Stream(source, heard_at=self.world.now)
+        self.stream = Stream(source, source.life, self.world.now)
         self._pump(self.stream)
 
     def lose_stream(self) -> None:
@@ -226,31 +238,34 @@ class Database:
         self.world.at(RETRY_MS, self._connected, self.source)
 
     def _pump(self, stream: Stream) -> None:
+        """TCP's retransmission and the source's heartbeat in one."""
         if self.stream is not stream:
             return
-        if self.world.now - stream.heard_at > NET_TIMEOUT_MS:
+        if self.world.now - stream.heard_at > self._net_timeout_ms:
             self.lose_stream()
             return
         self.pull(stream)
-        self.world.at(PUMP_MS, self._pump, stream)
+        self.world.at(self._pump_ms, self._pump, stream)
 
     def pull(self, stream: Stream) -> None:
         """Let the source send what it has."""
-        source = stream.source
-        if source.up and not source.frozen:
-            self.world.send(source.name, self.name, self._arrived, stream, len(source.log))
+        source, mine = stream.source, self.received
+        if source.up and source.life == stream.life and not source.frozen and not source.disk_hung:
+            sent = source.log[mine:]
+            self.world.network.send(source._node, self._node, self._arrived, stream, mine, sent)
 
-    def _arrived(self, stream: Stream, upto: int) -> None:
-        if self.stream is not stream or self.frozen:
-            return
+    def _arrived(self, stream: Stream, after: int, sent: list[Transaction]) -> None:
+        mine = self.received
+        if self.stream is not stream or self.frozen or self.disk_hung or self.disk_full or mine < after:
+            return  # what a lost message held comes again
         stream.heard_at = self.world.now
-        self.relay.extend(stream.source.log[self.received : upto])
-        self.world.send(self.name, stream.source.name, stream.source.acknowledged, stream, upto)
+        self.relay.extend(sent[mine - after :])
+        self.world.network.send(self._node, stream.source._node, stream.source.acknowledged, stream, self.received)
         self.apply_soon()
 
     def acknowledged(self, stream: Stream, upto: int) -> None:
         """A replica has everything up to `upto`."""
-        if not self.up or self.frozen or not self.world.has_stream(stream):
+        if not self.up or self.life != stream.life or self.frozen or not self.waiting:
             return
         done = [answer for number, answer in self.waiting if number <= upto]
         self.waiting = [(number, answer) for number, answer in self.waiting if number > upto]
@@ -259,18 +274,18 @@ class Database:
 
     def apply_soon(self) -> None:
         """Let the applier work, one batch at a time."""
-        if self.relay and self.applier_on and not self.applying:
-            self.applying = True
+        if self.relay and self.applier_on and not self._applying:
+            self._applying = True
             self.world.at(self.apply_ms, self._apply, len(self.relay))
 
     def _apply(self, count: int) -> None:
-        if not self.applying:
+        if not self._applying:
             return
-        self.applying = False
+        self._applying = False
         if not (self.up and self.applier_on):
             return
-        if self.frozen:
-            self.world.at(PUMP_MS, self.apply_soon)
+        if self.frozen or self.disk_hung or self.disk_full:
+            self.world.at(self._pump_ms, self.apply_soon)
             return
         batch, self.relay = self.relay[:count], self.relay[count:]
         for transaction in batch:

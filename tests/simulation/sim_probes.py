@@ -5,7 +5,6 @@ Every node looks at the services of the present primary, a data node at everythi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,23 +20,27 @@ DEADLINE_MS = 1000
 OK = Reading(Health.OK)
 
 
-@dataclass(frozen=True)
 class Look:
     """One probe: how often, how long when it goes well, and what it finds (None: nothing came until the deadline)."""
 
-    probe: str
-    interval_ms: int
-    takes_ms: int
-    look: Callable[[], Reading | None]
+    __slots__ = ("interval_ms", "look", "probe", "takes_ms")
+
+    def __init__(self, probe: str, interval_ms: int, takes_ms: int, look: Callable[[], Reading | None]) -> None:
+        self.probe = probe
+        self.interval_ms = interval_ms
+        self.takes_ms = takes_ms
+        self.look = look
 
 
 class Probes:
-    """The prober of one run of the daemon."""
+    """The prober of one run of the daemon. Intervals and deadlines are as much longer as the lease is."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._node = daemon.node
         self._world = daemon.world
+        self._scale = daemon.world.chance.scale
+        self._deadline_ms = DEADLINE_MS * self._scale
 
     def start(self) -> None:
         """Begin all, each at its own moment."""
@@ -46,25 +49,27 @@ class Probes:
         if node.is_data:
             looks += [
                 Look("database", 500, 5, self._database),
-                Look("vip", 1000, 5, lambda: Reading(Health.OK, facts=VipFacts(node.gate.is_open))),
+                Look("vip", 1000, 5, self._vip),
+                Look("disk:/", 2000, 5, self._disk),
             ]
             units = [node.policy.database_unit, *(service.unit for service in node.services.values())]
             looks += [Look(f"unit:{unit}", 500, 5, partial(self._unit, unit)) for unit in units]
             looks += [Look(name, 1000, 40, partial(self._service, name, node)) for name in node.services]
         for number, look in enumerate(looks):
-            node.when_awake(self._world.latency(10 + 7 * number), self._run, look)
+            look.interval_ms *= self._scale
+            node.when_running(self._world.chance.latency(10 + 7 * number), self._run, look)
         for number, name in enumerate(node.services):
-            node.when_awake(self._world.latency(100 + 50 * number), self._look_at_primary, name)
+            node.when_running(self._world.chance.latency(100 + 50 * number), self._look_at_primary, name)
 
     def _run(self, look: Look) -> None:
         """Look once, tell what was found, and come again."""
         if not self._daemon.lives:
             return
-        began_ms = self._node.now_ms()
+        began_ms = self._node.clock.now_ms()
         found = look.look()
-        takes_ms = self._world.latency(look.takes_ms) if found else DEADLINE_MS
-        self._node.when_awake(takes_ms, self._tell, look.probe, self._node, found, began_ms)
-        self._node.when_awake(max(look.interval_ms, takes_ms), self._run, look)
+        takes_ms = self._world.chance.latency(look.takes_ms) if found else self._deadline_ms
+        self._node.when_running(takes_ms, self._tell, look.probe, self._node, found, began_ms)
+        self._node.when_running(max(look.interval_ms, takes_ms), self._run, look)
 
     def _look_at_primary(self, service: str) -> None:
         if not self._daemon.lives:
@@ -73,25 +78,36 @@ class Probes:
         takes_ms = 40
         if holder is not None and holder != self._node.name:
             target = self._world.node(holder)
-            began_ms, found = self._node.now_ms(), self._service(service, target)
-            takes_ms = self._world.latency(takes_ms) if found else DEADLINE_MS
-            self._node.when_awake(takes_ms, self._tell, service, target, found, began_ms)
-        self._node.when_awake(max(1000, takes_ms), self._look_at_primary, service)
+            began_ms, found = self._node.clock.now_ms(), self._service(service, target)
+            takes_ms = self._world.chance.latency(takes_ms) if found else self._deadline_ms
+            self._node.when_running(takes_ms, self._tell, service, target, found, began_ms)
+        self._node.when_running(max(1000 * self._scale, takes_ms), self._look_at_primary, service)
 
     def _tell(self, probe: str, target: Node, found: Reading | None, began_ms: int) -> None:
-        now_ms = self._node.now_ms()
-        late = Reading(Health.FAILED, "TIMEOUT", f"no answer within {DEADLINE_MS} ms")
-        observation = Observation(probe, target.member.name, found or late, now_ms, now_ms - began_ms)
-        self._daemon.feed(Observed(observation))
+        now_ms = self._node.clock.now_ms()
+        if found is None:
+            found = Reading(Health.FAILED, "TIMEOUT", f"no answer within {self._deadline_ms} ms")
+        self._daemon.feed(Observed(Observation(probe, target.member.name, found, now_ms, now_ms - began_ms)))
 
     # ---- what there is to see ---------------------------------------------------------------------------------
 
     def _host(self) -> Reading:
         return Reading(Health.OK, facts=HostFacts(0.2, 60.0, 40.0, "/"))
 
+    def _vip(self) -> Reading:
+        return Reading(Health.OK, facts=VipFacts(self._node.kernel.has_address))
+
+    def _disk(self) -> Reading:
+        database = self._node.database
+        if database.disk_hung:
+            return Reading(Health.FAILED, "DISK_HUNG", "/: a write did not come back")
+        if database.disk_full:
+            return Reading(Health.FAILED, "DISK_FULL", "/: no space left")
+        return OK
+
     def _database(self) -> Reading | None:
         database = self._node.database
-        if database.frozen:
+        if database.frozen or database.disk_hung:
             return None
         if not database.up:
             return Reading(Health.FAILED, "DATABASE_DOWN", "the server does not answer")
@@ -103,7 +119,7 @@ class Probes:
         return Reading(Health.FAILED, "UNIT_INACTIVE", f"{unit} is inactive", UnitFacts(unit, "inactive", "dead"))
 
     def _service(self, name: str, target: Node) -> Reading | None:
-        if target is not self._node and not self._world.connected(self._node.name, target.name):
+        if target is not self._node and not self._world.network.connected(self._node, target):
             return None
         if target.frozen:
             return None

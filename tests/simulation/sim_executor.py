@@ -1,20 +1,27 @@
 """Performs the machine's steps on a simulated node, each with a small latency, and always answers.
 
 What a step does happens at its end, whether or not its daemon still lives: SQL that was sent is not called back. An
-answer reaches only the run of the daemon that asked.
+answer reaches only the run of the daemon that asked. The gate is production's, on a simulated kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sim_kernel import GoneError
+
+from failoverd.actions.gate import KernelGate
 from failoverd.core.effects import Beat, Lane, RenewGate, Step, StepKind
 from failoverd.core.machine import StepEnded
-from failoverd.core.model import Outcome
+from failoverd.core.model import NodeName, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim_daemon import Daemon
     from sim_node import Node
+
+    Ready = Callable[[], bool]
 
 POLL_MS = 10
 TAKES_MS = {
@@ -31,21 +38,57 @@ TAKES_MS = {
     StepKind.RESTART_UNIT: 500,
     StepKind.PROVE: 150,
 }
-DATABASE_STARTS_MS = 1500
-Ready = Callable[[], bool]
+VIP = "10.89.1.10"
+DATABASE_RESTARTS_MS = 1500
+
+
+class _ThreadClock:
+    """The clocks as the gate's thread reads them: it may stand still right after."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def now_ms(self) -> int:
+        """CLOCK_BOOTTIME."""
+        now_ms = self._node.clock.now_ms()
+        self._node.hold_up()
+        return now_ms
+
+    def wall_ns(self) -> int:
+        """The wall clock."""
+        wall_ns = self._node.clock.wall_ns()
+        self._node.hold_up()
+        return wall_ns
 
 
 class Executor:
     """One run of the daemon's executor."""
 
-    def __init__(self, node: Node, deliver: Callable[[StepEnded], None]) -> None:
+    def __init__(self, node: Node, daemon: Daemon) -> None:
         self._node = node
         self._world = node.world
-        self._deliver = deliver
+        self._daemon = daemon
         self._running: dict[int, Step] = {}
         self._until_ms = 0
         self._term = 0
         self._beating = False
+        self._opened = False  # by this run, and not closed since
+        self._renewing = False
+        if node.is_data:
+            clock = _ThreadClock(node)
+            self._gate = KernelGate(
+                interface="wire0",
+                vip=VIP,
+                prefix=24,
+                own_address=node.member.address,
+                cluster_addresses=[member.address for member in self._world.members],
+                ports=[25, 143],
+                clock=clock,
+                ruleset=node.kernel,
+                held_address=node.kernel,
+                wall_ns=clock.wall_ns,
+            )
+            self._gate.install()
 
     # ---- what the machine asks for ----------------------------------------------------------------------------
 
@@ -57,31 +100,36 @@ class Executor:
         self._term, self._until_ms = step.term, until_ms
         self._running[step.number] = step
         self._world.at(step.deadline_ms, self._late, step)
-        self._node.when_awake(self._world.latency(TAKES_MS.get(step.kind, 5)), self._begin, step)
+        self._node.when_running(self._world.chance.latency(TAKES_MS.get(step.kind, 5)), self._begin, step)
+        self._world.chance.step_begins(self._node, step)
 
     def cancel(self, step: Step) -> None:
-        """SQL is cut off; what the kernel or systemd was told, it does."""
-        if step.lane is Lane.DATABASE:
+        """SQL is cut off, an agent ended; what the kernel or systemd was told, it does."""
+        if step.lane in (Lane.DATABASE, Lane.FENCE):
             self._end(step, Outcome.UNKNOWN, "STEP_CANCELLED", "no longer needed")
 
     def renew_gate(self, effect: RenewGate) -> None:
-        """Move the open gate's bound."""
+        """Move the open gate's bound. The newest wins."""
         self._until_ms = max(self._until_ms, effect.until_ms)
-        self._node.when_awake(1, self._renew, effect)
+        if not self._renewing:
+            self._renewing = True
+            self._node.when_running(1, self._renew, effect)
 
     def beat(self, effect: Beat) -> None:
         """Write the heartbeat row, unless the last one still waits."""
         if self._beating:
             return
         self._beating = True
+        self._world.at(self._node.policy.heartbeat_ms, self._beaten, False)
+        self._node.database.commit(self._beaten, heartbeat=(effect.term, effect.beat))
 
-        def answered(_: bool) -> None:
-            self._beating = False
-
-        self._world.at(self._node.policy.heartbeat_ms, answered, False)
-        self._node.database.commit(answered, heartbeat=(effect.term, effect.beat))
+    def _beaten(self, _: bool) -> None:
+        self._beating = False
 
     # ---- steps ------------------------------------------------------------------------------------------------
+
+    def _deliver(self, event: StepEnded) -> None:
+        self._daemon.feed(event)
 
     def _late(self, step: Step) -> None:
         self._end(step, Outcome.UNKNOWN, "STEP_TIMEOUT", f"not ended within {step.deadline_ms} ms")
@@ -90,13 +138,11 @@ class Executor:
         if self._running.pop(step.number, None) is None:
             return
         database = self._node.database
-        facts = (
-            database.facts() if step.lane is Lane.DATABASE and database.up and outcome is Outcome.SUCCEEDED else None
-        )
-        self._deliver(StepEnded(step, outcome, code, reason, facts))
+        readable = step.lane is Lane.DATABASE and database.answers and outcome is Outcome.SUCCEEDED
+        self._deliver(StepEnded(step, outcome, code, reason, database.facts() if readable else None))
 
     def _begin(self, step: Step) -> None:
-        if step.number not in self._running and step.lane is Lane.DATABASE:
+        if step.number not in self._running and step.lane is not Lane.KERNEL:
             return  # cancelled, or late: the socket is shut
         match step.lane:
             case Lane.KERNEL:
@@ -105,32 +151,50 @@ class Executor:
                 self._units(step)
             case Lane.STORE:
                 self._end(step, Outcome.SUCCEEDED)
+            case Lane.FENCE:
+                self._fence(step)
             case Lane.DATABASE if not self._node.database.up:
                 self._end(step, Outcome.FAILED, "DATABASE_DOWN", "the server does not answer")
             case Lane.DATABASE:
                 self._sql(step)
 
     def _kernel(self, step: Step) -> None:
-        if step.kind is StepKind.CLOSE_GATE:
-            self._node.gate.close()
-            self._end(step, Outcome.SUCCEEDED)
-        elif self._node.gate.open(step.term, self._until_ms):
-            self._world.check_promoted(self._node.name)
-            self._end(step, Outcome.SUCCEEDED)
-        else:
-            self._end(step, Outcome.FAILED, "GATE_LATE", "the lease ended before the gate was open")
+        try:
+            if step.kind is StepKind.CLOSE_GATE:
+                self._opened = False
+                result = self._gate.close()
+            else:
+                self._opened = True
+                result = self._gate.open(until_ms=self._until_ms, announce=False)
+        except GoneError:
+            return
+        self._end(step, result.outcome, result.code, result.reason)
 
     def _renew(self, effect: RenewGate) -> None:
-        gate = self._node.gate
-        if gate.term == effect.term and gate.until_ms > 0:  # closed meanwhile stays closed
-            gate.open(effect.term, self._until_ms)
+        try:
+            if self._opened and effect.term >= self._term:  # closed meanwhile stays closed
+                self._gate.open(until_ms=self._until_ms, announce=False)
+        except GoneError:
+            return
+        finally:
+            self._renewing = False
+
+    def _fence(self, step: Step) -> None:
+        target = NodeName(step.target or "")
+
+        def answered(outcome: Outcome, code: str, reason: str) -> None:
+            self._end(step, outcome, code, reason)
+
+        self._world.agents.power_off(target, step.deadline_ms, answered)
 
     def _units(self, step: Step) -> None:
         node = self._node
         match step.kind:
+            case StepKind.KILL_DATABASE if node.database.disk_hung:
+                self._end(step, Outcome.FAILED, "UNIT_FAILED", "the server waits for its disk and does not die")
             case StepKind.KILL_DATABASE:
                 node.database.read_only_blocked = False
-                node.kill_database(restart_ms=DATABASE_STARTS_MS)
+                node.kill_database(restart_ms=DATABASE_RESTARTS_MS)
                 self._end(step, Outcome.SUCCEEDED)
             case StepKind.RESTART_UNIT:
                 if node.restart_unit(step.unit):
@@ -139,13 +203,16 @@ class Executor:
                     self._end(step, Outcome.FAILED, "UNIT_FAILED", f"{step.unit} does not start")
             case _:
                 bad = [name for name in node.services if not node.service_works(name)]
-                if bad or not node.gate.is_open:
+                if bad or not node.kernel.reachable:
                     self._end(step, Outcome.FAILED, "PROVE_FAILED", f"through the VIP: {', '.join(bad) or 'gate shut'}")
                 else:
                     self._end(step, Outcome.SUCCEEDED)
 
-    def _sql(self, step: Step) -> None:
+    def _sql(self, step: Step) -> None:  # noqa: C901 - one case a statement
         database = self._node.database
+        if database.disk_hung:  # no statement comes back
+            self._node.when_running(POLL_MS * 10, self._begin, step)
+            return
         match step.kind:
             case StepKind.AWAIT_POSITION:
                 wanted = step.position
@@ -155,7 +222,7 @@ class Executor:
                 self._when(step, lambda: not database.relay)
                 return
             case StepKind.AWAIT_REPLICA:
-                self._when(step, lambda: database.facts().semi_sync_clients > 0)
+                self._when(step, lambda: bool(self._world.replicas_of(database)))
                 return
             case StepKind.WRITE_JOURNAL:
                 database.commit(lambda done: self._end(step, Outcome.SUCCEEDED if done else Outcome.FAILED))
@@ -192,4 +259,4 @@ class Executor:
         elif ready():
             self._end(step, Outcome.SUCCEEDED)
         else:
-            self._node.when_awake(POLL_MS, self._when, step, ready)
+            self._node.when_running(POLL_MS, self._when, step, ready)

@@ -1,0 +1,229 @@
+"""One run of failoverd on a simulated node: feeds events to the production machine and performs its effects.
+
+    event ──> machine.step ──> entries ──> audit (2 ms, or a disk that does not take them) ──> effects
+                          └──> what only keeps up or tells goes at once
+
+Which effects wait for their record, and which go ahead of one that is long in coming, is production's
+`runtime.outbox`. Threads, sockets and the asyncio loop are not simulated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sim_executor import Executor
+from sim_probes import Probes
+
+from failoverd.core import machine
+from failoverd.core.effects import (
+    Beat,
+    Cancel,
+    Effect,
+    KeepLease,
+    KeepTerm,
+    Perform,
+    Push,
+    RenewGate,
+    StepKind,
+    Swap,
+)
+from failoverd.core.health import Sendings
+from failoverd.core.machine import Event, Reaction, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
+from failoverd.core.model import Outcome
+from failoverd.core.view import View
+from failoverd.runtime.outbox import AUDIT_WITHIN_MS, CLOSING_WITHIN_MS, closes, is_at_once
+
+if TYPE_CHECKING:
+    from sim_node import Node
+
+    from failoverd.core.lease import Held
+    from failoverd.core.model import Record
+
+AUDIT_MS = 2  # a record is on disk before its effects begin
+STORE_ASK_MS = 650  # a watch that tells nothing for so long is asked about
+OPENING = {StepKind.OPEN_GATE, StepKind.MAKE_WRITABLE}
+
+
+class Daemon:
+    """What `held` and `term` say is what it found on its disk."""
+
+    def __init__(self, node: Node, *, held: Held | None, term: int) -> None:
+        self.node = node
+        self.world = node.world
+        self._scale = node.world.chance.scale
+        self._tick_ms = machine.TICK_MS * self._scale
+        self.executor = Executor(node, self)
+        view = View(
+            me=node.member,
+            nodes=self.world.members,
+            policy=node.policy,
+            membership=node.membership,
+            now_ms=node.clock.now_ms(),
+            sendings=Sendings(f"{node.name}#{node.runs}"),
+            highest_term=term,
+            held=held,
+        )
+        self.state = State(view=view, software="0.1.0")
+        self._wake_at = 0  # when the only timer is due
+        self._timer_at = 0  # for when the newest one was set
+        self._waiting: list[Reaction] = []  # for their records
+        self._writing = False
+
+    def start(self) -> None:
+        """Begin to look, and take the first step."""
+        Probes(self).start()
+        self.node.when_running(AUDIT_MS, self._read_store)
+        self.feed(Ticked())
+
+    @property
+    def lives(self) -> bool:
+        """Whether this is the run that its host has now."""
+        return self.node.daemon is self
+
+    # ---- events -----------------------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        """Step the machine. Where the host or the daemon stands still, its events wait."""
+        node = self.node
+        if node.daemon is not self:
+            return
+        if node.frozen or node.stopped:
+            node.now_or_later(self.feed, (event,))
+            return
+        judge, before = self.world.judge, self.state.view.record
+        kind = type(event)
+        if (kind is StoreSeen or kind is Swapped) and event.record is not None:  # type: ignore[union-attr] # both have one
+            judge.reached(node, event.record)  # type: ignore[union-attr] # likewise
+        reaction = machine.step(self.state, event, node.clock.now_ms())
+        self.state = reaction.state
+        after = reaction.state.view.record
+        if after is not before:
+            judge.took_record(node, before, after)
+        if reaction.effects or reaction.entries:
+            for entry in reaction.entries:
+                self.world.told(node.name, entry)
+            judge.asked(node, reaction.effects, reaction.entries)
+            self._put(reaction)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        node = self.node
+        wake_ms = machine.next_wake_ms(self.state)
+        if self._scale > 1 and wake_ms == self.state.view.now_ms + machine.TICK_MS:
+            wake_ms = self.state.view.now_ms + self._tick_ms  # nothing but a tick is due
+        self._wake_at = wake_at = max(self.world.now + 1, node.clock.true_time(wake_ms))
+        if not self.world.now < self._timer_at <= wake_at:
+            self._timer_at = wake_at
+            self.world.at(wake_at - self.world.now, self._tick, wake_at)
+
+    def _tick(self, at: int) -> None:
+        if at != self._timer_at or self.node.daemon is not self:
+            return  # another timer was set since
+        if self._wake_at > at:
+            self._timer_at = self._wake_at
+            self.world.at(self._wake_at - at, self._tick, self._wake_at)
+        else:
+            self.feed(Ticked())
+
+    # ---- the outbox -------------------------------------------------------------------------------------------
+
+    def _put(self, reaction: Reaction) -> None:
+        later = False
+        for effect in reaction.effects:
+            if is_at_once(effect):
+                self._perform(effect)
+            else:
+                later = True
+        if later or reaction.entries:
+            self._waiting.append(reaction)
+            if not self._writing:
+                self._write()
+
+    def _write(self) -> None:
+        """What has piled up is written in one go."""
+        batch, self._waiting = self._waiting, []
+        effects = [e for reaction in batch for e in reaction.effects if not is_at_once(e)]
+        self._writing = True
+        node = self.node
+        if node.database.disk_hung:
+            node.when_running(CLOSING_WITHIN_MS, self._perform_all, [e for e in effects if closes(e)])
+            node.when_running(AUDIT_WITHIN_MS, self._not_written, [e for e in effects if not closes(e)])
+        elif node.database.disk_full or node.audit_fails:
+            node.when_running(AUDIT_MS, self._perform_all, [e for e in effects if closes(e)])
+            node.when_running(AUDIT_MS, self._not_written, [e for e in effects if not closes(e)])
+        else:
+            node.when_running(self.world.chance.latency(AUDIT_MS), self._written, effects)
+
+    def _written(self, effects: list[Effect]) -> None:
+        if not self.lives:
+            return
+        terms = [effect.term for effect in effects if isinstance(effect, KeepTerm)]
+        if terms:
+            self.node.keep_term(max(terms))
+        self._perform_all([effect for effect in effects if not isinstance(effect, KeepTerm)])
+        self._go_on_writing()
+
+    def _not_written(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Swap):
+                self.feed(Swapped(effect, Outcome.UNKNOWN, None))
+            elif isinstance(effect, Perform):
+                self.feed(StepEnded(effect.step, Outcome.FAILED, "AUDIT_FAILED", "the audit cannot be written"))
+        self._go_on_writing()
+
+    def _go_on_writing(self) -> None:
+        self._writing = False
+        if self._waiting and self.lives:
+            self._write()
+
+    def _perform_all(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            self._perform(effect)
+
+    # ---- effects ----------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Effect) -> None:  # noqa: C901 - one case an effect
+        if not self.lives:
+            return
+        match effect:
+            case Push(report):
+                node, send, event = self.node, self.world.network.send, Reported(report)
+                for other in self.world.nodes:
+                    if other is not node:
+                        send(node, other, other.hear, event)
+            case Swap():
+                self.world.store.swap(self.node, effect, self._swapped)
+            case Perform(step) if step.kind in OPENING and not self.state.view.i_hold():
+                self.feed(StepEnded(step, Outcome.FAILED, "STEP_OF_OLD_TERM", "the role was given back meanwhile"))
+            case Perform(step):
+                held = self.state.view.valid
+                self.executor.perform(step, held.deadline_ms if held else 0)
+            case Cancel(step):
+                self.executor.cancel(step)
+            case RenewGate():
+                self.executor.renew_gate(effect)
+            case KeepLease(held):
+                self.node.keep_lease(held)
+            case Beat():
+                self.executor.beat(effect)
+            case _:
+                raise AssertionError(f"{effect} is kept before")
+
+    def _swapped(self, swap: Swap, won: bool | None, record: Record | None) -> None:
+        outcome = Outcome.UNKNOWN if won is None else Outcome.SUCCEEDED if won else Outcome.FAILED
+        self.feed(Swapped(swap, outcome, record))
+
+    # ---- the store --------------------------------------------------------------------------------------------
+
+    def _read_store(self) -> None:
+        if not self.lives:
+            return
+        ask_ms = STORE_ASK_MS * self._scale
+        heard = self.state.view.store_heard_ms
+        if heard is None or self.node.clock.now_ms() - heard >= ask_ms:
+            self.world.store.read(self.node, self.store_seen)
+        self.node.when_running(ask_ms // 2, self._read_store)
+
+    def store_seen(self, record: Record) -> None:
+        """A read was answered, or the watch told of a change."""
+        self.feed(StoreSeen(record))

@@ -1,0 +1,187 @@
+"""The invariants, looked at whenever something moves that they speak of: a gate, the store, a vote, a write.
+
+    one-primary        no two hosts whose kernel lets clients through, at any instant
+    newest-term        whose gate opens is the holder of the newest term
+    nothing-lost       who opens its gate in a term has every write that a client was told is safe
+    terms-grow         terms grow by one, each has one holder; no node takes an older record for a newer one
+    lease-ended        a term begins when nobody can be reachable any more: by the former holder's own lease and kernel,
+                       or because it gave back, or because it truly has had no power since
+    majority           a takeover by quorum is supported by a majority of the holder's observers, each of which has
+                       had the same counter for a whole ttl by its own clock and said so lately
+    paused             while paused nothing acts by itself
+    assertion          the core's own
+
+The judge sees everything at once, knows no node's opinion of itself, and uses nothing of the core to judge by.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from failoverd.core.effects import Effect, Entry, Perform, Purpose, Push, StepKind, Swap
+
+if TYPE_CHECKING:
+    from sim_node import Node
+    from world import World
+
+    from failoverd.core.model import Record, Report
+
+LOST = "primary-lost-by-quorum"
+NEVER_PAUSED_RULES = {"own-service-restart", "own-service-step-down", "promotion-stuck", "switchover-asked"}
+NEVER_PAUSED_STEPS = {StepKind.RESTART_UNIT, StepKind.FENCE}
+AGE_SLACK = 1.12  # a report's age is bounded by the clock of whoever counts it
+
+
+class Violation(AssertionError):  # noqa: N818 - what the invariants' page calls it
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, text: str) -> None:
+        super().__init__(f"{invariant}: {text}")
+        self.invariant = invariant
+
+
+class Judge:
+    """Knows what is true, and raises Violation."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.holders: dict[int, str | None] = {0: None}
+        self.term = 0
+        self._records: dict[int, Record] = {}
+        self._known: dict[str, Record] = {}  # by node: the newest record that reached it in this boot
+        self._first_seen: dict[str, tuple[int, int, int]] = {}  # by node: term, counter, when by its own clock
+        self._votes: dict[str, tuple[int, int]] = {}  # by node: version, when it said last that its lease is over
+        self._judged: tuple[str, int] = ("", 0)
+        self.condemned_at = 0
+
+    def violated(self, invariant: str, text: str) -> NoReturn:
+        """Say so in the story as well."""
+        self._world.tell("judge", f"VIOLATION of {invariant}: {text}")
+        raise Violation(invariant, text)
+
+    # ---- gates ------------------------------------------------------------------------------------------------
+
+    def gate_opened(self, node: Node) -> None:
+        """A kernel lets clients through from now on, or for longer."""
+        for other in self._world.data_nodes:
+            if other is not node and other.kernel.lets_through:
+                self.violated("one-primary", f"the gates of {other.name} and {node.name} are both open")
+        if self.holders[self.term] != node.name:
+            self.violated("newest-term", f"{node.name} serves, term {self.term} is {self.holders[self.term]}'s")
+        if self._judged != (node.name, self.term):
+            self._judged = (node.name, self.term)
+            self.check_promoted(node)
+
+    def check_promoted(self, node: Node) -> None:
+        """Nothing that a client was promised may be missing where clients will look for it."""
+        lost = self._world.clients.acknowledged.difference(t.made for t in node.database.log)
+        if lost:
+            text = f"{node.name} serves and lacks {len(lost)} acknowledged writes, such as the {min(lost)}th made"
+            self.violated("nothing-lost", text)
+
+    # ---- the store --------------------------------------------------------------------------------------------
+
+    def stored(self, before: Record, after: Record, swap: Swap) -> None:
+        """The store took a swap."""
+        self._records[after.version] = after
+        if after.condemned_by is not None and before.condemned_by is None:
+            self.condemned_at = self._world.now
+        if after.term not in (before.term, before.term + 1):
+            self.violated("terms-grow", f"the term went from {before.term} to {after.term}")
+        if after.term == before.term and before.holder is not None and after.holder != before.holder:
+            self.violated("terms-grow", f"term {after.term} went from {before.holder} to {after.holder}")
+        if before.paused and (swap.purpose is Purpose.CONDEMN or (after.term > before.term and after.reason == LOST)):
+            self.violated("paused", f"{swap.purpose.value} while paused")
+        if after.off and not before.off:
+            self._confirmed(before)
+        if after.term > before.term:
+            if after.term in self.holders:
+                self.violated("terms-grow", f"term {after.term} began twice")
+            self.holders[after.term] = after.holder
+            self.term = max(self.term, after.term)
+            self._lease_ended(before, after)
+
+    def _confirmed(self, record: Record) -> None:
+        holder = self._world.node(str(record.holder))
+        if holder.powered and holder.powered_at <= self._world.agents.asked_at(holder.name):
+            self.violated("lease-ended", f"{holder.name} is confirmed to be off and was not since anybody asked")
+
+    def _lease_ended(self, before: Record, after: Record) -> None:
+        for node in self._world.data_nodes:
+            if node.name == after.holder:
+                continue
+            if node.kernel.lets_through:
+                self.violated("lease-ended", f"term {after.term} began and {node.name} lets clients through")
+            if before.revoked or before.off or not node.powered:
+                continue
+            left_ms = node.lease_left_ms()
+            if left_ms > 0:
+                self.violated(
+                    "lease-ended", f"term {after.term} began and the lease of {node.name} has {left_ms} ms left"
+                )
+
+    # ---- what nodes know and say ------------------------------------------------------------------------------
+
+    def reached(self, node: Node, record: Record) -> None:
+        """A record came to a node."""
+        known = self._known.get(node.name)
+        if known is None or record.version > known.version:
+            self._known[node.name] = record
+        seen = self._first_seen.get(node.name)
+        if seen is None or (record.term, record.counter) > seen[:2]:
+            self._first_seen[node.name] = (record.term, record.counter, node.clock.now_ms())
+
+    def forgot(self, node: Node) -> None:
+        """It lost its power, and with it what it knew."""
+        self._known.pop(node.name, None)
+        self._first_seen.pop(node.name, None)
+
+    def took_record(self, node: Node, before: Record | None, after: Record | None) -> None:
+        """What the core of a node takes for the store's state."""
+        if before is not None and after is not None and after.term < before.term:
+            self.violated("terms-grow", f"{node.name} knew term {before.term} and takes {after.term} for the newest")
+
+    def asked(self, node: Node, effects: tuple[Effect, ...], entries: tuple[Entry, ...]) -> None:
+        """What one step of a node's machine asks for."""
+        for effect in effects:
+            if type(effect) is Push:
+                if effect.report.lease_over:
+                    self._voted(node, effect.report)
+            elif type(effect) is Swap:
+                if effect.purpose is Purpose.TAKE_OVER and effect.record.reason == LOST:
+                    self._supported(node, effect)
+            elif type(effect) is Perform and effect.step.kind in NEVER_PAUSED_STEPS:
+                self._not_paused(node, effect.step.kind.value)
+        for entry in entries:
+            if entry.kind == "decision" and entry.rule in NEVER_PAUSED_RULES:
+                self._not_paused(node, entry.rule)
+
+    def _not_paused(self, node: Node, what: str) -> None:
+        known = self._known.get(node.name)
+        if known is not None and known.paused:
+            self.violated("paused", f"{node.name}: {what} while paused by {known.paused}")
+
+    def _has_seen_the_end(self, node: Node, version: int) -> bool:
+        record, seen = self._records.get(version), self._first_seen.get(node.name)
+        if record is None or seen is None:
+            return False
+        if record.revoked or record.off:
+            return True
+        return seen[:2] == (record.term, record.counter) and node.clock.now_ms() - seen[2] >= record.ttl_ms
+
+    def _voted(self, node: Node, report: Report) -> None:
+        if self._has_seen_the_end(node, report.version):
+            self._votes[node.name] = (report.version, self._world.now)
+
+    def _supported(self, node: Node, swap: Swap) -> None:
+        record = self._records[swap.expected_version]
+        since = self._world.now - node.policy.report_max_age_ms * AGE_SLACK
+        support = [node.name] if self._has_seen_the_end(node, swap.expected_version) else []
+        observers = [other for other in self._world.nodes if other.name != record.holder]
+        for other in observers:
+            version, at = self._votes.get(other.name, (-1, 0))
+            if other is not node and version == swap.expected_version and at >= since:
+                support.append(other.name)
+        if 2 * len(support) <= len(observers):
+            text = f"{node.name} takes over from {record.holder}, seen by: {', '.join(support) or 'nobody'}"
+            self.violated("majority", text)

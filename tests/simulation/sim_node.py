@@ -1,0 +1,283 @@
+"""A simulated host: power, clocks, disk, kernel, database, services, and the run of failoverd on it.
+
+Three kinds of standing still: `frozen` is every process of the host, `stopped` only failoverd (kill -STOP), and a call
+that the kernel holds up (`hold_up`) is one thread of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sim_clock import Clock
+from sim_daemon import Daemon
+from sim_database import Database
+from sim_kernel import GoneError, Kernel
+
+from failoverd.core.model import NodeKind
+from failoverd.runtime.persist import LeaseFile, TermFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from world import World
+
+    from failoverd.core.lease import Held
+    from failoverd.core.machine import Event
+    from failoverd.core.model import Node as Member
+    from failoverd.core.policy import Policy
+
+    Work = tuple[Callable[..., None], tuple[Any, ...]]
+
+MEMBERSHIP = "digest"
+DATABASE_STARTS_MS = 1500
+
+
+@dataclass(slots=True)
+class Service:
+    """A mail service as probes and systemd see it."""
+
+    unit: str
+    up: bool = True
+    can_start: bool = True
+    broken_for_clients: bool = False  # its unit runs, and no client can use it
+
+
+class Node:
+    """One host."""
+
+    def __init__(self, world: World, member: Member, policy: Policy, number: int) -> None:
+        self.world = world
+        self.member = member
+        self.name = member.name
+        self.is_data = member.kind is NodeKind.DATA
+        self.policy = policy
+        self.membership = MEMBERSHIP
+        self.powered = True
+        self.powered_at = 0
+        self.boots = 0
+        self.frozen = False
+        self.stopped = False
+        self.audit_fails = False  # the disk under the audit does not take it
+        self.clock = Clock(world, 1000 + 7919 * number)  # no two clocks agree
+        self.kernel = Kernel(self)
+        self.database = Database(self, server_id=number)
+        self.services = {name: Service(unit) for name, unit, _ in policy.services}
+        self.daemon: Daemon | None = None
+        self.runs = 0
+        self.calls_held = 0
+        self._wall_due_ms = 0
+        self._run_lease: tuple[Held, str] | None = None  # /run/failoverd/lease, and the boot in which it was written
+        self._kept_back: list[Work] = []  # while every process stands still
+        self._kept_stopped: list[Work] = []  # while failoverd does
+        self._directory = world.directory / self.name
+        self._directory.mkdir()
+
+    # ---- time -------------------------------------------------------------------------------------------------
+
+    def when_awake(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Do it after `delay_ms`, or when the host thaws; never when its power is gone by then."""
+        self.world.at(delay_ms, self._due, self.boots, action, arguments)
+
+    def _due(self, boot: int, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if not self.powered or self.boots != boot:
+            return
+        if self.frozen:
+            self._kept_back.append((action, arguments))
+        else:
+            action(*arguments)
+
+    def when_running(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Likewise, of failoverd, which may be stopped."""
+        self.world.at(delay_ms, self._due_here, self.boots, action, arguments)
+
+    def _due_here(self, boot: int, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if not self.powered or self.boots != boot:
+            return
+        if self.frozen:
+            self._kept_back.append((self.now_or_later, (action, arguments)))
+        else:
+            self.now_or_later(action, arguments)
+
+    def now_or_later(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        """Do it, or once failoverd goes on."""
+        if self.frozen:
+            self._kept_back.append((self.now_or_later, (action, arguments)))
+        elif self.stopped:
+            self._kept_stopped.append((action, arguments))
+        else:
+            action(*arguments)
+
+    def hold_up(self) -> None:
+        """A call of failoverd into the kernel: the world goes on while it is held up. Raises GoneError."""
+        held_ms = self.world.chance.hold_up_ms()
+        if not held_ms:
+            return
+        boot, runs = self.boots, self.runs
+        self.calls_held += 1
+        self.world.tell(self.name, f"a call into the kernel is held up for {held_ms} ms")
+        until = self.world.now + held_ms
+        self.world.run_until(min(until, self.world.end))
+        while (self.frozen or self.stopped) and self.world.now < self.world.end:
+            self.world.run_until(self.world.now + 1)
+        self.calls_held -= 1
+        if self.boots != boot or self.runs != runs or not self.powered or self.world.now >= self.world.end:
+            raise GoneError
+        if not self.calls_held and self._wall_due_ms:
+            due_ms, self._wall_due_ms = self._wall_due_ms, 0
+            self.set_wall(due_ms)
+
+    def set_wall(self, by_ms: int) -> None:
+        """Somebody sets the wall clock; back only while no thread stands between reading it and using it."""
+        if by_ms < 0 and self.calls_held:
+            self._wall_due_ms += by_ms
+            return
+        self.clock.set_wall(by_ms)
+        self.kernel.wall_was_set()
+
+    # ---- services ---------------------------------------------------------------------------------------------
+
+    def service_works(self, name: str) -> bool:
+        """Whether a client inside the host could use it: mail services ask the database."""
+        service = self.services[name]
+        return service.up and not service.broken_for_clients and self.database.answers
+
+    def unit_runs(self, unit: str) -> bool:
+        """What systemd says."""
+        if unit == self.policy.database_unit:
+            return self.database.up
+        return any(service.up for service in self.services.values() if service.unit == unit)
+
+    def restart_unit(self, unit: str) -> bool:
+        """Restart and wait for the job; False when it fails."""
+        if unit == self.policy.database_unit:
+            self.database.stop()
+            self.database.start()
+            return self.database.up
+        for service in self.services.values():
+            if service.unit == unit:
+                service.up = service.can_start
+        return self.unit_runs(unit)
+
+    def kill_database(self, restart_ms: int = DATABASE_STARTS_MS) -> None:
+        """The server process dies; systemd starts it again."""
+        self.database.stop()
+        self.when_awake(restart_ms, self.database.start)
+
+    # ---- power ------------------------------------------------------------------------------------------------
+
+    def power_off(self) -> None:
+        """Everything stops at once; disks stay as they are."""
+        self.powered = self.frozen = self.stopped = False
+        self.daemon = None
+        self._kept_back.clear()
+        self._kept_stopped.clear()
+        self.kernel.reset()
+        self.database.stop()
+        self.database.frozen = False
+        self.world.judge.forgot(self)
+
+    def power_on(self) -> None:
+        """Boot: the clock starts anew, systemd starts everything."""
+        if self.powered:
+            return
+        self.powered, self.powered_at = True, self.world.now
+        self.boots += 1
+        self.clock.reboot()
+        self.database.start()
+        for service in self.services.values():
+            service.up = service.can_start
+        self.start_daemon()
+
+    def freeze(self) -> None:
+        """Every process stands still; the kernel goes on."""
+        if self.powered:
+            self.frozen = self.database.frozen = True
+
+    def thaw(self) -> None:
+        """They go on where they were, all that was due at once."""
+        self.frozen = self.database.frozen = False
+        due, self._kept_back = self._kept_back, []
+        for action, arguments in due:
+            action(*arguments)
+        self.database.apply_soon()
+
+    def stop(self) -> None:
+        """SIGSTOP to failoverd."""
+        self.stopped = self.daemon is not None
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.stopped = False
+        due, self._kept_stopped = self._kept_stopped, []
+        for action, arguments in due:
+            self.now_or_later(action, arguments)
+
+    def heal(self) -> None:
+        """End what is wrong with this host. What its database holds stays as it is."""
+        database = self.database
+        database.can_start, database.read_only_blocked, database.apply_ms = True, False, 1
+        database.disk_hung = database.disk_full = self.audit_fails = False
+        for service in self.services.values():
+            service.up = service.can_start = True
+            service.broken_for_clients = False
+        if not self.powered:
+            self.power_on()
+        if self.frozen:
+            self.thaw()
+        if self.stopped:
+            self.go_on()
+        if self.membership != MEMBERSHIP:
+            self.membership = MEMBERSHIP
+            self.kill_daemon()
+        database.start()
+        self.start_daemon()
+
+    # ---- failoverd --------------------------------------------------------------------------------------------
+
+    @property
+    def boot_id(self) -> str:
+        """The kernel's name of this boot."""
+        return f"boot {self.boots}"
+
+    def start_daemon(self) -> None:
+        """Start a new run of failoverd."""
+        if self.daemon is None and self.powered:
+            self.runs += 1
+            self.daemon = Daemon(self, held=self._lease_on_disk(), term=TermFile(self._directory).term)
+            self.daemon.start()
+
+    def kill_daemon(self) -> None:
+        """SIGKILL."""
+        self.daemon = None
+        self.stopped = False
+        self._kept_stopped.clear()
+
+    def keep_term(self, term: int) -> None:
+        """On disk before anything that follows."""
+        TermFile(self._directory).raise_to(term)
+
+    def keep_lease(self, held: Held | None) -> None:
+        """For a daemon that is started again. The file is written when somebody is about to read it."""
+        self._run_lease = None if held is None else (held, self.boot_id)
+
+    def _lease_on_disk(self) -> Held | None:
+        if self._run_lease is not None:
+            held, boot_id = self._run_lease
+            LeaseFile(self._directory, boot_id).write(held)
+        else:
+            LeaseFile(self._directory, self.boot_id).clear()
+        held_still = LeaseFile(self._directory, self.boot_id).read()
+        return held_still if held_still is not None and held_still.deadline_ms > self.clock.now_ms() else None
+
+    def lease_left_ms(self) -> int:
+        """How long this node may take itself for the primary, by its own clock: 0 when it does not."""
+        held = self.daemon.state.view.held if self.daemon else None
+        if held is None and self.daemon is None and self._run_lease is not None and self._run_lease[1] == self.boot_id:
+            held = self._run_lease[0]
+        return max(0, held.deadline_ms - self.clock.now_ms()) if held else 0
+
+    def hear(self, event: Event) -> None:
+        """Give a message to whatever run of the daemon there is."""
+        if self.daemon is not None:
+            self.daemon.feed(event)

@@ -47,10 +47,20 @@ class Scene:
         return problems
 
     def _start_all(self) -> None:
-        """Start what failoverd has ended for good reason, and systemd would start within the minute."""
+        """Start what failoverd has ended for good reason: systemd would do so, too, but only within the minute.
+
+        A unit that waits for that takes no `start`, only a `restart`.
+        """
         for host in layout.DATA_NODES:
-            if self._lab.pid(host) is not None:
-                self._lab.exec(host, "systemctl", "start", "--no-block", MARIADB, DOVECOT, POSTFIX, check=False)
+            if self._lab.pid(host) is None:
+                continue
+            for unit in (MARIADB, DOVECOT, POSTFIX):
+                if self._is_down(host, unit):
+                    self._lab.exec(host, "systemctl", "restart", "--no-block", unit, check=False)
+
+    def _is_down(self, host: str, unit: str) -> bool:
+        state = self._lab.exec(host, "systemctl", "show", "--property=SubState", "--value", unit, check=False)
+        return state.stdout.strip() in {"auto-restart", "failed"}
 
     @staticmethod
     def settle(seconds: float) -> None:
@@ -147,8 +157,9 @@ class Scene:
         self._lab.exec(host, "systemctl", "kill", f"--signal={name}", unit, check=name != "CONT")
 
     def _start(self, host: str, unit: str) -> None:
+        verb = "restart" if self._is_down(host, unit) else "start"
         self._lab.exec(host, "systemctl", "reset-failed", unit, check=False)
-        self._lab.exec(host, "systemctl", "start", unit, timeout_s=90)
+        self._lab.exec(host, "systemctl", verb, unit, timeout_s=90)
 
     def exhaust_memory(self, host: str, spare_mb: int) -> None:
         """Leave the host little memory, and let a program of its own ask for a gigabyte, again and again."""

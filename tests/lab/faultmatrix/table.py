@@ -82,6 +82,12 @@ def _primary_and_replica(scene: Scene) -> None:
     scene.cut_power(scene.replicas[0])
 
 
+def _all_data_then_primary(scene: Scene) -> None:
+    for host in (scene.primary, *scene.replicas):
+        scene.cut_power(host)
+    scene.power_on(scene.primary)
+
+
 def _arbiter_then_primary(scene: Scene) -> None:
     scene.cut_power(scene.arbiter)
     scene.settle(4.0)
@@ -136,6 +142,14 @@ POWER = (
         outcome=W,
         until="one of the two",
         returns=lambda s: s.power_on(s.primary),
+    ),
+    # What the primary's server drops in its recovery may have been acknowledged, and lie on the replicas.
+    Row(
+        name="power-all-data",
+        words="power cut of all data nodes, the primary back first",
+        fault=_all_data_then_primary,
+        outcome=A,
+        lasts_s=15.0,
     ),
 )
 

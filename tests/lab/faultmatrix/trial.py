@@ -135,7 +135,8 @@ class Run:
     def _outcome(self, watch: Watch, story: Story, scene: Scene) -> None:
         """Wait for what is documented, and for the end of the fault's time."""
         row, victim = self._row, self._result.victim
-        end = max(self._at + row.lasts_s * 1000, now_ms())
+        since = now_ms() if row.outcome is Outcome.WAITS else self._at  # of several faults the last one counts
+        end = since + row.lasts_s * 1000
         match row.outcome:
             case Outcome.MOVES | Outcome.SURVIVES:
                 self._wait(

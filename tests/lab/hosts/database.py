@@ -75,7 +75,7 @@ def build(place: Path, base_root: Path) -> None:
 def _configure(root: Path, host: str) -> None:
     server_id = layout.ADDRESSES[host].rsplit(".", 1)[1]
     write(root / "etc/mysql/mariadb.conf.d/90-mail.cnf", render("my.cnf", SERVER_ID=server_id))
-    write(root / "etc/systemd/system/mariadb.service.d/mail.conf", render("mariadb.service.conf"))
+    write(root / "etc/systemd/system/mariadb.service.d/10-mail.conf", render("mariadb.service.conf"))
     enable(root, "mariadb.service", where="/lib/systemd/system")
 
 

@@ -1,4 +1,4 @@
-"""What an operator asks of a daemon reaches the store, or is refused: a whole daemon, the arbiter's, without a network."""
+"""What an operator asks of a daemon reaches the store, or is refused: a whole daemon, the arbiter's, and no network."""
 
 from __future__ import annotations
 

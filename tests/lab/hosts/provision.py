@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from . import database, debian, layout, mail, pki
+from . import database, debian, layout, mail, pki, power_switch
 from .layers import digest, layer
 from .rootfiles import enable, render, write
 
@@ -54,6 +54,7 @@ def _common(place: Path, host: str) -> None:
         root / "etc/systemd/system/lab-address.service", render("lab-address.service", ADDRESS=layout.ADDRESSES[host])
     )
     enable(root, "lab-address.service", "sysinit.target")
+    write(root / "usr/sbin/fence_lab", render("fence_lab"), mode=0o755)
     write(root / "etc/failoverd/tls/ca.crt", (place / "pki/ca.crt").read_text())
     write(root / "etc/failoverd/tls/node.crt", (place / f"pki/{host}.crt").read_text())
     write(root / "etc/failoverd/tls/node.key", (place / f"pki/{host}.key").read_text(), mode=0o600)
@@ -61,6 +62,7 @@ def _common(place: Path, host: str) -> None:
         "canary": layout.CANARY_PASSWORD,
         "database": layout.DATABASE_PASSWORD,
         "replication": layout.REPLICATION_PASSWORD,
+        "power": power_switch.PASSWORD,
     }
     for name, password in secrets.items():
         write(root / f"etc/failoverd/secrets/{name}", f"{password}\n", mode=0o600)

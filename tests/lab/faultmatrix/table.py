@@ -227,7 +227,7 @@ PROCESSES = (
         name="dovecot-stopped",
         words="kill -STOP dovecot on the primary",
         fault=lambda s: s.stop(s.primary, DOVECOT),
-        outcome=S,
+        outcome=M,  # `doveadm stop` waits for what is stopped, so that its restart does not end in time
         fresh=True,
     ),
     Row(

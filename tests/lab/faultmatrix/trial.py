@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hosts import Lab
 
 OUTCOME_S = 40.0
+STEADY_ATTEMPTS = 4
 SETTLED_S = 90.0
 RETURN_S = 60.0
 _SERVED_FOR_MS = 1000.0
@@ -93,21 +94,41 @@ class Run:
             self._cluster.wait_until_settled(SETTLED_S)
         for tail in self._audits.values():
             tail.new()
-        with Watch(self._lab, self._directory, self._name) as watch:
-            try:
-                self._watched(watch)
-            except LabError as error:
-                self._problem(str(error))
-            watch.stop_client()
-            self._count(watch)
-            watch.stop()
-            for what, name in _TWO.items():
-                setattr(result, f"{name}_ms", round(watch.overlap_ms(what, 0.0, now_ms()), 1))
-            if self._at:
-                result.outage_ms = watch.outages(self._at, now_ms())
+        for attempt in range(STEADY_ATTEMPTS):
+            with Watch(self._lab, self._directory, self._name) as watch:
+                if attempt < STEADY_ATTEMPTS - 1 and not self._is_steady(watch):
+                    continue  # this machine had other work; nothing has been broken yet
+                self._with(watch)
+                break
         result.took_s = round(time.monotonic() - began, 1)
         self._keep_records()
         return result
+
+    def _is_steady(self, watch: Watch) -> bool:
+        try:
+            watch.wait_until_steady()
+        except LabError as error:
+            self._told.append(f"not begun: {error}")
+            watch.stop_client()
+            self._cluster.wait_until_settled(SETTLED_S)
+            self._result.victim = self._cluster.primary()
+            return False
+        return True
+
+    def _with(self, watch: Watch) -> None:
+        """The trial itself, and its figures."""
+        result = self._result
+        try:
+            self._watched(watch)
+        except LabError as error:
+            self._problem(str(error))
+        watch.stop_client()
+        self._count(watch)
+        watch.stop()
+        for what, name in _TWO.items():
+            setattr(result, f"{name}_ms", round(watch.overlap_ms(what, 0.0, now_ms()), 1))
+        if self._at:
+            result.outage_ms = watch.outages(self._at, now_ms())
 
     def _watched(self, watch: Watch) -> None:
         watch.wait_until_steady()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CODES: Mapping[str, str] = {
     "GATE_LATE": "the lease was over by the time the gate stood open: it was closed again",
     "GATE_NFT": "the kernel refused the gate's nftables rules",
+    "GATE_CHANGED": "the closed gate was not as failoverd had left it, and was closed again",
     "VIP_NETLINK": "the kernel refused to change the virtual IP",
     "VIP_NO_INTERFACE": "the interface of the virtual IP does not exist",
     "ARP_NOT_SENT": "the virtual IP is here, but it could not be announced",

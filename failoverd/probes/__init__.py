@@ -91,6 +91,7 @@ CODES: Mapping[str, str] = {
     "DISK_FULL": "too little free space, or too few free inodes",
     "DISK_HUNG": "a file system does not answer",
     "DISK_READ_ONLY": "a file system is mounted read-only",
+    "DISK_IO": "a file system answers with an error",
     "DISK_UNREADABLE": "a configured path cannot be looked at",
     "MEMORY_LOW": "too little memory is available",
     "LOAD_HIGH": "the load per core is too high",

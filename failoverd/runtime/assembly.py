@@ -17,27 +17,28 @@ from typing import TYPE_CHECKING
 import structlog
 
 from failoverd import __version__
-from failoverd.actions.gate import KernelGate
 from failoverd.actions.mailstore import SharedStore
 from failoverd.actions.units import Units
 from failoverd.audit.file import AuditFile
 from failoverd.config import membership_digest
 from failoverd.core.health import Sendings
+from failoverd.core.lease import still_held
 from failoverd.core.machine import State
 from failoverd.core.model import Health, NodeKind, NodeName, Outcome
 from failoverd.core.policy import Policy
 from failoverd.core.view import View
-from failoverd.databases import DATABASES
 from failoverd.fencing import FENCES
 from failoverd.fencing.agent import Device
 from failoverd.ports import Result, Target
 from failoverd.probes.deadline import observe
+from failoverd.runtime import guard, host
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.control import ControlServer
 from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
 from failoverd.runtime.executor import Executor, Worker
 from failoverd.runtime.http import NodeServer, client_context, server_context
+from failoverd.runtime.local import database_of, gate_of
 from failoverd.runtime.outbox import Outbox
 from failoverd.runtime.peers import Peers
 from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
@@ -48,7 +49,9 @@ from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
 
 if TYPE_CHECKING:
     from failoverd.config import Config, FenceDevice
-    from failoverd.ports import Database, Fence
+    from failoverd.core.lease import Held
+    from failoverd.core.model import Node
+    from failoverd.ports import Fence
 
 _log = structlog.get_logger(__name__)
 
@@ -96,41 +99,13 @@ def _device(given: FenceDevice) -> Device:
     return Device(given.agent, given.options, secrets)
 
 
-def _database(config: Config) -> Database:
-    """One connection of its own to the local server: cancelling one never ends what another does."""
-    sql = config.database
-    return DATABASES[sql.dialect](
-        socket=str(sql.socket),
-        user=sql.user,
-        password=sql.password.get_secret_value(),
-        replication_user=sql.replication_user,
-        replication_password=sql.replication_password.get_secret_value(),
-        replication_port=sql.port,
-    )
-
-
 async def run(config: Config, directories: Directories) -> None:
     """Be this node until SIGTERM or SIGINT. Raises what kept it from starting, or the bug that ended it."""
     refused = host.harden(realtime=True)
     clock, notifier, me = BootClock(), Notifier(), config.this
     term, lease = TermFile(directories.state), LeaseFile(directories.runtime, boot_id())
     audit = AuditFile(config.audit.directory / "audit.jsonl", me.name, clock)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-    held = lease.read()
-    view = View(
-        me=me,
-        nodes=tuple(config.nodes.values()),
-        policy=policy_of(config),
-        membership=membership_digest(config),
-        now_ms=clock.now_ms(),
-        sendings=Sendings(uuid.uuid4().hex),
-        highest_term=term.term,
-        held=held if held is not None and held.deadline_ms > clock.now_ms() else None,
-    )
-    state = State(view=view, software=__version__)
+    stop, state = _told_to_stop(), _state(config, clock.now_ms(), term.term, lease.read())
 
     tls = config.peer
     outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
@@ -162,19 +137,13 @@ async def run(config: Config, directories: Directories) -> None:
             deliver=daemon.reported,
         )
         stack.push_async_callback(peers.close)
+        servers = contextlib.AsyncExitStack()
+        stack.push_async_exit(servers)
         fence = fence_of(config)
-        schedule = Schedule(config, _database(config) if me.kind is NodeKind.DATA else None, fence)
+        schedule = Schedule(config, database_of(config) if me.kind is NodeKind.DATA else None, fence)
         prober = Prober(clock, daemon.observed)
-        stack.callback(prober.stop)
-        gate = KernelGate(
-            interface=config.vip.interface,
-            vip=config.vip.address,
-            prefix=config.vip.prefix,
-            own_address=me.address,
-            cluster_addresses=[node.address for node in config.nodes.values()],
-            ports=list(config.gate.ports),
-            clock=clock,
-        )
+        servers.push_async_callback(asyncio.to_thread, prober.stop)  # it waits for a thread
+        gate = gate_of(config)
         if me.kind is NodeKind.DATA:
             ready = gate.install()
             if ready.outcome is not Outcome.SUCCEEDED:
@@ -183,8 +152,8 @@ async def run(config: Config, directories: Directories) -> None:
             node=me.name,
             clock=clock,
             gate=gate,
-            database=_database(config),
-            heart=_database(config),
+            database=database_of(config),
+            heart=database_of(config),
             units=Units(),
             store=SharedStore(str(config.mail_store.path)),
             prove=_Prover(config, schedule, prober, clock).prove,
@@ -206,29 +175,53 @@ async def run(config: Config, directories: Directories) -> None:
             nodes=list(config.nodes),
             routes=[*routes, *peers.routes()],
         )
-        await server.start()
-        stack.push_async_callback(server.stop)
-        control = ControlServer(directories.runtime / "control.sock", NodeController(daemon, config, clock))
-        await control.start()
-        stack.push_async_callback(control.stop)
+        controller = NodeController(daemon, config, clock, refused=_Refused(refused, me, directories.runtime).now)
+        control = ControlServer(directories.runtime / "control.sock", controller)
+        for serving in (server, control):
+            await serving.start()
+            servers.push_async_callback(serving.stop)
         prober.start()
         prober.set_schedule(schedule.of(None))
         notifier.ready(f"{me.name} of {config.cluster}")
         _log.info("started", node=me.name, cluster=config.cluster, version=__version__, term=term.term)
         for found in refused:
-            _log.warning("the host refuses what keeps failoverd from being starved", code=found.code, reason=found.reason)
-        ended = asyncio.Event()
-        leaving = asyncio.ensure_future(_leave(stop, servers, daemon, ended))
-        try:
-            await daemon.run(ended)
-        finally:
-            leaving.cancel()
+            _log.warning("the host refuses some protection", code=found.code, reason=found.reason)
+        await _work(daemon, stop, servers)
         notifier.stopping()
 
 
-async def _leave(
-    stop: asyncio.Event, servers: contextlib.AsyncExitStack, daemon: Daemon, ended: asyncio.Event
-) -> None:
+def _told_to_stop() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _state(config: Config, now_ms: int, term: int, held: Held | None) -> State:
+    """What is known before anything was heard: what this node remembers, and a lease that has not run out."""
+    view = View(
+        me=config.this,
+        nodes=tuple(config.nodes.values()),
+        policy=policy_of(config),
+        membership=membership_digest(config),
+        now_ms=now_ms,
+        sendings=Sendings(uuid.uuid4().hex),
+        highest_term=term,
+        held=still_held(held, now_ms),
+    )
+    return State(view=view, software=__version__)
+
+
+async def _work(daemon: Daemon, stop: asyncio.Event, servers: contextlib.AsyncExitStack) -> None:
+    ended = asyncio.Event()
+    leaving = asyncio.ensure_future(_leave(stop, servers, daemon, ended))
+    try:
+        await daemon.run(ended)
+    finally:
+        leaving.cancel()
+
+
+async def _leave(stop: asyncio.Event, servers: contextlib.AsyncExitStack, daemon: Daemon, ended: asyncio.Event) -> None:
     """End what takes time while the lease is still renewed, and stop right after a renewal.
 
     A daemon that is restarted has the rest of the lease to come up in: so the end must not have used it up.
@@ -250,6 +243,20 @@ async def _store_server(directory: Path, *, first_start: bool, stack: contextlib
     await server.start()
     stack.push_async_callback(server.close)
     return server
+
+
+class _Refused:
+    """What keeps this node from all the protection it could have: told at the start, and what the guard says now."""
+
+    def __init__(self, at_start: tuple[host.Refused, ...], me: Node, directory: Path) -> None:
+        self._at_start = at_start
+        self._guarded = me.kind is NodeKind.DATA
+        self._directory = directory
+
+    def now(self) -> tuple[host.Refused, ...]:
+        """As of now."""
+        missing = guard.missing(self._directory) if self._guarded else None
+        return (*self._at_start, missing) if missing is not None else self._at_start
 
 
 class _Alive:

@@ -116,6 +116,25 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(*jobs, *self._tasks, return_exceptions=True)
 
+    async def renewed(self) -> None:
+        """Wait until the lease, if one is held, has been renewed from now on: what a daemon that ends leaves behind.
+
+        Whoever is started again has then all of it to come up in. Not for long: a store that does not answer is no
+        reason to stay.
+        """
+        held = self.state.view.valid
+        changed = asyncio.Event()
+        self.watchers.add(changed)
+        try:
+            async with asyncio.timeout(self.state.view.policy.renew_ms * 2 / 1000):
+                while held is not None and (now := self.state.view.valid) is not None and now == held:
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            _log.warning("the lease was not renewed before the end", code="BLK_STORE")
+        finally:
+            self.watchers.discard(changed)
+
     # ---- events -----------------------------------------------------------------------------------------------
 
     def feed(self, event: Event) -> None:

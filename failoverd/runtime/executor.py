@@ -24,6 +24,7 @@ from failoverd.core.effects import Lane, StepKind
 from failoverd.core.machine import StepEnded
 from failoverd.core.model import Outcome
 from failoverd.ports import Result
+from failoverd.runtime import host
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,9 +67,12 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ended = False
+        self._realtime = name == Lane.KERNEL.value  # what renews the gate is not to wait for a busy host
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
+        if self._realtime:
+            host.schedule_realtime()  # where it is refused, the loop's thread has said so
         while (call := self._calls.get()) is not None and not self._ended:
             call()
 

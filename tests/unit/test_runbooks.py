@@ -12,6 +12,7 @@ import yaml
 from failoverd import actions, databases, fencing, probes
 from failoverd.core import candidates
 from failoverd.core.rules import RULES
+from failoverd.runtime import host
 
 REPOSITORY = Path(__file__).parents[2]
 RUNBOOKS = REPOSITORY / "runbooks"
@@ -46,7 +47,7 @@ FEWEST, MOST = 15, 40  # lines: enough to act on, no more than a screen
 LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
 
 RULE_IDS = {rule.id for rule in RULES}
-CODES = {*candidates.CODES, *probes.CODES, *databases.CODES, *actions.CODES, *fencing.CODES, *OTHER_CODES}
+CODES = {*candidates.CODES, *probes.CODES, *databases.CODES, *actions.CODES, *host.CODES, *fencing.CODES, *OTHER_CODES}
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
 EVERYTHING = [*PAGES, RUNBOOKS / "README.md"]
 
@@ -131,7 +132,7 @@ def test_only_commands_that_exist() -> None:
 
     known = {command.name for command in COMMANDS}
     for page in EVERYTHING:
-        for command in re.findall(r"failoverctl ([a-z]+)", page.read_text(encoding="utf-8")):
+        for command in re.findall(r"failoverctl ([a-z-]+)", page.read_text(encoding="utf-8")):
             assert command in known, f"{page.name}: failoverctl {command}"
 
 

@@ -58,7 +58,16 @@ def copy_source(place: Path) -> None:
 def copy_unit_and_config(place: Path) -> list[str]:
     """Copy what else of the tree a host runs; give what the tree does not have."""
     wanted = {
-        "systemd/failoverd.service": "etc/systemd/system/failoverd.service",
+        **{
+            f"systemd/{name}": f"etc/systemd/system/{name}"
+            for name in (
+                "failoverd.service",
+                "failoverd-guard.service",
+                "failoverd-drop.service",
+                "failoverd-gate.service",
+                "mariadb.service.d/failoverd.conf",
+            )
+        },
         "config/failoverd.yaml": "etc/failoverd/failoverd.yaml",
     }
     missing = []

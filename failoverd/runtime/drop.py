@@ -1,0 +1,85 @@
+"""`failoverd drop`: give up the role without the daemon, from the configuration alone, within about two seconds.
+
+    gate closed, address removed ──> read-only over SQL within the demote budget ──not obeyed──> the server killed
+
+Safe at any time: on a replica all of it is so already, on the arbiter and on a node that has never seen a term there is
+nothing to give up. A daemon that runs and holds the lease puts everything back at its next renewal: to move the role,
+`failoverctl promote` is the way.
+
+With `--at-lease-end` it is what systemd starts after the daemon has ended, however it ended. It waits until the lease
+that the daemon noted runs out, and goes away when a daemon that was started again renews it: a restart, a crash and an
+upgrade drop nothing. failoverd-guard does the same for the database, and sooner; this is for a node without one.
+
+`failoverd close` is its first part, for the boot: services that start before the daemon are not to be reached.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from failoverd.actions.leash import LeashError, server_behind
+from failoverd.core.model import NodeKind, Outcome
+from failoverd.runtime.lapse import is_ending
+from failoverd.runtime.local import database_of, gate_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    from failoverd.config import Config
+    from failoverd.ports import Gate
+
+BEFORE_END = 0.5  # of the demote budget: after the daemon, which begins with all of it left, and the guard
+
+
+def main(config: Config, options: argparse.Namespace) -> int:
+    """Drop, now or at the lease's end; 0 when there is no role here afterwards, or a daemon holds it."""
+    if config.this.kind is not NodeKind.DATA or not (options.state / "term").exists():
+        _say("no role has ever been here: nothing is touched")
+        return 0
+    if options.command == "close":
+        return 0 if _closed(gate_of(config)) else 1
+    if options.at_lease_end and not is_ending(options.runtime, int(config.lease.demote_budget_ms * BEFORE_END)):
+        return 0
+    return 0 if drop(config, gate_of(config)) else 1
+
+
+def drop(config: Config, gate: Gate) -> bool:
+    """Close, then read-only or killed. Each is tried whatever becomes of the other."""
+    closed = _closed(gate)
+    database = database_of(config)
+    made = database.make_read_only(deadline_ms=config.lease.demote_budget_ms)
+    if made.code == "DB_LOST":  # the server ended meanwhile: the one that comes up is asked anew
+        made = database.make_read_only(deadline_ms=config.lease.demote_budget_ms)
+    obeyed = made.outcome is Outcome.SUCCEEDED or made.code == "DB_REFUSED"  # no server writes nothing
+    if not obeyed:
+        _say(f"the database is not read-only: {made.code}: {made.reason}: its server is killed")
+        obeyed = _kill(str(config.database.socket))
+    _say("the role is dropped" if obeyed else "the database may still be writable")
+    return obeyed and closed
+
+
+def _closed(gate: Gate) -> bool:
+    result = gate.close()
+    if result.outcome is not Outcome.SUCCEEDED:
+        _say(f"the gate is not closed: {result.code}: {result.reason}")
+    return result.outcome is Outcome.SUCCEEDED
+
+
+def _kill(path: str) -> bool:
+    try:
+        server = server_behind(path)
+        if server is not None:
+            os.kill(server, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    except (LeashError, PermissionError) as error:
+        _say(str(error))
+        return False
+    return True
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"drop: {text}\n")

@@ -1,0 +1,130 @@
+"""The daemon stopped, killed, wedged, frozen, restarted: what clients and the other nodes see of it on real hosts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hosts import layout
+from hosts.shell import wait_for
+from test_failover import HOME_S, MOVED_S, kill_daemon, moved_from, never_restart
+from trials.watch import Watch, now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hosts import Lab
+    from trials.cluster import Cluster
+
+pytestmark = pytest.mark.lab
+
+DROP, GUARD, DAEMON = "failoverd-drop.service", "failoverd-guard.service", "failoverd.service"
+
+
+def main_pid(lab: Lab, host: str, unit: str) -> str:
+    return lab.exec(host, "systemctl", "show", "--property=MainPID", "--value", unit).stdout.strip()
+
+
+def is_over(lab: Lab, host: str, unit: str) -> bool:
+    shown = lab.exec(host, "systemctl", "show", "--property=ActiveState", "--value", unit).stdout.strip()
+    return shown in {"inactive", "failed"}
+
+
+def serves_on_without_a_pause(lab: Lab, cluster: Cluster, directory: Path, act: Callable[[str], None]) -> None:
+    """Do something to the primary; nothing moves, no attempt of the client fails, until all that it began is over."""
+    primary, term = cluster.primary(), cluster.term()
+    with Watch(lab, directory, "watch") as watch:
+        watch.wait_until_steady()
+        began = now_ms()
+        act(primary)
+        wait_for("what watched the end of the daemon is gone", lambda: is_over(lab, primary, DROP), MOVED_S)
+        wait_for("the daemon holds the lease", lambda: (cluster.lease_left_ms() or 0) > 0, MOVED_S)
+        watch.wait_until_served(MOVED_S)
+        watch.stop_client()
+        failed = [attempt for attempt in watch.attempts if attempt.start >= began and not attempt.ok]
+        assert not failed
+    assert (cluster.primary(), cluster.term()) == (primary, term)
+
+
+def test_a_restarted_daemon_neither_moves_the_role_nor_interrupts_a_client(
+    lab: Lab, cluster: Cluster, tmp_path: Path
+) -> None:
+    serves_on_without_a_pause(lab, cluster, tmp_path, lambda host: void(lab, host, "systemctl", "restart", DAEMON))
+
+
+def test_a_killed_daemon_neither_moves_the_role_nor_interrupts_a_client(
+    lab: Lab, cluster: Cluster, tmp_path: Path
+) -> None:
+    serves_on_without_a_pause(lab, cluster, tmp_path, lambda host: kill_daemon(lab, host))
+
+
+def test_a_restarted_guard_neither_moves_the_role_nor_interrupts_a_client(
+    lab: Lab, cluster: Cluster, tmp_path: Path
+) -> None:
+    serves_on_without_a_pause(lab, cluster, tmp_path, lambda host: void(lab, host, "systemctl", "restart", GUARD))
+
+
+def void(lab: Lab, host: str, *command: str) -> None:
+    lab.exec(host, *command)
+
+
+def moves_with_one_writable(
+    lab: Lab, cluster: Cluster, directory: Path, act: Callable[[str], None], heal: Callable[[str], None]
+) -> str:
+    """Do something to the primary that moves the role, and undo it: never two of anything. Return the old primary."""
+    old = cluster.primary()
+    with Watch(lab, directory, "watch") as watch:
+        watch.wait_until_steady()
+        began = now_ms()
+        act(old)
+        wait_for("another node is primary", lambda: moved_from(cluster, old), MOVED_S)
+        watch.wait_until_served(MOVED_S)
+        heal(old)
+        wait_for(f"{old} is home as a replica", lambda: cluster.is_healthy_replica(old), HOME_S)
+        watch.stop()
+        for what in ("reachable", "vip", "writable"):
+            assert watch.overlap_ms(what, began, now_ms()) == 0, f"two hosts were {what} at once"
+    return old
+
+
+def test_a_frozen_host_that_thaws_is_never_a_second_writable_one(lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
+    servers = {host: main_pid(lab, host, "mariadb.service") for host in layout.DATA_NODES}
+    old = moves_with_one_writable(lab, cluster, tmp_path, lab.pause, lab.resume)
+    assert main_pid(lab, old, "mariadb.service") != servers[old], "the kernel has ended the server with its lease"
+
+
+def test_a_stopped_daemon_leaves_no_writable_database_behind(lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
+    servers = {host: main_pid(lab, host, "mariadb.service") for host in layout.DATA_NODES}
+
+    def stop(host: str) -> None:
+        lab.exec(host, "kill", "-STOP", main_pid(lab, host, DAEMON))
+
+    old = moves_with_one_writable(lab, cluster, tmp_path, stop, lambda _: None)  # systemd's watchdog ends and starts it
+    assert main_pid(lab, old, "mariadb.service") == servers[old], "SQL was enough: the server need not be ended"
+
+
+def test_a_daemon_that_is_stopped_on_purpose_leaves_no_writable_database_behind(
+    lab: Lab, cluster: Cluster, tmp_path: Path
+) -> None:
+    moves_with_one_writable(
+        lab,
+        cluster,
+        tmp_path,
+        lambda host: void(lab, host, "systemctl", "stop", DAEMON),
+        lambda host: void(lab, host, "systemctl", "start", DAEMON),
+    )
+
+
+def test_without_a_guard_the_drop_unit_makes_the_database_read_only(lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
+    def kill(host: str) -> None:
+        lab.exec(host, "systemctl", "stop", GUARD)
+        never_restart(lab, host)
+        kill_daemon(lab, host)
+
+    def heal(host: str) -> None:
+        lab.exec(host, "rm", "-rf", layout.DROP_IN)
+        lab.exec(host, "systemctl", "daemon-reload")
+        lab.exec(host, "systemctl", "start", DAEMON, GUARD)
+
+    moves_with_one_writable(lab, cluster, tmp_path, kill, heal)

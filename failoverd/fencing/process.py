@@ -196,8 +196,8 @@ class _Run:
                     reading.discard(stdout.fileno())
                 if exited in ready:
                     self._read(stdout.fileno())  # its last words
-                    with self._lock:
-                        return not self._ending
+                    with self._lock:  # seen late, by a thread that was frozen, is late
+                        return not self._ending and time.monotonic() < self._term_at
                 if time.monotonic() >= due and killing:
                     with self._lock:
                         self._signal(signal.SIGKILL)

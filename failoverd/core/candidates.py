@@ -359,7 +359,7 @@ def change_blockers(view: View) -> tuple[Rejected, ...]:
                 f"the limit is {policy.failovers}",
             )
         )
-    if view.takeovers_ms and view.now_ms - view.takeovers_ms[-1] < policy.hold_off_ms:
+    if view.takeovers_ms and not view.reached(view.takeovers_ms[-1] + policy.hold_off_ms):
         rest_ms = policy.hold_off_ms - (view.now_ms - view.takeovers_ms[-1])
         found.append(
             Rejected(view.me.name, "BLK_HOLD_OFF", f"the last change of primary was too recent: {rest_ms} ms to go")

@@ -10,6 +10,7 @@ one, so the report cannot be older than the time since: delay and duplication in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from failoverd.core.model import Claim, Health, NodeName, Observation, Report
 
@@ -18,7 +19,7 @@ KEPT_SENDINGS = 64  # at two reports a second and more at changes, far longer th
 
 @dataclass(frozen=True, slots=True)
 class Sendings:
-    """When this run of the daemon sent which of its reports; ascending, the newest KEPT_SENDINGS."""
+    """When this run of the daemon sent which of its reports: (number, moment), each number the one before plus 1."""
 
     process: str
     log: tuple[tuple[int, int], ...] = ()
@@ -34,7 +35,8 @@ class Sendings:
 
     def sent_ms(self, number: int) -> int | None:
         """When report `number` was sent; None when that is not known any more."""
-        return next((sent_ms for known, sent_ms in self.log if known == number), None)
+        back = self.last - number  # numbers have no gaps, so that this is the place
+        return self.log[-1 - back][1] if 0 <= back < len(self.log) else None
 
 
 def born_after_ms(report: Report, me: NodeName, sendings: Sendings) -> int | None:
@@ -76,3 +78,29 @@ def sighted(before: Sighting | None, observation: Observation) -> Sighting:
     failures = before.failures + 1 if health is Health.FAILED else 0
     began = failures == 1 or (failures == 0 and before.failures > 0)
     return Sighting(observation, failures, observation.ended_ms if began else before.since_ms)
+
+
+class Sightings(tuple[Sighting, ...]):  # noqa: SLOT001 - what was worked out has to be kept somewhere
+    """The sightings of a view, oldest look first, with what is asked of them often worked out once."""
+
+    @cached_property
+    def by_name(self) -> dict[tuple[str, NodeName], Sighting]:
+        """By probe and target, in this order. Not to be changed."""
+        return {(seen.observation.probe, seen.observation.target): seen for seen in self}
+
+    @cached_property
+    def failing(self) -> tuple[Sighting, ...]:
+        """Those that fail now."""
+        return tuple(seen for seen in self if seen.failures)
+
+    def and_now(self, seen: Sighting) -> Sightings:
+        """The same with a newer look in the place of the former one, at the end."""
+        name = (seen.observation.probe, seen.observation.target)
+        by_name = self.by_name.copy()
+        before = by_name.pop(name, None)
+        by_name[name] = seen
+        after = Sightings(by_name.values())
+        after.by_name = by_name
+        if not seen.failures and (before is None or not before.failures):
+            after.failing = self.failing
+        return after

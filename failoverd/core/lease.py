@@ -7,7 +7,7 @@
       holder   round sent ──── ttl - margin ────> deadline, once *every* other data node has promised that round
       promiser        promised ──────── ttl ────────────────> before that no takeover of its own
 
-Rule 1 is `granted`, rule 2 `still_held`, rule 3 `Watch` and `is_over`, rule 4 `Promise` and `prolonged`, rule 5
+Rule 1 is `granted`, rule 2 `still_held`, rule 3 `Watch` and `over_from_ms`, rule 4 `Promise` and `prolonged`, rule 5
 `View.may_promise`, rule 6 `acceptable`. A request for a promise is a report that asks, so that a round is named by
 that report's process and number, and its time of sending is known to whoever sent it (health.Sendings).
 """
@@ -60,9 +60,9 @@ class Promise:
     heard: Heard
     until_ms: int
 
-    def binds(self, record: Record, now_ms: int) -> bool:
-        """Whether it still forbids a takeover of this record's term."""
-        return self.term == record.term and now_ms < self.until_ms
+    def bound_until_ms(self, record: Record) -> int:
+        """Until when it forbids a takeover of this record's term; 0 when it is of another."""
+        return self.until_ms if self.term == record.term else 0
 
 
 def granted(record: Record, sent_ms: int, margin_ms: int) -> Held:
@@ -82,16 +82,20 @@ def watched(watch: Watch | None, record: Record, now_ms: int) -> Watch:
     return Watch(record.term, record.counter, now_ms)
 
 
-def is_over(record: Record, watch: Watch, promise: Promise | None, now_ms: int) -> bool:
-    """Rule 3: given back, power off, or the same counter seen for a whole ttl that no promise of one's own prolongs.
+def over_from_ms(record: Record, watch: Watch, promise: Promise | None) -> int:
+    """Rule 3: at once (0) when given back or without power, or after the same counter was seen for a whole ttl.
 
-    The swap on this version has the last word.
+    A promise of one's own prolongs it. The swap on this version has the last word.
     """
     if record.holder is None or record.revoked or record.off:
-        return True
-    if promise is not None and promise.binds(record, now_ms):
-        return False
-    return now_ms - watch.first_seen_ms >= record.ttl_ms
+        return 0
+    counted_ms = watch.first_seen_ms + record.ttl_ms
+    return counted_ms if promise is None else max(counted_ms, promise.bound_until_ms(record))
+
+
+def is_over(record: Record, watch: Watch, promise: Promise | None, now_ms: int) -> bool:
+    """Whether it is that late."""
+    return now_ms >= over_from_ms(record, watch, promise)
 
 
 def prolonged(held: Held, round_sent_ms: int, ttl_ms: int, margin_ms: int) -> Held:

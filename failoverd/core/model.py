@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import NewType
 
 from failoverd.core.gtid import GtidSet
@@ -232,7 +233,7 @@ class Heard:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: `claims_by_name` has to be kept somewhere
 class Report:
     """What one node tells every other, pushed at each interval and at once when something changed.
 
@@ -266,6 +267,11 @@ class Report:
     store_answers: bool = True  # it was heard lately, so that a takeover of the sender would arrive
     asks_ms: int = 0  # above 0, this very report asks every other data node for its promise for so long (rule 4)
     promised: Heard | None = None  # the newest report of the holder that the sender gave its promise to
+
+    @cached_property
+    def claims_by_name(self) -> dict[tuple[str, NodeName], Claim]:
+        """By probe and target: each report is asked many times before the next one comes."""
+        return {(claim.probe, claim.target): claim for claim in reversed(self.claims)}  # the first counts
 
 
 @dataclass(frozen=True, slots=True)

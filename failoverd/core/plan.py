@@ -104,7 +104,10 @@ class Progress:
 
     def of(self, kind: StepKind) -> Ended | None:
         """How `kind` last ended in this plan."""
-        return next((ended for ended in self.ended if ended.kind is kind), None)
+        for ended in self.ended:
+            if ended.kind is kind:
+                return ended
+        return None
 
     def done(self, kind: StepKind) -> bool:
         """Whether `kind` succeeded in this plan."""
@@ -202,7 +205,7 @@ def next_step(view: View, decision: Decision, progress: Progress) -> StepKind | 
         if kind in OPTIONAL or (kind is StepKind.MAKE_READ_ONLY and _kill_needed(view, progress)):
             continue  # what is optional is not tried again in this plan
         wait_ms = min(RETRY_FIRST_MS << min(ended.failures - 1, 6), RETRY_MOST_MS)
-        if view.now_ms - ended.at_ms >= wait_ms:
+        if view.reached(ended.at_ms + wait_ms):
             return kind
         if kind not in GO_ON_AFTER:
             return None

@@ -31,8 +31,8 @@ def tally(votes: Iterable[Vote], configured: int) -> Tally:
     """WON when a majority of all configured observers says yes, LOST when so many said no that it cannot be won."""
     votes = tuple(votes)
     needed = majority(configured)
-    if sum(vote is Vote.YES for vote in votes) >= needed:
+    if votes.count(Vote.YES) >= needed:
         return Tally.WON
-    if sum(vote is Vote.NO for vote in votes) > configured - needed:
+    if votes.count(Vote.NO) > configured - needed:
         return Tally.LOST
     return Tally.PENDING

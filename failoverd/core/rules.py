@@ -79,7 +79,7 @@ def request_unfit(view: View) -> bool:
 def request_expired(view: View) -> bool:
     """The request could not be begun in time."""
     seen = view.request_seen
-    return seen is not None and view.now_ms - seen[1] > view.policy.request_ms
+    return seen is not None and view.reached(seen[1] + view.policy.request_ms + 1)
 
 
 def request_pointless(view: View) -> bool:
@@ -113,7 +113,7 @@ def restart_under_way(view: View) -> bool:
         return False
     if restart.ended_ms is None:
         return True
-    return restart.worked and view.now_ms - restart.ended_ms < view.policy.restart_settle_ms
+    return restart.worked and not view.reached(restart.ended_ms + view.policy.restart_settle_ms)
 
 
 def another_could_serve(view: View) -> bool:
@@ -146,7 +146,7 @@ def to_be_fenced(view: View) -> bool:
         return False
     if record.revoked or record.condemned_by is not None or not view.store_answers():
         return False
-    if view.promise is not None and view.promise.binds(record, view.now_ms):
+    if view.promise is not None and not view.reached(view.promise.bound_until_ms(record)):
         return False
     lost = view.lease_over_by_quorum() if view.policy.fence_required else False
     down = lost or (view.lease_is_lapsing() and primary_down_by_quorum(view))
@@ -198,7 +198,7 @@ def given_to_another(view: View) -> bool:
         return False
     if record.holder is not None and record.position is None:
         return False
-    return view.now_ms - watch.first_seen_ms < record.ttl_ms
+    return not view.reached(watch.first_seen_ms + record.ttl_ms)
 
 
 def i_am_best_candidate(view: View) -> bool:
@@ -419,12 +419,35 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def _row_without(claim: Predicate, after: int) -> int:
+    """The next row that does not need `claim`."""
+    return next(number for number in range(after + 1, len(RULES)) if claim not in RULES[number].when)
+
+
+# Each row with its conditions, and where to go on when one of them does not hold: all rows in between need it too.
+_ROWS = tuple(
+    (rule, tuple((claim, _row_without(claim, number)) for claim in rule.when)) for number, rule in enumerate(RULES)
+)
+
+
 def decide(view: View) -> Rule:
-    """The first row all of whose conditions hold; the last row has none, so that there always is one."""
-    for rule in RULES:
-        if all(claim(view) for claim in rule.when):
+    """The first row all of whose conditions hold; the last row has none, so that there always is one.
+
+    No condition is asked twice: this is what every event waits for.
+    """
+    holding: set[Predicate] = set()
+    number = 0
+    while True:
+        rule, conditions = _ROWS[number]
+        for claim, otherwise in conditions:
+            if claim in holding:
+                continue
+            if not claim(view):
+                number = otherwise
+                break
+            holding.add(claim)
+        else:
             return rule
-    raise AssertionError("the last rule has no conditions")
 
 
 def successor_for(view: View, rule: Rule) -> NodeName | None:

@@ -255,3 +255,30 @@ def test_a_step_is_a_function_of_its_arguments(data: st.DataObject) -> None:
     state = begun(DATA[1], here_before=True)
     event = data.draw(events(state, NOW))
     assert step(state, event, NOW) == step(state, event, NOW)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), me=st.sampled_from([DATA[0], DATA[1], NAMES[3]]), here_before=st.booleans())
+def test_where_it_is_quiet_acting_would_change_nothing(data: st.DataObject, me: NodeName, *, here_before: bool) -> None:
+    """What the machine leaves out, done all the same: at the end of the quiet less one, and anywhere in it.
+
+    `replace` forgets that it is quiet, so that the whole of `step` is gone through.
+    """
+    state, now_ms = begun(me, here_before=here_before), NOW
+    for _ in range(data.draw(st.integers(1, 25))):
+        now_ms += data.draw(st.sampled_from([0, 10, 100, 100, 500, 1000, 4000]))
+        state = step(state, data.draw(events(state, now_ms)), now_ms).state
+        state = step(state, Ticked(), now_ms).state  # what was done may have been the last thing to do for now
+        for moment_ms in {
+            state.quiet_until_ms - 1,
+            data.draw(st.integers(now_ms, max(now_ms, state.quiet_until_ms - 1))),
+        }:
+            if not now_ms <= moment_ms < state.quiet_until_ms:
+                continue
+            for event in (Ticked(), data.draw(observations(me, moment_ms))):
+                quick = step(state, event, moment_ms)
+                whole = step(replace(state), event, moment_ms)
+                assert quick == whole
+                if isinstance(event, Ticked):
+                    assert (whole.effects, whole.entries) == ((), ())
+                    assert whole.state == state.changed(view=state.view.at(moment_ms))

@@ -1,0 +1,133 @@
+"""What an event changes in what is known. Nothing is decided here.
+
+Observed · Reported   what this node sees, what others say          here
+StoreSeen · Swapped   the record, the lease, the answers to swaps   absorb_store
+StepEnded             what became of this node's own steps          absorb_steps
+Asked · Confirmed · PauseAsked   kept until the store has them      here
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from failoverd.core import lease
+from failoverd.core.absorb_steps import step_ended
+from failoverd.core.absorb_store import record_seen, swapped
+from failoverd.core.events import (
+    Asked,
+    Confirmed,
+    Event,
+    Observed,
+    PauseAsked,
+    Reported,
+    StepEnded,
+    StoreSeen,
+    Swapped,
+    Ticked,
+)
+from failoverd.core.health import born_after_ms, sighted
+from failoverd.core.model import DatabaseFacts, Health, Heard, Observation, Report
+from failoverd.core.turn import Turn
+from failoverd.core.view import View
+
+FACTS_IN_RULES = ("database", "vip")  # the facts of other probes are only told on
+
+
+def absorb(turn: Turn, event: Event) -> None:
+    """Fold one event into what is known."""
+    match event:
+        case Ticked():
+            pass
+        case Observed(observation):
+            observed(turn, observation)
+        case Reported(report):
+            reported(turn, report)
+        case StoreSeen(record):
+            record_seen(turn, record)
+        case Swapped():
+            swapped(turn, event)
+        case StepEnded():
+            step_ended(turn, event)
+        case Asked(request):
+            turn.keep(asked=request, asked_ms=turn.view.now_ms)
+            turn.note("asked", f"{request.by} asked for {request.target} as primary", reason=request.reason)
+        case Confirmed():
+            turn.keep(confirmed=event, asked_ms=turn.view.now_ms)
+            turn.note("confirmed", f"{event.by} says that {event.node} has no power", reason=event.reason)
+        case PauseAsked():
+            turn.keep(pause=event, asked_ms=turn.view.now_ms)
+            turn.note("asked", f"{event.by} {'pauses' if event.paused else 'resumes'}", reason=event.paused)
+        case _:
+            assert_never(event)
+
+
+def nothing_new(view: View, event: Event) -> bool:
+    """Whether no rule, plan or report can tell the view after this event from the one before.
+
+    Another look that found the same: when it was is asked of the virtual IP only (`plan.undone`), and failures that
+    go on are counted, so that they are something new.
+    """
+    if isinstance(event, Ticked):
+        return True
+    if not isinstance(event, Observed) or event.observation.probe in FACTS_IN_RULES:
+        return False
+    before = view.sighting(event.observation.probe, event.observation.target)
+    if before is None or before.failures:
+        return False
+    was, now = before.observation.reading, event.observation.reading
+    return (was.health, was.code, was.reason) == (now.health, now.code, now.reason) and now.health is not Health.FAILED
+
+
+def observed(turn: Turn, observation: Observation) -> None:
+    """One more look at one probe of one node."""
+    view = turn.view
+    before = view.sighting(observation.probe, observation.target)
+    after = sighted(before, observation)
+    turn.see(sightings=view.looks.and_now(after))
+    was, now = before.failures if before else 0, after.failures
+    if (was > 0) != (now > 0):
+        reading = observation.reading
+        text = f"{observation.probe} of {observation.target}: {reading.reason or 'answers again'}"
+        turn.note("observed", text, code=reading.code)
+    if observation.probe == "database" and observation.target == view.me.name:
+        facts = observation.reading.facts
+        if observation.reading.health is Health.OK and isinstance(facts, DatabaseFacts):
+            if observation.ended_ms - observation.took_ms >= turn.state.facts_from_ms:
+                turn.see(database=facts)
+        elif turn.view.database_failing:
+            turn.see(database=None)
+
+
+def reported(turn: Turn, report: Report) -> None:
+    """What another node says, unless it is late, a stranger's, or of a former run."""
+    view = turn.view
+    if report.sender == view.me.name or all(node.name != report.sender for node in view.nodes):
+        return
+    before = next((r for r in view.reports if r.sender == report.sender), None)
+    if before is not None and before.process == report.process and report.number <= before.number:
+        return  # late, or twice
+    if before is not None and before.process != report.process and report.sender in view.fresh:
+        born = born_after_ms(report, view.me.name, view.sendings)
+        former = born_after_ms(before, view.me.name, view.sendings)
+        if born is None or (former is not None and born < former):
+            return  # of an earlier run of that daemon, delayed; or its first, which nothing bounds yet
+    turn.see(reports=(*(r for r in view.reports if r.sender != report.sender), report))
+    if report.term > view.highest_term:
+        turn.new_term(report.term)
+    if report.asks_ms and turn.view.may_promise(report):
+        heard = Heard(report.sender, report.process, report.number)
+        if view.promise is None or view.promise.term != report.term:
+            turn.note("promised", f"no takeover of {report.sender} while the store does not answer it")
+        turn.see(promise=lease.Promise(report.term, heard, turn.view.now_ms + report.asks_ms))
+    _prolong(turn)
+
+
+def _prolong(turn: Turn) -> None:
+    """Rule 4: while the store is away, a lease lasts from the sending of a round that all others promised."""
+    view = turn.view
+    held, sent_ms = view.held, view.round_promised_ms()
+    if held is None or sent_ms is None or not view.i_hold():
+        return
+    longer = lease.prolonged(held, sent_ms, view.policy.ttl_ms, view.policy.margin_ms)
+    if longer != held:
+        turn.hold(longer)

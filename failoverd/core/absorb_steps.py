@@ -1,0 +1,90 @@
+"""What the end of a step says: how the plan stands, and what this node is now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from failoverd.core import plan
+from failoverd.core.effects import StepKind
+from failoverd.core.events import StepEnded
+from failoverd.core.model import Outcome, RequestEnded
+from failoverd.core.plan import Ended
+from failoverd.core.rules import Decision
+from failoverd.core.turn import Turn
+from failoverd.core.view import GateState
+
+STUCK_FAILURES = 5  # attempts at one step of a promotion, some seconds, before another node may do better
+
+
+def step_ended(turn: Turn, event: StepEnded) -> None:
+    """A step of this node's own plan ended."""
+    done, progress = event.step, turn.state.progress
+    was = progress.of(done.kind)
+    succeeded = event.outcome is Outcome.SUCCEEDED
+    failures = 0 if succeeded else (was.failures if was else 0) + 1
+    running = tuple(step for step in progress.running if step.number != done.number)
+    progress = replace(progress, running=running)
+    if progress.key[0] and done.kind in plan.PLANS.get(Decision(progress.key[0]), ()):
+        ended = Ended(done.kind, event.outcome, turn.view.now_ms, failures, event.code, event.reason)
+        progress = progress.with_ended(ended)
+    turn.keep(progress=progress)
+    turn.note(
+        "step-ended",
+        f"{done.kind.value}: {event.outcome.value}" + (f", {event.reason}" if event.reason else ""),
+        code=event.code,
+        step=str(done.number),
+    )
+    if event.facts is not None:
+        turn.see(database=event.facts)
+        turn.keep(facts_from_ms=turn.view.now_ms)
+    if done.kind in plan.PLANS[Decision.SERVE] and done.kind not in plan.OPTIONAL:
+        worn = not succeeded and failures >= STUCK_FAILURES and turn.view.i_hold()
+        turn.see(stuck=(event.code, f"{done.kind.value}: {event.reason}") if worn else None)
+    _step_means(turn, event, succeeded=succeeded)
+
+
+def _step_means(turn: Turn, event: StepEnded, *, succeeded: bool) -> None:
+    """What the end of a step says of this node, beyond its facts."""
+    view, done = turn.view, event.step
+    match done.kind:
+        case StepKind.CLOSE_GATE:
+            turn.see(gate=GateState.CLOSED if succeeded else GateState.UNKNOWN)
+        case StepKind.OPEN_GATE:
+            open_now = succeeded and view.i_hold() and done.term == view.highest_term
+            turn.see(gate=GateState.OPEN if open_now else GateState.UNKNOWN)
+        case StepKind.FREEZE if succeeded:
+            turn.see(frozen_term=done.term)
+        case StepKind.MAKE_WRITABLE if succeeded:
+            turn.see(served_term=done.term, frozen_term=None)
+        case StepKind.FOLLOW:
+            turn.see(frozen_term=None)  # also when it failed: the receiver may run
+        case StepKind.KILL_DATABASE if succeeded:
+            turn.see(database=None)
+            turn.keep(facts_from_ms=view.now_ms)
+        case StepKind.FENCE if succeeded:
+            turn.see(fenced_term=done.term)
+        case StepKind.RESTART_UNIT:
+            restarts = tuple(
+                replace(r, ended_ms=view.now_ms, worked=succeeded)
+                if r.service == done.service and r.ended_ms is None
+                else r
+                for r in view.restarts
+            )
+            turn.see(restarts=restarts)
+        case StepKind.MAKE_READ_ONLY if not succeeded:
+            _take_back(turn, event)
+        case _:
+            pass
+
+
+def _take_back(turn: Turn, event: StepEnded) -> None:
+    """A planned switchover whose holder could not be made read-only is undone: it goes on as the primary."""
+    view = turn.view
+    if view.leaving is None or not view.leaving.undo:
+        return
+    request = view.record.request if view.record else None
+    turn.see(leaving=None)
+    if request is not None:
+        failed = RequestEnded(request.id, succeeded=False, code=event.code, reason=event.reason)
+        turn.see(request_failed=failed)
+    turn.note("switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code)

@@ -1,0 +1,169 @@
+"""What the store says: its record, whoever changed it, and the answers to this node's own swaps.
+
+Rules 1 to 3, 5 and 6 of the lease are kept here (lease.py): what a swap that succeeded grants, what a late answer does
+not, when a takeover that nobody answered is settled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from failoverd.core import lease
+from failoverd.core.effects import KeepLease, Purpose, Swap
+from failoverd.core.events import Swapped
+from failoverd.core.model import Outcome, Record
+from failoverd.core.turn import Turn
+
+
+def record_seen(turn: Turn, record: Record) -> None:
+    """The store's record, read, watched or answered."""
+    view = turn.view
+    if not lease.acceptable(record, view.highest_term):
+        if turn.state.refused != record:
+            turn.keep(refused=record)
+            text = f"the store says term {record.term}, this node has seen {view.highest_term}: refused"
+            turn.note("store-refused", text, code="BLK_STORE_OLD")
+            turn.see(record=record if view.record is None else view.record)
+        return
+    before = view.record
+    if before is not None and record.version < before.version and record.term == before.term:
+        turn.see(store_heard_ms=view.now_ms)
+        return  # an older answer that came late
+    watch = lease.watched(view.watch, record, view.now_ms)
+    turn.see(store_heard_ms=view.now_ms, record=record, watch=watch)
+    if record.term > view.highest_term:
+        turn.new_term(record.term)
+    if before is not None and record.term > before.term:
+        asked_for = record.request is not None and record.request.target == record.holder
+        if asked_for:  # a person moved the role and has seen the state it was in: the count starts anew
+            turn.see(takeovers_ms=())
+        elif before.term > 0:
+            turn.see(takeovers_ms=(*view.takeovers_ms[-31:], view.now_ms))
+        text = f"{record.holder} is primary in term {record.term}"
+        turn.note("term", text, previous=str(record.previous or ""), reason=record.reason)
+    _told_of_record(turn, before, record)
+    _answer_of_record(turn, record)
+    _request_of_record(turn, record)
+
+
+def _told_of_record(turn: Turn, before: Record | None, record: Record) -> None:
+    """Keep in the audit what others have put into the record."""
+    former = before if before is not None and before.term == record.term else replace(record, condemned_by=None)
+    if record.condemned_by is not None and former.condemned_by is None:
+        turn.note("condemned", f"{record.condemned_by} has revoked term {record.term} to cut {record.holder}'s power")
+    if record.off and record.off != former.off:
+        turn.note("off", f"{record.holder} has no power: {record.off}")
+    if before is not None and record.paused != before.paused:
+        turn.note("paused", f"paused by {record.paused}" if record.paused else "the cluster goes on")
+    confirmed, pause = turn.state.confirmed, turn.state.pause
+    if confirmed is not None and (record.term > confirmed.term or record.off):
+        turn.keep(confirmed=None)
+    if pause is not None and pause.paused == record.paused:
+        turn.keep(pause=None)
+
+
+def _answer_of_record(turn: Turn, record: Record) -> None:
+    """What the record says of this node's own lease and of a takeover whose answer did not come."""
+    view = turn.view
+    mine = record.holder == view.me.name and not record.revoked
+    if view.leaving is not None and record.revoked and record.term == view.leaving.term:
+        turn.see(leaving=None, held=None)
+        turn.effects.append(KeepLease(None))
+        turn.note("given-back", f"term {record.term} is given back", successor=str(record.successor or ""))
+        return
+    held = view.held
+    if held is not None:
+        if mine and held.term == record.term:
+            if held.version != record.version:
+                turn.see(held=replace(held, version=record.version))
+        elif record.term >= held.term:
+            turn.note("lease-gone", f"the store gives term {record.term} to {record.holder}: the lease is gone")
+            turn.lose()
+    waiting = view.takeover_sent
+    if waiting is None:
+        return
+    if mine and turn.view.held is None:  # the watch may be quicker than the answer
+        granted = lease.still_held(lease.granted(record, waiting.sent_ms, view.policy.margin_ms), view.now_ms)
+        turn.see(held=granted)
+        turn.effects.append(KeepLease(granted))
+    swap = turn.state.swap
+    in_flight = swap is not None and swap.purpose in (Purpose.TAKE_OVER, Purpose.ADOPT, Purpose.CONDEMN)
+    if not in_flight and record.version > waiting.version:  # rule 5: before that it may still come to pass
+        turn.see(takeover_sent=None)
+
+
+def _request_of_record(turn: Turn, record: Record) -> None:
+    view = turn.view
+    if record.request is None:
+        if view.request_seen is not None:
+            turn.see(request_seen=None)
+    elif view.request_seen is None or view.request_seen[0] != record.request.id:
+        turn.see(request_seen=(record.request.id, view.now_ms))
+    asked = turn.state.asked
+    if asked is None:
+        return
+    told = (record.request, record.request_ended)  # a watch may skip the moments between the two
+    if any(known is not None and known.id == asked.id for known in told):
+        turn.keep(asked=None)
+    elif record.term > asked.term:
+        turn.note("request-dropped", f"asked in term {asked.term}, it is {record.term} now", code="BLK_REQUEST")
+        turn.keep(asked=None)
+
+
+def swapped(turn: Turn, event: Swapped) -> None:
+    """A swap was answered, or not."""
+    swap = event.swap
+    if turn.state.swap == swap:
+        turn.keep(swap=None)
+    if event.outcome is Outcome.UNKNOWN or event.record is None:
+        _pause_swaps(turn)
+        if swap.purpose is Purpose.TAKE_OVER:
+            turn.note("takeover-unanswered", "the store did not answer the takeover", code="BLK_STORE")
+        return
+    record = event.record
+    if event.outcome is Outcome.FAILED:
+        record_seen(turn, record)
+        stands = turn.view.record
+        if stands is None or stands.version == swap.expected_version:
+            _pause_swaps(turn)  # the store has a record that this node refuses
+        elif swap.purpose is Purpose.RENEW:
+            turn.keep(renewed_ms=None)  # again at once, on the version that stands
+        if swap.purpose is Purpose.TAKE_OVER and record.holder != turn.view.me.name:
+            turn.note("takeover-lost", f"{record.holder} was first in term {record.term}", code="BLK_LEASE")
+        return
+    _swap_won(turn, swap, record)
+
+
+def _pause_swaps(turn: Turn) -> None:
+    """Whatever is asked of the store next waits a little; renewals have a pace of their own."""
+    turn.keep(swaps_from_ms=turn.view.now_ms + turn.view.policy.renew_ms // 2)
+
+
+def _swap_won(turn: Turn, swap: Swap, record: Record) -> None:
+    policy = turn.view.policy
+    match swap.purpose:
+        case Purpose.TAKE_OVER | Purpose.ADOPT:
+            first = turn.view.takeover_sent
+            sent_ms = swap.sent_ms if first is None else min(first.sent_ms, swap.sent_ms)
+            record_seen(turn, record)
+            turn.see(takeover_sent=None)
+            granted = lease.still_held(lease.granted(record, sent_ms, policy.margin_ms), turn.view.now_ms)
+            turn.keep(renewed_ms=swap.sent_ms)
+            turn.see(held=granted, renewed_ms=swap.sent_ms, stuck=None)
+            turn.effects.append(KeepLease(granted))
+        case Purpose.RENEW:
+            held = turn.view.held
+            record_seen(turn, record)
+            if held is not None and held.term == record.term:  # rule 2: a lease that ended is not revived
+                turn.see(renewed_ms=swap.sent_ms)
+                # A round of promises may reach further than a renewal that was long on its way.
+                granted = lease.granted(record, swap.sent_ms, policy.margin_ms)
+                turn.hold(replace(granted, deadline_ms=max(granted.deadline_ms, held.deadline_ms)))
+        case Purpose.CONDEMN:
+            record_seen(turn, record)
+            turn.see(takeover_sent=None)
+        case Purpose.GIVE_BACK | Purpose.REQUEST | Purpose.DROP_REQUEST | Purpose.CONFIRM | Purpose.PAUSE:
+            record_seen(turn, record)
+        case _:
+            assert_never(swap.purpose)

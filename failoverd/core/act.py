@@ -1,0 +1,131 @@
+"""Deciding on what is known, and asking for the next thing: of this node, and of the others by a report.
+
+    rules ──> decision ──┬──> swaps.ask_store   the record
+                         └──> plan ──> step      this node
+
+What is asked of the store has a file of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from failoverd.core import candidates, plan, rules
+from failoverd.core.effects import Beat, Cancel, Perform, Push, StepKind
+from failoverd.core.plan import Progress
+from failoverd.core.rules import Decision, Rule
+from failoverd.core.state import make_report, substance
+from failoverd.core.swaps import ask_store, forget_old_request
+from failoverd.core.turn import Turn
+from failoverd.core.view import Leaving, Restart
+
+SAY_MS = 1000  # how long a lease may be over before its end is worth an explanation
+
+
+def act(turn: Turn) -> None:
+    """Decide on what is, and ask for the next thing."""
+    rule = _decide(turn)
+    if rule.decision is Decision.LET_GO:
+        held = turn.view.held
+        if held is None:
+            raise AssertionError("only a holder lets go")
+        successor = rules.successor_for(turn.view, rule)
+        turn.see(
+            leaving=Leaving(
+                term=held.term,
+                successor=successor,
+                rule=rule.id,
+                renew=rule.id not in ("lease-running-out", "condemned"),
+                undo=rule.id == "switchover-asked",
+                began_ms=turn.view.now_ms,
+            )
+        )
+        rule = _decide(turn)
+    forget_old_request(turn)
+    _say_why_not(turn)
+    ask_store(turn, rule)
+    _follow_plan(turn, rule)
+    _beat(turn)
+    _report(turn)
+
+
+def _decide(turn: Turn) -> Rule:
+    rule = rules.decide(turn.view)
+    if turn.state.rule is None or rule.id != turn.state.rule.id:
+        turn.keep(rule=rule)
+        turn.note("decision", f"{rule.decision.value}: {rule.why}", holder=str(turn.view.holder or ""))
+    return rule
+
+
+def _say_why_not(turn: Turn) -> None:
+    """A failover that does not come says why not, once for each set of reasons."""
+    view = turn.view
+    record, watch = view.record, view.watch
+    due = (
+        record is not None
+        and watch is not None
+        and view.reached(watch.first_seen_ms + record.ttl_ms + SAY_MS + 1)
+        and not (view.i_am_arbiter() or view.valid is not None)
+        and view.lease_is_over()
+    )
+    blocked = candidates.why_not(view) if due else ()
+    codes = tuple(rejected.code for rejected in blocked)
+    if codes != turn.state.blocked:
+        turn.keep(blocked=codes)
+        for rejected in blocked:
+            turn.note("blocked", rejected.reason, code=rejected.code)
+
+
+def _follow_plan(turn: Turn, rule: Rule) -> None:
+    decision, progress = rule.decision, turn.state.progress
+    if decision in (Decision.DROP_REQUEST, Decision.RESTART_UNIT):
+        decision = Decision.SERVE  # neither interrupts a promotion, nor makes it begin anew
+    key = (decision.value, turn.view.highest_term)
+    kinds = plan.PLANS.get(decision, ())
+    if progress.key != key:
+        progress = Progress(key=key, running=progress.running, number=progress.number)
+        for running in progress.running:
+            if running.kind not in kinds:
+                turn.effects.append(Cancel(running))
+    contradicted = {k for k in plan.undone(turn.view, decision, progress) if progress.done(k)}
+    if contradicted:
+        progress = progress.without(contradicted)
+        turn.note("undone", "not as this node left it: " + ", ".join(sorted(k.value for k in contradicted)))
+    if progress is not turn.state.progress:
+        turn.keep(progress=progress)
+    kind = plan.next_step(turn.view, decision, progress)
+    if kind is None:
+        return
+    step = plan.make_step(turn.view, kind, progress.number + 1)
+    if any(other.lane is step.lane for other in progress.running):
+        return
+    progress = replace(progress, running=(*progress.running, step), number=step.number)
+    turn.keep(progress=progress)
+    if kind is StepKind.RESTART_UNIT:
+        begun = Restart(step.service, turn.view.now_ms, None, worked=False)
+        turn.see(restarts=(*turn.view.restarts[-15:], begun))
+    turn.note("step", f"{kind.value}" + (f" {step.unit or step.address}".rstrip()), step=str(step.number))
+    turn.effects.append(Perform(step))
+
+
+def _beat(turn: Turn) -> None:
+    view, state = turn.view, turn.state
+    # From before the gate opens: what a client writes in this term comes after a heartbeat of it.
+    writable = view.i_hold() and view.served_term == view.highest_term
+    if not writable or not view.reached(state.beat_ms + view.policy.heartbeat_ms):
+        return
+    stands = view.database.heartbeat_beat if view.database else 0
+    beat = max(state.beat, stands) + 1
+    turn.keep(beat=beat, beat_ms=view.now_ms)
+    turn.effects.append(Beat(view.highest_term, beat))
+
+
+def _report(turn: Turn) -> None:
+    """Push at each interval, and at once when something changed that others decide on."""
+    view, state = turn.view, turn.settle()
+    told = substance(state)
+    interval_ms = view.policy.renew_ms // 2 if view.asking() else view.policy.report_ms  # each asking is a round
+    if state.pushed_ms is None or view.reached(state.pushed_ms + interval_ms) or told != state.pushed:
+        turn.see(sendings=view.sendings.sent(view.now_ms))
+        turn.keep(pushed_ms=view.now_ms, pushed=told)
+        turn.effects.append(Push(make_report(turn.settle())))

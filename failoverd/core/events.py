@@ -1,0 +1,82 @@
+"""What can happen to a node, as values. Names are past participles: an event has happened, whatever is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from failoverd.core.effects import Step, Swap
+from failoverd.core.model import DatabaseFacts, NodeName, Observation, Outcome, Record, Report, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A probe ended."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Another node's report came."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSeen:
+    """The store was read, or its watch told of a change."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """A swap was answered (SUCCEEDED, or FAILED with the record that stands) or not (UNKNOWN)."""
+
+    swap: Swap
+    outcome: Outcome
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A step ended, or its deadline came (UNKNOWN)."""
+
+    step: Step
+    outcome: Outcome
+    code: str = ""
+    reason: str = ""
+    facts: DatabaseFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An operator's request, already checked by `candidates.planned_rejection`."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """An operator's word that the last primary has no power, already checked by `candidates.confirm_rejection`."""
+
+    node: NodeName
+    term: int
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """An operator pauses the cluster (`paused`: by whom and why) or lets it go on (""). Checked before."""
+
+    paused: str
+    by: str
+
+
+Event = Ticked | Observed | Reported | StoreSeen | Swapped | StepEnded | Asked | Confirmed | PauseAsked

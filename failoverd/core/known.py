@@ -1,0 +1,181 @@
+"""What one node knows here and now, and how it is looked up.
+
+Nearly every event makes a new snapshot, and many rules ask it the same questions. So its answers are remembered, in
+`_answers` and nowhere else: a changed copy has one place to begin empty, and what was true of the former one cannot
+be read off it. (`dataclasses.replace` is as safe, since it runs `__init__`; `changed` spares that.)
+
+**The one door to the clock.** Every comparison with the time is `reached`, which also notes the earliest moment that
+an answer still waits for. Before that moment nothing that was worked out changes by time alone, whatever it was: each
+comparison behind it comes out the same. That is how a node knows how long it may sleep (`machine.next_wake_ms`);
+a test holds that nobody compares with `now_ms` elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import wraps
+from typing import Any, Self, TypeVar
+
+from failoverd.core.health import Sendings, Sighting, Sightings, born_after_ms
+from failoverd.core.lease import Held, Promise, Unanswered, Watch
+from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Record, Report, RequestEnded
+from failoverd.core.policy import Policy
+
+NEVER_MS = 1 << 62
+_WAITS_FOR = "(the earliest moment)"  # no question's name
+
+K = TypeVar("K", bound="Known")
+T = TypeVar("T")
+
+
+def remembered(question: Callable[[K], T]) -> Callable[[K], T]:
+    """Work the answer out once a value: it is asked by several rules."""
+    name = question.__name__
+
+    @wraps(question)
+    def answer(known: K) -> T:
+        answers = known._answers  # noqa: SLF001 - the other half of `Known`
+        if name not in answers:
+            answers[name] = question(known)
+        found: T = answers[name]
+        return found
+
+    return answer
+
+
+class GateState(Enum):
+    """What this node last did to its gate. UNKNOWN: the daemon has just started and has not touched it."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """This node is giving the term back: renewals end as `renew` says, and nothing brings the role back in it."""
+
+    term: int
+    successor: NodeName | None
+    rule: str
+    renew: bool  # keep the lease alive until the database is read-only, so that nobody has to wait for its end
+    began_ms: int
+    undo: bool  # planned: a step that fails takes the switchover back instead of killing the server
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A unit's restart: when it ended (None: under way) and whether the service manager was content."""
+
+    service: str
+    began_ms: int
+    ended_ms: int | None
+    worked: bool
+
+
+@dataclass(frozen=True)
+class Known:
+    """The fields of a view. Built by `machine`, never changed in place."""
+
+    me: Node
+    nodes: tuple[Node, ...]
+    policy: Policy
+    membership: str
+    now_ms: int
+    sendings: Sendings
+    highest_term: int = 0
+    record: Record | None = None  # the store's newest, None before the first read
+    watch: Watch | None = None
+    store_heard_ms: int | None = None
+    held: Held | None = None
+    leaving: Leaving | None = None
+    served_term: int = 0  # the newest term in which this node's database was made writable
+    gate: GateState = GateState.UNKNOWN
+    frozen_term: int | None = None
+    reports: tuple[Report, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
+    database: DatabaseFacts | None = None
+    restarts: tuple[Restart, ...] = ()
+    takeovers_ms: tuple[int, ...] = ()  # when this node saw terms begin, newest last
+    request_seen: tuple[str, int] | None = None  # (id, when this node first saw it)
+    request_failed: RequestEnded | None = None  # a switchover that this node took back, and why
+    takeover_sent: Unanswered | None = None
+    renewed_ms: int | None = None  # when the newest renewal was sent that the store answered
+    promise: Promise | None = None  # this node's own, to the holder
+    fenced_term: int | None = None  # the term whose holder this node's fence agents have confirmed to be off
+    stuck: tuple[str, str] | None = None  # (code, reason): a step of the promotion that fails again and again
+    _answers: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def changed(self, **changes: object) -> Self:
+        """A copy with these fields changed, which has been asked nothing yet."""
+        copy = object.__new__(type(self))
+        object.__setattr__(copy, "__dict__", {**self.__dict__, **changes, "_answers": {}})
+        return copy
+
+    # ---- time -------------------------------------------------------------------------------------------------
+
+    def reached(self, moment_ms: int) -> bool:
+        """Whether it is that late; if not, the answer that asks changes then at the earliest."""
+        if self.now_ms >= moment_ms:
+            return True
+        if moment_ms < self._answers.get(_WAITS_FOR, NEVER_MS):
+            self._answers[_WAITS_FOR] = moment_ms
+        return False
+
+    @property
+    def waits_for_ms(self) -> int:
+        """Before this moment no answer given so far changes by time alone."""
+        moment_ms: int = self._answers.get(_WAITS_FOR, NEVER_MS)
+        return moment_ms
+
+    # ---- nodes and reports ------------------------------------------------------------------------------------
+
+    @property
+    def data_nodes(self) -> tuple[Node, ...]:
+        """The members that hold mail."""
+        return tuple(node for node in self.nodes if node.kind is NodeKind.DATA)
+
+    def node(self, name: NodeName) -> Node:
+        """The configured member of that name; KeyError when there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    @property
+    @remembered
+    def fresh(self) -> dict[NodeName, Report]:
+        """The reports that are young enough to count, by sender; this node's own is not among them."""
+        found: dict[NodeName, Report] = {}
+        for report in self.reports:
+            born = born_after_ms(report, self.me.name, self.sendings)
+            if born is not None and not self.reached(born + self.policy.report_max_age_ms + 1):
+                found[report.sender] = report
+        return found
+
+    def report_of(self, name: NodeName) -> Report | None:
+        """A fresh report of `name`, if there is one."""
+        return self.fresh.get(name)
+
+    def facts_of(self, name: NodeName) -> DatabaseFacts | None:
+        """What is known of the database on `name`: read here if it is this node, otherwise as freshly reported."""
+        if name == self.me.name:
+            return self.database
+        report = self.fresh.get(name)
+        return report.database if report else None
+
+    def sighting(self, probe: str, target: NodeName) -> Sighting | None:
+        """This node's own last look at `probe` of `target`."""
+        return self.looks.by_name.get((probe, target))
+
+    @property
+    def looks(self) -> Sightings:
+        """This node's sightings, ready to be asked."""
+        # `machine` keeps them so; a view that somebody built has a plain tuple.
+        return self.sightings if isinstance(self.sightings, Sightings) else self._indexed()
+
+    @remembered
+    def _indexed(self) -> Sightings:
+        return Sightings(self.sightings)

@@ -1,0 +1,85 @@
+"""How far each database has got, and whose history it has."""
+
+from __future__ import annotations
+
+from failoverd.core.gtid import GtidSet
+from failoverd.core.known import GateState
+from failoverd.core.model import NodeName
+from failoverd.core.tenure import Tenure
+
+
+class Positions(Tenure):
+    """A view's predicates on databases."""
+
+    def writable(self) -> bool:
+        """The local database takes writes."""
+        return self.database is not None and not self.database.read_only
+
+    def i_look_like_primary(self) -> bool:
+        """Gate not closed or database not read-only: not something to be without the lease."""
+        return self.gate is not GateState.CLOSED or self.writable()
+
+    def relay_log_applied(self) -> bool:
+        """All that this node has received is applied."""
+        facts = self.database
+        return facts is not None and (facts.replication is None or facts.applied.covers(facts.replication.received))
+
+    def i_am_frozen(self) -> bool:
+        """This node's receiver was stopped in the record's term, and still is, so its position is final."""
+        stopped = self.database is not None and not self.database.receives
+        return stopped and self.record is not None and self.frozen_term == self.record.term
+
+    def position_of(self, name: NodeName) -> GtidSet | None:
+        """All that `name` has got, if known."""
+        facts = self.facts_of(name)
+        return facts.position if facts else None
+
+    def frozen_position_of(self, name: NodeName) -> GtidSet | None:
+        """The final position of `name` in the record's term: receiver stopped, or its holder and read-only.
+
+        A server that was started again receives again, whatever was stopped before.
+        """
+        record, facts = self.record, self.facts_of(name)
+        if record is None or facts is None or facts.receives:
+            return None
+        if name == self.me.name:
+            final = self.i_am_frozen() or (record.holder == name and not self.i_look_like_primary())
+        else:
+            report = self.fresh[name]
+            final = report.frozen_term == record.term or (
+                record.holder == name and facts.read_only and not report.serving
+            )
+        return facts.position if final else None
+
+    def gone_astray(self, name: NodeName) -> bool:
+        """`name` holds transactions beyond the term's beginning (or end), and none of the holder's heartbeats.
+
+        A server that lost what nobody had acknowledged writes other transactions under the same numbers: whoever had
+        received the former ones looks further than it is, and once the numbers have passed it, nothing in them tells.
+        So a position counts as the term's own only with a heartbeat of that term, which is the first thing written.
+        """
+        record, facts = self.record, self.facts_of(name)
+        if record is None or facts is None or name == record.holder or facts.heartbeat_term == record.term:
+            return False
+        replication = facts.replication
+        if replication is not None and not facts.applied.covers(replication.received):
+            return False  # the heartbeat may be among what is not applied yet
+        return record.position is not None and not record.position.covers(facts.position)
+
+    def missing_at_holder(self) -> GtidSet | None:
+        """What this node's database holds and the present holder's lacks; None while that cannot be known."""
+        record, mine = self.record, self.database
+        if record is None or record.holder is None or mine is None:
+            return None
+        report = self.fresh.get(record.holder)
+        if report is None or report.database is None or report.term != record.term:
+            return None
+        return mine.holdings.minus(report.database.holdings)
+
+    def lag_ms(self, name: NodeName) -> int | None:
+        """How far `name` is behind the holder, by heartbeat rows: free of clocks. None when not known."""
+        holder = self.holder
+        there, here = (self.facts_of(holder) if holder else None), self.facts_of(name)
+        if there is None or here is None or there.heartbeat_term != here.heartbeat_term:
+            return None
+        return max(0, there.heartbeat_beat - here.heartbeat_beat) * self.policy.heartbeat_ms

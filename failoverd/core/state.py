@@ -1,0 +1,144 @@
+"""What one node carries from step to step, what a step returns, and what a node tells the others of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from failoverd.core.effects import Effect, Entry, Swap
+from failoverd.core.events import Confirmed, PauseAsked
+from failoverd.core.model import Heard, NodeKind, Record, Report, Request, Role
+from failoverd.core.plan import Progress
+from failoverd.core.rules import Rule
+from failoverd.core.view import GateState, View
+
+
+@dataclass(frozen=True)
+class State:
+    """What one node knows (`view`) and where it is in what it does."""
+
+    view: View
+    software: str
+    progress: Progress = field(default_factory=Progress)
+    rule: Rule | None = None
+    swap: Swap | None = None  # the one in flight
+    renewed_ms: int | None = None  # when the newest renewal was sent
+    asked: Request | None = None  # to be put into the store
+    asked_ms: int = 0
+    confirmed: Confirmed | None = None  # likewise
+    pause: PauseAsked | None = None  # likewise
+    swaps_from_ms: int = 0  # after one that was not answered, or answered with a record that is refused
+    refused: Record | None = None  # the newest of those records
+    blocked: tuple[str, ...] = ()  # the codes last told of why this node does not take over
+    facts_from_ms: int = 0  # readings of the database begun before this moment are older than what a step returned
+    beat: int = 0
+    beat_ms: int = 0
+    pushed_ms: int | None = None
+    pushed: tuple[object, ...] = ()
+    # Before this moment nothing is to be done unless something is heard: `machine` found that out about exactly this
+    # state, so that neither `replace` nor `changed` takes it over.
+    quiet_until_ms: int = field(default=0, init=False, repr=False, compare=False)
+
+    def changed(self, **changes: object) -> Self:
+        """A copy with these fields changed; the same as `replace`, without running `__init__`."""
+        copy = object.__new__(type(self))
+        object.__setattr__(copy, "__dict__", {**self.__dict__, "quiet_until_ms": 0, **changes})
+        return copy
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What one step returns."""
+
+    state: State
+    effects: tuple[Effect, ...]
+    entries: tuple[Entry, ...]
+
+
+def role_of(state: State) -> Role:
+    """What this node is for clients, as it stands."""
+    view = state.view
+    if view.me.kind is NodeKind.ARBITER:
+        return Role.ARBITER
+    if view.gate is GateState.OPEN and view.i_hold():
+        return Role.PRIMARY
+    facts = view.database
+    if view.gate is GateState.CLOSED and facts is not None and facts.read_only and facts.replication is not None:
+        return Role.REPLICA
+    return Role.FENCED
+
+
+def _request_for_me(view: View) -> str:
+    request = view.record.request if view.record else None
+    return request.id if request is not None and request.target == view.me.name else ""
+
+
+def _asks_ms(view: View) -> int:
+    return view.policy.ttl_ms if view.asking() else 0
+
+
+def _rule_id(state: State) -> str:
+    return state.rule.id if state.rule else ""
+
+
+def _doing(state: State) -> str:
+    return ", ".join(step.kind.value for step in state.progress.running)
+
+
+def substance(state: State) -> tuple[object, ...]:
+    """What others decide on, of the report that this state would make: a change of it is pushed at once."""
+    view = state.view
+    facts = view.database
+    return (
+        view.highest_term,
+        view.lease_is_over() and (view.record.version if view.record else 0),  # a vote is for one version
+        _request_for_me(view),
+        view.store_answers(),
+        _asks_ms(view),
+        view.promised_to(),
+        role_of(state),
+        view.gate is GateState.OPEN,
+        view.ready,
+        view.frozen_term,
+        _rule_id(state),
+        _doing(state),
+        tuple(
+            (seen.observation.probe, seen.observation.target, seen.health, min(seen.failures, 9))
+            for seen in view.looks.failing
+        )
+        if view.looks.failing
+        else (),
+        facts and (facts.read_only, facts.replication and (facts.replication.source, facts.replication.receiver)),
+    )
+
+
+def make_report(state: State) -> Report:
+    """What this node would tell the others now; its number is that of the last one sent."""
+    view = state.view
+    return Report(
+        sender=view.me.name,
+        process=view.sendings.process,
+        number=view.sendings.last,
+        heard=tuple(Heard(r.sender, r.process, r.number) for r in view.reports),
+        membership=view.membership,
+        software=state.software,
+        term=view.highest_term,
+        version=view.record.version if view.record else 0,
+        lease_over=view.lease_is_over(),
+        role=role_of(state),
+        serving=view.gate is GateState.OPEN,
+        ready=view.ready,
+        frozen_term=view.frozen_term,
+        database=view.database,
+        claims=tuple(seen.claim() for seen in view.sightings),
+        findings=view.findings,
+        rule=_rule_id(state),
+        doing=_doing(state),
+        vip=view.vip,
+        host=view.host,
+        request=_request_for_me(view),
+        store_answers=view.store_answers(),
+        asks_ms=_asks_ms(view),
+        promised=view.promised_to(),
+        units=view.units,
+    )

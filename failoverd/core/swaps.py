@@ -1,0 +1,166 @@
+"""What is asked of the store, one swap at a time: the term, its renewals, its end, and an operator's word."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from failoverd.core import candidates, lease, rules
+from failoverd.core.effects import Purpose, StepKind, Swap
+from failoverd.core.model import Record, Request, RequestEnded
+from failoverd.core.rules import Decision, Rule
+from failoverd.core.turn import Turn
+from failoverd.core.view import GateState
+
+
+def forget_old_request(turn: Turn) -> None:
+    """What the store did not take in time is given up."""
+    state, view = turn.state, turn.view
+    if state.asked is None and state.confirmed is None and state.pause is None:
+        return
+    if view.reached(state.asked_ms + view.policy.request_ms + 1):
+        turn.note("request-dropped", "the store did not take the request in time", code="BLK_STORE")
+        turn.keep(asked=None, confirmed=None, pause=None)
+
+
+def ask_store(turn: Turn, rule: Rule) -> None:
+    """The swap that the decision asks for, or a renewal, or what an operator asked of this node."""
+    if turn.state.swap is not None:
+        return  # one at a time; its answer or its timeout comes
+    view, record = turn.view, turn.view.record
+    if record is None:
+        return
+    may_swap = view.reached(turn.state.swaps_from_ms)
+    match rule.decision:
+        case Decision.TAKE_OVER | Decision.ADOPT if may_swap:
+            _take_over(turn, record, rule)
+        case Decision.GIVE_BACK if may_swap and _may_give_back(turn, record):
+            _give_back(turn, record)
+        case Decision.DROP_REQUEST if may_swap:
+            _drop_request(turn, record)
+        case Decision.CONDEMN if may_swap:
+            _condemn(turn, record)
+        case Decision.FENCE if may_swap and view.fenced_term == record.term:
+            _confirm(turn, record, f"the fence agents that {view.me.name} asked")
+        case _ if _renewal_due(turn, record):
+            turn.keep(renewed_ms=view.now_ms)
+            renewed = replace(record, counter=record.counter + 1, ttl_ms=view.policy.ttl_ms)
+            _swap(turn, Purpose.RENEW, record, renewed)
+        case _ if may_swap:
+            _pass_on(turn, record)
+        case _:
+            pass
+
+
+def _renewal_due(turn: Turn, record: Record) -> bool:
+    view, sent_ms = turn.view, turn.state.renewed_ms
+    if view.valid is None or record.term != view.valid.term or record.condemned_by is not None:
+        return False  # of a condemned term nobody may see the counter move again
+    return _may_renew(turn) and (sent_ms is None or view.reached(sent_ms + view.policy.renew_ms))
+
+
+def _may_renew(turn: Turn) -> bool:
+    """A leaving holder keeps the lease while it closes, for one ttl: others must not wait for one that is stuck."""
+    leaving, view = turn.view.leaving, turn.view
+    return leaving is None or (leaving.renew and not view.reached(leaving.began_ms + view.policy.ttl_ms))
+
+
+def _pass_on(turn: Turn, record: Record) -> None:
+    """Put into the store what an operator asked of this node."""
+    asked, confirmed, pause = turn.state.asked, turn.state.confirmed, turn.state.pause
+    if pause is not None and record.version > 0:
+        _swap(turn, Purpose.PAUSE, record, replace(record, paused=pause.paused))
+    elif confirmed is not None and (record.term, record.holder) == (confirmed.term, confirmed.node):
+        _confirm(turn, record, f"{confirmed.by}: {confirmed.reason}")
+    elif asked is not None:
+        _request(turn, record, asked)
+
+
+def _condemn(turn: Turn, record: Record) -> None:
+    """Revoke the holder's term, so that it cannot renew while its power is being cut."""
+    view = turn.view
+    turn.see(takeover_sent=lease.Unanswered(record.version, view.now_ms))
+    turn.note("condemn", f"asking the store to revoke term {record.term} of {record.holder}")
+    _swap(turn, Purpose.CONDEMN, record, replace(record, condemned_by=view.me.name))
+
+
+def _confirm(turn: Turn, record: Record, who: str) -> None:
+    turn.note("confirm", f"telling the store that {record.holder} has no power: {who}")
+    condemner = record.condemned_by or turn.view.me.name
+    _swap(turn, Purpose.CONFIRM, record, replace(record, condemned_by=condemner, off=who))
+
+
+def _swap(turn: Turn, purpose: Purpose, expected: Record, record: Record) -> None:
+    swap = Swap(purpose, expected.version, record, turn.view.now_ms)
+    turn.keep(swap=swap)
+    turn.effects.append(swap)
+
+
+def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
+    view = turn.view
+    taken = Record(
+        version=record.version,
+        term=record.term + 1,
+        holder=view.me.name,
+        ttl_ms=view.policy.ttl_ms,
+        position=view.position_of(view.me.name),
+        previous=record.holder,
+        reason=rule.id,
+        request=record.request,
+        paused=record.paused,
+    )
+    if view.takeover_sent is None or view.takeover_sent.version != record.version:
+        turn.see(takeover_sent=lease.Unanswered(record.version, view.now_ms))
+    turn.note("take-over", f"asking the store for term {taken.term}", previous=str(record.holder or ""))
+    _swap(turn, Purpose.ADOPT if rule.decision is Decision.ADOPT else Purpose.TAKE_OVER, record, taken)
+
+
+def _may_give_back(turn: Turn, record: Record) -> bool:
+    view, leaving = turn.view, turn.view.leaving
+    if leaving is None or record.term != leaving.term or record.holder != view.me.name or record.revoked:
+        return False
+    killed = turn.state.progress.done(StepKind.KILL_DATABASE)
+    return view.gate is GateState.CLOSED and (rules.demoted(view) or (killed and view.database is None))
+
+
+def _give_back(turn: Turn, record: Record) -> None:
+    view, leaving = turn.view, turn.view.leaving
+    if leaving is None:
+        raise AssertionError("only a leaving node gives back")
+    position = view.database.position if view.database else None
+    turn.note("give-back", f"telling the store that term {record.term} is over", successor=str(leaving.successor or ""))
+    given = replace(record, revoked=True, successor=leaving.successor, position=position)
+    _swap(turn, Purpose.GIVE_BACK, record, given)
+
+
+def _request(turn: Turn, record: Record, asked: Request) -> None:
+    if record.version == 0:  # no primary yet: the operator names the first
+        given = Record(revoked=True, successor=asked.target, ttl_ms=turn.view.policy.ttl_ms, request=asked)
+        _swap(turn, Purpose.REQUEST, record, given)
+    else:
+        _swap(turn, Purpose.REQUEST, record, replace(record, request=asked))
+
+
+def _drop_request(turn: Turn, record: Record) -> None:
+    request = record.request
+    if request is None:
+        return
+    ended = _why_ended(turn, request)
+    turn.note(
+        "request-ended", ended.reason, code=ended.code, request=request.id, succeeded=str(ended.succeeded).lower()
+    )
+    _swap(turn, Purpose.DROP_REQUEST, record, replace(record, request=None, request_ended=ended))
+
+
+def _why_ended(turn: Turn, request: Request) -> RequestEnded:
+    view = turn.view
+    if request.target == view.me.name:
+        return RequestEnded(request.id, succeeded=True, reason=f"{view.me.name} is primary as asked")
+    if view.request_failed is not None and view.request_failed.id == request.id:
+        return view.request_failed
+    why = candidates.planned_rejection(view, request.target)
+    code = why.code if why else "BLK_REQUEST"
+    reason = why.reason if why else f"it could not be begun within {view.policy.request_ms} ms"
+    if request.term != view.highest_term:
+        reason = f"{request.target} did not take the term that it was given, {view.me.name} is primary: {reason}"
+        return RequestEnded(request.id, succeeded=False, code="SWITCHOVER_FAILED", reason=reason)
+    return RequestEnded(request.id, succeeded=False, refused=True, code=code, reason=reason)

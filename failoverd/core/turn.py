@@ -1,0 +1,73 @@
+"""One call of `step` at work: the view and the state as they become, and what is asked for on the way."""
+
+from __future__ import annotations
+
+from failoverd.core.effects import Effect, Entry, KeepLease, KeepTerm, RenewGate
+from failoverd.core.health import Sightings
+from failoverd.core.lease import Held
+from failoverd.core.state import State
+from failoverd.core.view import GateState
+
+
+class Turn:
+    """`view` is the newest; that of `state` lags behind until `settle`, since many changes may come together."""
+
+    def __init__(self, state: State, now_ms: int) -> None:
+        before = state.view
+        self.state = state
+        self.view = before.at(max(now_ms, before.now_ms))
+        self.effects: list[Effect] = []
+        self.entries: list[Entry] = []
+        if before.now_ms and now_ms - before.now_ms > before.policy.ttl_ms:
+            self.note("gap", f"nothing happened here for {now_ms - before.now_ms} ms, longer than a lease")
+        held = before.held
+        if held is not None and self.view.reached(held.deadline_ms):
+            self.note("lease-ended", f"the lease of term {held.term} ended; the kernel has closed the gate")
+            self.lose()
+
+    def see(self, **changes: object) -> None:
+        """Change what is known."""
+        self.view = self.view.changed(**changes)
+
+    def keep(self, **changes: object) -> None:
+        """Change where this node is in what it does."""
+        self.state = self.state.changed(**changes)
+
+    def settle(self) -> State:
+        """The state with what is known by now."""
+        if self.state.view is not self.view:
+            self.state = self.state.changed(view=self.view)
+        return self.state
+
+    def note(self, kind: str, text: str, *, code: str = "", **detail: str) -> None:
+        """One audit record."""
+        rule = self.state.rule.id if self.state.rule else ""
+        self.entries.append(Entry(kind, self.view.highest_term, rule, text, code, tuple(sorted(detail.items()))))
+
+    # ---- the lease --------------------------------------------------------------------------------------------
+
+    def lose(self) -> None:
+        """This node's lease is gone, and the kernel has closed the gate, or is about to."""
+        self.see(held=None, gate=GateState.UNKNOWN if self.view.gate is GateState.OPEN else self.view.gate)
+        self.effects.append(KeepLease(None))
+
+    def hold(self, held: Held) -> None:
+        """The lease runs longer: in memory, for a restarted daemon, and in the kernel where the gate is open."""
+        self.see(held=held)
+        self.effects.append(KeepLease(held))
+        if self.view.gate is GateState.OPEN and self.view.i_hold():
+            self.effects.append(RenewGate(held.term, held.deadline_ms))
+
+    def new_term(self, term: int) -> None:
+        """Rule 6: remembered on disk, and everything of a lower term ends."""
+        # What was seen of the former primary is no longer looked at.
+        mine = Sightings(s for s in self.view.sightings if s.observation.target == self.view.me.name)
+        self.see(highest_term=term, sightings=mine)
+        self.effects.append(KeepTerm(term))
+        held = self.view.held
+        if held is not None and held.term < term:
+            self.note("superseded", f"term {term} began elsewhere, this node's term {held.term} is over")
+            self.lose()
+        leaving = self.view.leaving
+        if leaving is not None and leaving.term < term:
+            self.see(leaving=None)

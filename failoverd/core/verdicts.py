@@ -1,0 +1,137 @@
+"""What probes and observers say: verdicts on services, and what counts as down on this node itself."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from failoverd.core.health import Sighting
+from failoverd.core.known import Known, remembered
+from failoverd.core.model import Claim, Health, HostFacts, NodeName, UnitFacts, VipFacts
+from failoverd.core.quorum import Tally, Vote, tally
+
+DISK_FAILURES = 2
+
+
+class Verdict(Enum):
+    """What a quorum of observers agrees on. DEGRADED: some say down, too few to act on."""
+
+    UP = "up"
+    DOWN = "down"
+    DEGRADED = "degraded"
+    UNKNOWN = "unknown"
+
+
+class Verdicts(Known):
+    """A view's predicates on health."""
+
+    def votes(self, service: str, target: NodeName) -> dict[NodeName, Vote]:
+        """Each observer's vote on "`service` of `target` is down". Observers are all the other members."""
+        needed = next((failures for name, _, failures in self.policy.services if name == service), 1)
+        votes: dict[NodeName, Vote] = {}
+        for observer in self.nodes:
+            if observer.name == target:
+                continue
+            claim: Sighting | Claim | None
+            if observer.name == self.me.name:
+                claim = self.sighting(service, target)
+            else:
+                report = self.fresh.get(observer.name)
+                alike = report is not None and report.membership == self.membership
+                claim = report.claims_by_name.get((service, target)) if report and alike else None
+            if claim is None or claim.health is Health.UNKNOWN:
+                votes[observer.name] = Vote.UNKNOWN  # its own network may be the broken part
+            elif claim.health is Health.OK:
+                votes[observer.name] = Vote.NO
+            else:
+                votes[observer.name] = Vote.YES if claim.failures >= needed else Vote.UNKNOWN
+        return votes
+
+    def verdict(self, service: str, target: NodeName) -> Verdict:
+        """What the observers agree on for one service of one node."""
+        votes = self.votes(service, target).values()
+        match tally(votes, len(self.nodes) - 1):
+            case Tally.WON:
+                return Verdict.DOWN
+            case Tally.LOST:
+                return Verdict.DEGRADED if Vote.YES in votes else Verdict.UP
+            case Tally.PENDING:
+                return Verdict.DEGRADED if Vote.YES in votes else Verdict.UNKNOWN
+
+    @property
+    def database_failing(self) -> bool:
+        """This node's own database did not answer so many times in a row that it counts."""
+        seen = self.sighting("database", self.me.name)
+        return seen is not None and seen.failures >= self.policy.database_failures
+
+    def service_failing_here(self, service: str, unit: str) -> str:
+        """Why `service` of this node counts as down, in words, or "" while it does not."""
+        if service == "database":
+            seen = self.sighting("database", self.me.name)
+            return seen.observation.reading.reason if seen and self.database_failing else ""
+        own = self.sighting(f"unit:{unit}", self.me.name)
+        if own is not None and own.failures >= 2:  # once may be the blink of somebody else's restart
+            return own.observation.reading.reason
+        if self.verdict(service, self.me.name) is Verdict.DOWN:
+            agreeing = [name for name, vote in self.votes(service, self.me.name).items() if vote is Vote.YES]
+            return f"{service} fails for {', '.join(agreeing)}"
+        return ""
+
+    @property
+    @remembered
+    def failing_here(self) -> tuple[tuple[str, str, str], ...]:
+        """(service, unit, why) of what counts as down on this node."""
+        # The database first: the mail services ask it, and a restart of theirs would not help them.
+        watched = [("database", self.policy.database_unit), *((name, unit) for name, unit, _ in self.policy.services)]
+        found = ((name, unit, self.service_failing_here(name, unit)) for name, unit in watched)
+        # A disk before all: what hangs on it is not helped by a restart, and a restart would hang as well.
+        disks = ((seen.observation.probe, "", seen.observation.reading.reason) for seen in self.failing_disks)
+        return (*disks, *((name, unit, why) for name, unit, why in found if why))
+
+    @property
+    def failing_disks(self) -> tuple[Sighting, ...]:
+        """The write probes of this node's mounts that failed twice in a row: once may be the blink of a busy disk."""
+        return tuple(
+            seen
+            for seen in self.looks.failing
+            if seen.observation.probe.startswith("disk:")
+            and seen.observation.target == self.me.name
+            and seen.failures >= DISK_FAILURES
+        )
+
+    @property
+    @remembered
+    def ready(self) -> bool:
+        """This node's own services answer its own probes, so that it could serve."""
+        if self.database is None or self.database_failing:
+            return False
+        seen = [self.sighting(name, self.me.name) for name, _, _ in self.policy.services]
+        return all(sight is not None and sight.failures == 0 for sight in seen)
+
+    @property
+    def findings(self) -> tuple[tuple[str, str], ...]:
+        """(code, reason) of what this node sees wrong with itself."""
+        return tuple(
+            (seen.observation.reading.code, seen.observation.reading.reason)
+            for seen in self.looks.failing
+            if seen.observation.target == self.me.name
+        )
+
+    @property
+    def host(self) -> HostFacts | None:
+        """What the host probe last measured."""
+        seen = self.sighting("host", self.me.name)
+        facts = seen.observation.reading.facts if seen else None
+        return facts if isinstance(facts, HostFacts) else None
+
+    @property
+    def vip(self) -> VipFacts | None:
+        """Where the virtual IP was last seen from here."""
+        seen = self.sighting("vip", self.me.name)
+        facts = seen.observation.reading.facts if seen else None
+        return facts if isinstance(facts, VipFacts) else None
+
+    @property
+    def units(self) -> tuple[UnitFacts, ...]:
+        """The states of this node's units, as last seen."""
+        found = (seen.observation.reading.facts for seen in self.sightings)
+        return tuple(facts for facts in found if isinstance(facts, UnitFacts))

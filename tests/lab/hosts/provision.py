@@ -24,7 +24,7 @@ def data(say: Callable[[str], None]) -> Path:
     modules = sorted(
         path
         for path in (layout.TREE / "tests/lab/hosts").glob("*.py")
-        if path.stem in {"layout", "provision", "rootfiles", "database", "mail", "pki"}
+        if path.stem in {"layout", "provision", "rootfiles", "database", "mail", "pki", "power_switch"}
     )
     key = digest(debian.base_key(), *modules, *sorted(layout.FILES.iterdir()), database.GRANTS)
     return layer("data", key, say, lambda place: _build(place, debian.base(say)))

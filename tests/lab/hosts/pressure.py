@@ -1,7 +1,7 @@
-"""A host that runs out of memory: a limit a little above what it uses, set from outside.
+"""A host that runs out of memory: a limit on all that it asks for from now on, set from outside.
 
-The limit is the memory controller's, in a group that the host's processes are moved into with all they use. At the
-limit the kernel first takes back what it can, which slows everybody down, then kills the largest: often the database.
+The limit is the memory controller's, in a group that the host's processes are moved into; what they have already is
+not counted. At the limit the kernel first takes back what it can, which slows everybody down, then kills the largest.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ def _group(host: str) -> Path:
 
 
 def squeeze(host: str, spare_mb: int) -> None:
-    """Limit the host to what it uses now and a little more."""
+    """Let the host have only so much more than it has now."""
     group = _group(host)
     try:
         group.mkdir(exist_ok=True)
-        (group / "memory.move_charge_at_immigrate").write_text("1")
     except OSError as error:
         raise LabError(f"this kernel limits no memory: {error.strerror}") from error
     for _ in range(3):  # what is born while the others are moved is not there the first time
         for number in cgroups.processes(cgroups.group_of(host)):
             with suppress(OSError):
                 (group / "cgroup.procs").write_text(str(number))
-    limit = int((group / "memory.usage_in_bytes").read_text()) + (spare_mb << 20)
-    (group / "memory.limit_in_bytes").write_text(str(limit))
+    (group / "memory.limit_in_bytes").write_text(str(spare_mb << 20))
 
 
 def release(host: str) -> None:

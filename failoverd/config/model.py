@@ -49,9 +49,7 @@ Tls = Literal["implicit", "starttls", "none"]
 SECRET_OPTION = re.compile(r"passw|passphrase|secret|token", re.IGNORECASE)
 Failures = Annotated[int, Field(ge=1, le=100)]
 Ports = Annotated[tuple[Port, ...], Field(strict=False, min_length=1, max_length=64), AfterValidator(unique("port"))]
-Disks = Annotated[
-    tuple[AbsolutePath, ...], Field(strict=False, min_length=1, max_length=64), AfterValidator(unique("path"))
-]
+Paths = Annotated[tuple[AbsolutePath, ...], Field(strict=False, max_length=64), AfterValidator(unique("path"))]
 
 
 class Section(BaseModel):
@@ -199,9 +197,17 @@ class Host(Section):
 
     interval_ms: Annotated[int, duration("100ms", "1m"), Field(alias="interval")] = 2000
     disk_min_free_percent: Annotated[float, percentage(0, 90), Field(alias="disk_min_free")] = 5.0
-    disks: Disks
+    disks: Annotated[Paths, Field(min_length=1)]
     memory_min_free_percent: Annotated[float, percentage(0, 90), Field(alias="memory_min_free")] = 3.0
     load_max_per_core: Annotated[float, Field(gt=0, le=10_000)] = 20.0
+
+
+class Disks(Section):
+    """Where a small file is written and synced again and again, to see whether it still can be."""
+
+    write: Paths = ()
+    interval_ms: Annotated[int, duration("100ms", "1m"), Field(alias="interval")] = 1000
+    deadline_ms: Annotated[int, duration("50ms", "1m"), Field(alias="deadline")] = 1000
 
 
 class FenceDevice(Section):
@@ -267,6 +273,7 @@ class Config(Section):
     gate: Gate
     mail_store: MailStore
     host: Host
+    disks: Disks = Disks()
     fencing: Fencing = Fencing()
     flapping: Flapping = Flapping()
     audit: Audit = Audit()

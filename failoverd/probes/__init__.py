@@ -3,6 +3,7 @@
 deadline   the harness: an observation in time, whatever the probe does
 link       a TCP connection that can be aborted and says what is wrong   <── imap, smtp
 aside      a blocking call beside the loop                               <── database, host
+disk       a write, in a process of its own that may hang                (disk_writer)
 unit, vip  D-Bus; netlink and ARP
 fence      the fence agents that another node's failure may need
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.probes.database import DatabaseProbe
+from failoverd.probes.disk import DiskProbe
 from failoverd.probes.fence import FenceProbe
 from failoverd.probes.host import HostProbe
 from failoverd.probes.imap import ImapProbe
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from failoverd.ports import Probe
 
-# By the name in the configuration (`unit` is shown as unit:NAME, `fence` as fence:NODE).
+# By the name in the configuration (`unit` is shown as unit:NAME, `disk` as disk:PATH, `fence` as fence:NODE).
 PROBES: Mapping[str, Callable[..., Probe]] = {
     "imap": ImapProbe,
     "smtp": SmtpProbe,
@@ -32,6 +34,7 @@ PROBES: Mapping[str, Callable[..., Probe]] = {
     "database": DatabaseProbe,
     "vip": VipProbe,
     "host": HostProbe,
+    "disk": DiskProbe,
     "fence": FenceProbe,
 }
 
@@ -89,7 +92,7 @@ CODES: Mapping[str, str] = {
     "VIP_CANNOT_LOOK": "the interface could not be looked at",
     "DB_HUNG": "the database was asked and has not answered",
     "DISK_FULL": "too little free space, or too few free inodes",
-    "DISK_HUNG": "a file system does not answer",
+    "DISK_HUNG": "a file system does not answer, or does not take a write",
     "DISK_READ_ONLY": "a file system is mounted read-only",
     "DISK_IO": "a file system answers with an error",
     "DISK_UNREADABLE": "a configured path cannot be looked at",

@@ -140,7 +140,9 @@ async def run(config: Config, directories: Directories) -> None:
         servers = contextlib.AsyncExitStack()
         stack.push_async_exit(servers)
         fence = fence_of(config)
-        schedule = Schedule(config, database_of(config) if me.kind is NodeKind.DATA else None, fence)
+        schedule = Schedule(
+            config, database_of(config) if me.kind is NodeKind.DATA else None, fence, directories.runtime
+        )
         prober = Prober(clock, daemon.observed)
         servers.push_async_callback(asyncio.to_thread, prober.stop)  # it waits for a thread
         gate = gate_of(config)

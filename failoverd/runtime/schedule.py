@@ -1,18 +1,20 @@
 """Which probes run on this node, and of whom: its own services always, the primary's from every node.
 
 every node   imap, smtp of the primary (the observers' votes)
-data node    imap, smtp, units, database, VIP and host of its own; whether each fence would work
+data node    imap, smtp, units, database, VIP, disks and host of its own; whether each fence would work
 arbiter      host of its own
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from failoverd.config import ImapService
 from failoverd.core.model import NodeKind, NodeName
 from failoverd.ports import Target
 from failoverd.probes.database import DatabaseProbe
+from failoverd.probes.disk import DiskProbe
 from failoverd.probes.fence import FenceProbe
 from failoverd.probes.host import HostLimits, HostProbe
 from failoverd.probes.imap import ImapProbe
@@ -57,8 +59,15 @@ def _service_probe(service: ImapService | SmtpService, ehlo_name: str) -> Probe:
 class Schedule:
     """Builds each probe once and says which of them run when a given node is primary."""
 
-    def __init__(self, config: Config, database: Database | None, fence: Fence | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        database: Database | None,
+        fence: Fence | None = None,
+        locks: Path = Path("/run/failoverd"),  # where nothing else is said, the daemon's own runtime directory
+    ) -> None:
         self._config = config
+        self._locks = locks
         self._me = Target(config.this.name, config.this.address)
         self.services = {name: _service_probe(s, config.this.name) for name, s in config.services.items()}
         self._own: list[Scheduled] = [self._host()]
@@ -90,6 +99,10 @@ class Schedule:
         own.append(Scheduled("database", probe, me, sql.interval_ms, sql.deadline_ms))
         vip = VipProbe(interface=config.vip.interface, address=config.vip.address)
         own.append(Scheduled("vip", vip, me, VIP_INTERVAL_MS, VIP_INTERVAL_MS))
+        disks = config.disks
+        for path in map(str, disks.write):
+            writing = DiskProbe(path, self._locks)
+            own.append(Scheduled(f"disk:{path}", writing, me, disks.interval_ms, disks.deadline_ms))
         return own
 
     def _fences(self, fence: Fence) -> list[Scheduled]:

@@ -26,6 +26,7 @@ class Agents:
     def __init__(self, world: World) -> None:
         self._world = world
         self._asked_at: dict[str, int] = {}
+        self._ended = 0
         self.manner: Callable[[], str] = lambda: "works"
 
     def asked_at(self, name: str) -> int:
@@ -35,6 +36,11 @@ class Agents:
     def said_off(self, name: str) -> None:
         """An operator has looked: it is off."""
         self._asked_at[name] = self._world.now
+
+    def heal(self) -> None:
+        """What still hangs is ended."""
+        self._ended = self._world.now
+        self.manner = lambda: "works"
 
     def power_off(self, name: str, deadline_ms: int, answer: Answer) -> None:
         """Cut its power."""
@@ -51,7 +57,11 @@ class Agents:
                 world.at(takes_ms, self._off, name)
                 world.at(takes_ms + 1, answer, Outcome.FAILED, "FENCE_FAILED", "the agent failed")
             case _:  # it hangs: the executor's deadline answers
-                world.at(deadline_ms + world.chance.latency(5 * TAKES_MS), self._off, name)
+                world.at(deadline_ms + world.chance.latency(5 * TAKES_MS), self._late, world.now, name)
+
+    def _late(self, began: int, name: str) -> None:
+        if began >= self._ended:
+            self._off(name)
 
     def _cut(self, name: str, answer: Answer) -> None:
         self._off(name)

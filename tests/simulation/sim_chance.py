@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sim_node import Node
 
-    from failoverd.core.effects import Step
+    from failoverd.core.effects import Step, Swap
 
 NETWORK_MS = 2
 _ON_TIME = (NETWORK_MS,)
@@ -35,7 +35,7 @@ class Chance:
         """After how long a message arrives, each time that it does."""
         return _AT_HOME if local else _ON_TIME
 
-    def hold_up_ms(self) -> int:
+    def hold_up_ms(self, node: Node) -> int:
         """How long the kernel keeps a thread of failoverd that calls it; mostly no time at all."""
         return 0
 
@@ -47,7 +47,10 @@ class Chance:
         """An agent has cut the power of a host: somebody may switch it on again."""
 
     def step_begins(self, node: Node, step: Step) -> None:
-        """A step begins: the worst moment for a fault."""
+        """A step begins: a bad moment for a fault."""
+
+    def swap_happened(self, caller: Node, swap: Swap) -> None:
+        """The store took a swap and has not answered yet: another."""
 
 
 class Latencies(Chance):

@@ -47,6 +47,7 @@ class Judge:
         self._world = world
         self.holders: dict[int, str | None] = {0: None}
         self.term = 0
+        self.failovers = 0  # terms that began because the holder was lost
         self._records: dict[int, Record] = {}
         self._known: dict[str, Record] = {}  # by node: the newest record that reached it in this boot
         self._first_seen: dict[str, tuple[int, int, int]] = {}  # by node: term, counter, when by its own clock
@@ -99,6 +100,7 @@ class Judge:
                 self.violated("terms-grow", f"term {after.term} began twice")
             self.holders[after.term] = after.holder
             self.term = max(self.term, after.term)
+            self.failovers += after.reason == LOST
             self._lease_ended(before, after)
 
     def _confirmed(self, record: Record) -> None:

@@ -110,10 +110,10 @@ class Node:
 
     def hold_up(self) -> None:
         """A call of failoverd into the kernel: the world goes on while it is held up. Raises GoneError."""
-        held_ms = self.world.chance.hold_up_ms()
+        daemon = self.daemon
+        held_ms = self.world.chance.hold_up_ms(self) if daemon is not None else 0
         if not held_ms:
             return
-        boot, runs = self.boots, self.runs
         self.calls_held += 1
         self.world.tell(self.name, f"a call into the kernel is held up for {held_ms} ms")
         until = self.world.now + held_ms
@@ -121,7 +121,7 @@ class Node:
         while (self.frozen or self.stopped) and self.world.now < self.world.end:
             self.world.run_until(self.world.now + 1)
         self.calls_held -= 1
-        if self.boots != boot or self.runs != runs or not self.powered or self.world.now >= self.world.end:
+        if self.daemon is not daemon or self.world.now >= self.world.end:
             raise GoneError
         if not self.calls_held and self._wall_due_ms:
             due_ms, self._wall_due_ms = self._wall_due_ms, 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Read = Callable[[Record], None]
 
 TIMEOUT_MS = 500
-KEPT = 50  # copies, for an administrator who restores one
+KEPT = 500  # copies, for an administrator who restores one
 
 
 class _Call:
@@ -77,6 +77,7 @@ class Store:
         won, record = self._cell.swap(swap.expected_version, swap.record)
         if won:
             self._changed(before, record, swap)
+            self._world.chance.swap_happened(caller, swap)
         self._world.network.send(self._home, caller, call.answer, won, record)
 
     def read(self, caller: Node, answered: Read) -> None:
@@ -96,7 +97,8 @@ class Store:
 
     def _changed(self, before: Record, record: Record, swap: Swap) -> None:
         self.history.append(record)
-        del self.history[:-KEPT]
+        if len(self.history) > 2 * KEPT:
+            del self.history[:KEPT]
         self._world.judge.stored(before, record, swap)
         for node in self._world.nodes:
             if node.daemon is not None:
@@ -106,8 +108,12 @@ class Store:
 
     def restore(self, copies_back: int) -> None:
         """Put an old copy back, as an administrator might after a disk failure."""
-        self.newest = self.newest or self.record
-        self._cell.record = self.history[max(-1 - copies_back, -len(self.history))]
+        self.replace(self.history[max(-1 - copies_back, -len(self.history))])
+
+    def replace(self, record: Record) -> None:
+        """Put this in the place of what stands."""
+        self.newest = self.record
+        self._cell.record = record
 
     def put_back(self) -> None:
         """Put the right copy in its place again."""

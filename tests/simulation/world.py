@@ -143,5 +143,6 @@ class World:
         """End every fault: network, store, power, processes, servers, configuration."""
         self.network.heal()
         self.store.heal()
+        self.agents.heal()
         for node in self.nodes:
             node.heal()

@@ -1,0 +1,335 @@
+"""What goes wrong in one seed, and what operators do meanwhile: one method a kind, each with its own end.
+
+A seed knows a few of the kinds (swarm testing), each with a weight. Most troubles end by themselves; some last until
+everything is healed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from failoverd.core import candidates
+from failoverd.core.machine import Asked, Confirmed, PauseAsked
+from failoverd.core.model import NodeName, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim_node import Node
+    from sim_weather import Weather
+    from world import World
+
+    from failoverd.core.view import View
+
+PREFIX = "kind_"
+LASTS = 0.07  # how many troubles last until everything is healed
+
+
+class Troubles:
+    """Draws and makes them until `until`."""
+
+    def __init__(self, world: World, weather: Weather, until: int) -> None:
+        self._world = world
+        self._weather = weather
+        self._random = random = weather.random
+        self._until = until
+        kinds = [name for name in dir(self) if name.startswith(PREFIX)]
+        chosen = random.sample(kinds, random.choice((2, 3, 4, 6, 9, len(kinds))))
+        self._kinds: list[Callable[[], None]] = [getattr(self, name) for name in chosen]
+        self._weights = [random.choice((1, 1, 2, 5)) for _ in chosen]
+        self._gap_ms = weather.policy.ttl_ms * 2 ** random.uniform(-2.5, 2)
+        self._burst = random.choice((0.0, 0.3, 0.6))
+        weather.strike = self.strike
+        world.agents.manner = lambda: random.choice(weather.agents)
+
+    def begin(self) -> None:
+        """The storm begins."""
+        self._weather.storm = True
+        self._next()
+
+    def _next(self) -> None:
+        gap_ms = self._random.expovariate(1 / self._gap_ms)
+        if self._random.random() < self._burst:
+            gap_ms *= 0.1
+        self._world.at(max(1, round(gap_ms)), self._happen)
+
+    def _happen(self) -> None:
+        if self._world.now < self._until:
+            self._random.choices(self._kinds, self._weights)[0]()
+            self._next()
+
+    def _say(self, text: str) -> None:
+        self._world.tell("trouble", text)
+
+    def _ends(self, end: Callable[..., None], *arguments: Any) -> None:
+        if self._random.random() >= LASTS:
+            self._world.at(self._weather.span_ms(), end, *arguments)
+
+    def _node(self) -> Node:
+        """Any host; the primary more often, since most depends on it."""
+        serving = self._world.serving()
+        if serving is not None and self._random.random() < 0.4:
+            return serving
+        return self._random.choice(self._world.nodes)
+
+    def _data_node(self) -> Node:
+        node = self._node()
+        return node if node.is_data else self._random.choice(self._world.data_nodes)
+
+    # ---- hosts and processes ----------------------------------------------------------------------------------
+
+    def kind_power_cut(self) -> None:
+        """A host loses its power."""
+        self._power_cut(self._node())
+
+    def _power_cut(self, node: Node) -> None:
+        self._say(f"power of {node.name} is cut")
+        node.power_off()
+        self._ends(node.power_on)
+        if self._random.random() < 0.3:
+            self._world.at(self._weather.span_ms(), self.confirm, node)
+
+    def kind_daemon_killed(self) -> None:
+        """SIGKILL to failoverd; systemd starts it, sooner or later."""
+        self._kill_daemon(self._node())
+
+    def _kill_daemon(self, node: Node) -> None:
+        self._say(f"failoverd of {node.name} is killed")
+        node.kill_daemon()
+        if self._random.random() < 0.7:
+            node.when_awake(200, node.start_daemon)
+        else:
+            self._ends(node.start_daemon)
+
+    def kind_host_frozen(self) -> None:
+        """Every process of a host stands still."""
+        self._freeze(self._node())
+
+    def _freeze(self, node: Node) -> None:
+        self._say(f"{node.name} freezes")
+        node.freeze()
+        self._ends(node.thaw)
+
+    def kind_daemon_stopped(self) -> None:
+        """SIGSTOP to failoverd."""
+        node = self._node()
+        self._say(f"failoverd of {node.name} is stopped")
+        node.stop()
+        self._ends(node.go_on)
+
+    def kind_wall_clock(self) -> None:
+        """Somebody sets a wall clock."""
+        node = self._node()
+        by_ms = round(self._random.choice((-1, 1)) * self._random.choice((0.2, 1, 3, 1000)) * self._weather.span_ms())
+        self._say(f"wall clock of {node.name} is set by {by_ms} ms")
+        node.set_wall(by_ms)
+
+    # ---- network ----------------------------------------------------------------------------------------------
+
+    def kind_unplugged(self) -> None:
+        """A cable is out."""
+        node = self._node()
+        self._say(f"cable of {node.name} is out")
+        self._world.network.unplug(node.name)
+        self._ends(self._world.network.plug, node.name)
+
+    def kind_one_way(self) -> None:
+        """One node no longer hears another."""
+        sender, receiver = self._node(), self._random.choice(self._world.nodes)
+        if sender is not receiver:
+            self._cut(sender.name, receiver.name)
+
+    def _cut(self, sender: str, receiver: str) -> None:
+        self._say(f"{receiver} no longer hears {sender}")
+        self._world.network.cut(sender, receiver)
+        self._ends(self._world.network.mend, sender, receiver)
+
+    def kind_cut_both_ways(self) -> None:
+        """Two nodes no longer hear each other."""
+        one, other = self._random.sample(self._world.nodes, 2)
+        self._part([[one.name], [other.name]])
+
+    def kind_partition(self) -> None:
+        """Any shape."""
+        sides: list[list[str]] = [[], [], []]
+        parts = self._random.choice((2, 2, 2, 3))
+        for node in self._world.nodes:
+            sides[self._random.randrange(parts)].append(node.name)
+        self._part(sides)
+
+    def kind_bridge(self) -> None:
+        """One node hears all, the others only it."""
+        bridge = self._random.choice(self._world.nodes)
+        self._part([[node.name] for node in self._world.nodes if node is not bridge])
+
+    def _part(self, sides: list[list[str]]) -> None:
+        self._say("parted: " + " | ".join(",".join(side) for side in sides if side))
+        for sender, receiver in self._world.network.part(sides):
+            self._world.at(self._weather.span_ms(), self._world.network.mend, sender, receiver)
+
+    # ---- store ------------------------------------------------------------------------------------------------
+
+    def kind_store_down(self) -> None:
+        """It does not answer."""
+        self._say("the store does not answer")
+        self._world.store.down = True
+        self._ends(self._store_up)
+
+    def _store_up(self) -> None:
+        self._world.store.down = False
+
+    def kind_store_old(self) -> None:
+        """An administrator restores it from a copy of an earlier term, and sees the mistake later.
+
+        Not one of the same term: a store that loses swaps which it has acknowledged in this term is no store, and
+        rule 6 does not speak of it.
+        """
+        store = self._world.store
+        old = [record for record in store.history if record.term < store.record.term]
+        if store.newest is None and old:
+            record = self._random.choice(old[-5:])
+            self._say(f"the store is restored from a copy of term {record.term}")
+            store.replace(record)
+            self._world.at(self._weather.span_ms(), store.put_back)
+
+    # ---- databases, disks, services ---------------------------------------------------------------------------
+
+    def kind_database_killed(self) -> None:
+        """The server crashes."""
+        node = self._data_node()
+        self._say(f"database of {node.name} crashes")
+        node.kill_database()
+        if self._random.random() < 0.2:
+            node.database.can_start = False
+            self._world.at(self._weather.span_ms(), self._start_database, node)
+
+    def _start_database(self, node: Node) -> None:
+        node.database.can_start = True
+        if node.powered:
+            node.database.start()
+
+    def kind_lag(self) -> None:
+        """An applier is slow."""
+        database = self._data_node().database
+        database.apply_ms = self._weather.span_ms()
+        self._say(f"{database.name} applies slowly: {database.apply_ms} ms")
+        self._ends(setattr, database, "apply_ms", 1)
+
+    def kind_read_only_blocked(self) -> None:
+        """SET GLOBAL read_only does not come back."""
+        database = self._data_node().database
+        self._say(f"read_only of {database.name} does not come back")
+        database.read_only_blocked = True
+        self._ends(setattr, database, "read_only_blocked", False)
+
+    def kind_disk(self) -> None:
+        """A disk hangs, is full, or does not take the audit."""
+        node = self._data_node()
+        fault = self._random.choice(("disk_hung", "disk_full", "audit_fails"))
+        self._say(f"{fault} on {node.name}")
+        owner = node if fault == "audit_fails" else node.database
+        setattr(owner, fault, True)
+        self._ends(setattr, owner, fault, False)
+
+    def kind_service(self) -> None:
+        """A mail service dies, cannot be started, or works for nobody."""
+        node = self._data_node()
+        service = self._random.choice(list(node.services.values()))
+        fault = self._random.choice(("dies", "cannot be started", "works for nobody"))
+        self._say(f"{service.unit} of {node.name} {fault}")
+        service.up = fault == "works for nobody"
+        service.can_start = fault != "cannot be started"
+        service.broken_for_clients = fault == "works for nobody"
+        self._ends(self._mend_service, service)
+
+    @staticmethod
+    def _mend_service(service: Any) -> None:
+        service.up = service.can_start = True
+        service.broken_for_clients = False
+
+    # ---- bad moments ------------------------------------------------------------------------------------------
+
+    def strike(self, node: Node) -> None:
+        """Something begins on this node: the moment when it hurts most."""
+        if not self._weather.storm or not node.powered:
+            return
+        match self._random.choice(("power", "kill", "freeze", "deaf", "mute")):
+            case "power":
+                self._power_cut(node)
+            case "kill":
+                self._kill_daemon(node)
+            case "freeze":
+                self._freeze(node)
+            case "deaf":
+                self._cut("arbiter", node.name)
+            case _:
+                self._cut(node.name, "arbiter")
+
+    # ---- administrators and operators -------------------------------------------------------------------------
+
+    def kind_hand(self) -> None:
+        """An administrator's hand."""
+        node = self._data_node()
+        what = self._random.choice(("sets read_only", "clears read_only", "deletes the address"))
+        self._say(f"somebody {what} on {node.name}")
+        if what == "deletes the address":
+            node.kernel.drop_address()
+        else:
+            node.database.read_only = what == "sets read_only"
+
+    def kind_membership(self) -> None:
+        """A node runs with another configuration for a while."""
+        node = self._node()
+        self._say(f"{node.name} is restarted with another configuration")
+        self._with_membership(node, "another")
+        self._world.at(self._weather.span_ms(), self._with_membership, node, "digest")
+
+    @staticmethod
+    def _with_membership(node: Node, digest: str) -> None:
+        node.membership = digest
+        node.kill_daemon()
+        node.start_daemon()
+
+    def kind_promote(self) -> None:
+        """An operator asks for another primary."""
+        at, view = self._asked_node()
+        target = self._data_node().name
+        if at is None or view is None or candidates.planned_rejection(view, target) is not None:
+            return
+        self._say(f"anna on {at.name} asks for {target} as primary")
+        request = Request(f"r{self._world.now}", NodeName(target), "anna", "maintenance", view.highest_term)
+        at.hear(Asked(request))
+
+    def kind_pause(self) -> None:
+        """An operator pauses the cluster, and resumes it later."""
+        self._pause("anna: maintenance")
+        self._world.at(2 * self._weather.span_ms(), self._pause, "")
+
+    def _pause(self, paused: str) -> None:
+        at, view = self._asked_node()
+        if at is not None and view is not None and candidates.pause_rejection(view) is None:
+            self._say(f"anna on {at.name} {'pauses' if paused else 'resumes'}")
+            at.hear(PauseAsked(paused, "anna"))
+
+    def resume(self) -> None:
+        """Until it is true."""
+        if self._world.store.record.paused:
+            self._pause("")
+            self._world.at(self._weather.policy.ttl_ms, self.resume)
+
+    def confirm(self, off: Node) -> None:
+        """An operator has looked: the host is off. Nothing else is ever confirmed."""
+        at, view = self._asked_node()
+        if off.powered or at is None or view is None or candidates.confirm_rejection(view, off.name) is not None:
+            return
+        self._say(f"anna on {at.name} confirms that {off.name} has no power")
+        self._world.agents.said_off(off.name)
+        at.hear(Confirmed(off.member.name, view.highest_term, "anna", "I have looked"))
+
+    def _asked_node(self) -> tuple[Node | None, View | None]:
+        able = [n for n in self._world.nodes if n.daemon is not None and not n.frozen and not n.stopped]
+        if not able:
+            return None, None
+        node = self._random.choice(able)
+        assert node.daemon is not None
+        return node, node.daemon.state.view.at(node.clock.now_ms())

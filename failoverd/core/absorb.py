@@ -27,8 +27,8 @@ from failoverd.core.events import (
 )
 from failoverd.core.health import born_after_ms, sighted
 from failoverd.core.model import DatabaseFacts, Health, Heard, Observation, Report
+from failoverd.core.state import State
 from failoverd.core.turn import Turn
-from failoverd.core.view import View
 
 FACTS_IN_RULES = ("database", "vip")  # the facts of other probes are only told on
 
@@ -61,21 +61,30 @@ def absorb(turn: Turn, event: Event) -> None:
             assert_never(event)
 
 
-def nothing_new(view: View, event: Event) -> bool:
-    """Whether no rule, plan or report can tell the view after this event from the one before.
+def nothing_new(before: State, turn: Turn, event: Event) -> bool:
+    """Whether acting on what is known now, within a quiet, would be acting on the same as before.
 
-    Another look that found the same: when it was is asked of the virtual IP only (`plan.undone`), and failures that
-    go on are counted, so that they are something new.
+    Another look that found the same is: when it was is asked of the virtual IP only (`plan.undone`), and failures that
+    go on are counted, so that they are something new. So is another report where none was asked for anything.
     """
-    if isinstance(event, Ticked):
-        return True
-    if not isinstance(event, Observed) or event.observation.probe in FACTS_IN_RULES:
+    if turn.effects or turn.entries or turn.state is not before:
         return False
-    before = view.sighting(event.observation.probe, event.observation.target)
-    if before is None or before.failures:
-        return False
-    was, now = before.observation.reading, event.observation.reading
-    return (was.health, was.code, was.reason) == (now.health, now.code, now.reason) and now.health is not Health.FAILED
+    match event:
+        case Ticked():
+            return True
+        case Observed(observation) if observation.probe not in FACTS_IN_RULES:
+            seen = before.view.sighting(observation.probe, observation.target)
+            return seen is not None and not seen.failures and _found_the_same(seen.observation, observation)
+        case Reported():
+            return not before.heeds_reports and turn.view.promise is before.view.promise
+        case _:
+            return False
+
+
+def _found_the_same(was: Observation, now: Observation) -> bool:
+    before, after = was.reading, now.reading
+    alike = (before.health, before.code, before.reason) == (after.health, after.code, after.reason)
+    return alike and after.health is not Health.FAILED
 
 
 def observed(turn: Turn, observation: Observation) -> None:
@@ -101,9 +110,10 @@ def observed(turn: Turn, observation: Observation) -> None:
 def reported(turn: Turn, report: Report) -> None:
     """What another node says, unless it is late, a stranger's, or of a former run."""
     view = turn.view
-    if report.sender == view.me.name or all(node.name != report.sender for node in view.nodes):
+    others = [known for known in view.reports if known.sender != report.sender]
+    before = next((known for known in view.reports if known.sender == report.sender), None)
+    if before is None and (report.sender == view.me.name or all(node.name != report.sender for node in view.nodes)):
         return
-    before = next((r for r in view.reports if r.sender == report.sender), None)
     if before is not None and before.process == report.process and report.number <= before.number:
         return  # late, or twice
     if before is not None and before.process != report.process and report.sender in view.fresh:
@@ -111,7 +121,7 @@ def reported(turn: Turn, report: Report) -> None:
         former = born_after_ms(before, view.me.name, view.sendings)
         if born is None or (former is not None and born < former):
             return  # of an earlier run of that daemon, delayed; or its first, which nothing bounds yet
-    turn.see(reports=(*(r for r in view.reports if r.sender != report.sender), report))
+    turn.see(reports=(*others, report))
     if report.term > view.highest_term:
         turn.new_term(report.term)
     if report.asks_ms and turn.view.may_promise(report):
@@ -125,8 +135,11 @@ def reported(turn: Turn, report: Report) -> None:
 def _prolong(turn: Turn) -> None:
     """Rule 4: while the store is away, a lease lasts from the sending of a round that all others promised."""
     view = turn.view
-    held, sent_ms = view.held, view.round_promised_ms()
-    if held is None or sent_ms is None or not view.i_hold():
+    held = view.held
+    if held is None or not view.i_hold():
+        return
+    sent_ms = view.round_promised_ms()
+    if sent_ms is None:
         return
     longer = lease.prolonged(held, sent_ms, view.policy.ttl_ms, view.policy.margin_ms)
     if longer != held:

@@ -122,10 +122,10 @@ def _beat(turn: Turn) -> None:
 
 def _report(turn: Turn) -> None:
     """Push at each interval, and at once when something changed that others decide on."""
-    view, state = turn.view, turn.settle()
-    told = substance(state)
+    view, state = turn.view, turn.state
+    told = substance(view, state.rule, state.progress)
     interval_ms = view.policy.renew_ms // 2 if view.asking() else view.policy.report_ms  # each asking is a round
     if state.pushed_ms is None or view.reached(state.pushed_ms + interval_ms) or told != state.pushed:
         turn.see(sendings=view.sendings.sent(view.now_ms))
         turn.keep(pushed_ms=view.now_ms, pushed=told)
-        turn.effects.append(Push(make_report(turn.settle())))
+        turn.effects.append(Push(make_report(turn.state.changed(view=turn.view))))

@@ -30,6 +30,8 @@ class Purpose(Enum):
 class StepKind(Enum):
     """One idempotent thing that a node does to itself."""
 
+    __hash__ = object.__hash__  # a member is one object, and tables are asked at each event: Enum's own is slow
+
     CLOSE_GATE = "close-gate"
     OPEN_GATE = "open-gate"
     FREEZE = "freeze"

@@ -133,6 +133,11 @@ class Known:
     # ---- nodes and reports ------------------------------------------------------------------------------------
 
     @property
+    def heeds_reports(self) -> bool:
+        """Whether any answer given so far depends on a report. All of them look into `fresh`."""
+        return "fresh" in self._answers
+
+    @property
     def data_nodes(self) -> tuple[Node, ...]:
         """The members that hold mail."""
         return tuple(node for node in self.nodes if node.kind is NodeKind.DATA)

@@ -8,7 +8,8 @@ evaluated on what is, at each event: a lost event costs a tick, never the outcom
 
 **Quiet.** Where acting on a state changed nothing and asked for nothing, it would go on so until something is heard
 or until the earliest moment that any of the questions asked on the way still waits for (`View.waits_for_ms`). Up to
-there a tick, or another look that found the same, need not be acted on.
+there a tick, another look that found the same, or a report where no report was asked for anything need not be acted
+on, and the node may sleep.
 """
 
 from __future__ import annotations
@@ -50,33 +51,39 @@ __all__ = [
     "step",
 ]
 
-TICK_MS = 100
+TICK_MS = 100  # after something was done: what follows from it is decided then at the latest
+SLEEP_MS = 500  # the longest quiet, so that what nobody has thought of is looked at all the same
 
 
 def step(state: State, event: Event, now_ms: int) -> Reaction:
     """Absorb one event at `now_ms` (this node's clock, never going back) and say what to do next."""
     turn = Turn(state, now_ms)
-    quiet = turn.view.now_ms < state.quiet_until_ms and nothing_new(turn.view, event)
     absorb(turn, event)
-    if quiet:
-        return Reaction(state.changed(view=turn.view, quiet_until_ms=state.quiet_until_ms), (), ())
-    before, asked = turn.settle(), len(turn.effects) + len(turn.entries)
+    view = turn.view
+    if view.now_ms < state.quiet_until_ms and nothing_new(state, turn, event):
+        still = state.changed(view=view, quiet_until_ms=state.quiet_until_ms, heeds_reports=state.heeds_reports)
+        return Reaction(still, (), ())
+    kept, asked = turn.state, len(turn.effects) + len(turn.entries)
     act(turn)
-    state = turn.settle()
-    if state is before and len(turn.effects) + len(turn.entries) == asked:
-        state = state.changed(quiet_until_ms=_quiet_until_ms(state.view))
-    return Reaction(state, tuple(turn.effects), tuple(turn.entries))
+    if turn.view is view and turn.state is kept and len(turn.effects) + len(turn.entries) == asked:
+        quiet_until_ms = _quiet_until_ms(view)
+        after = kept.changed(view=view, quiet_until_ms=quiet_until_ms, heeds_reports=view.heeds_reports)
+    else:
+        after = turn.state.changed(view=turn.view)
+    return Reaction(after, tuple(turn.effects), tuple(turn.entries))
 
 
 def _quiet_until_ms(view: View) -> int:
     """Until when nothing is to be done, where nothing was to be done with this view just now."""
     deadline_ms = view.held.deadline_ms if view.held is not None else view.waits_for_ms
-    return min(view.waits_for_ms, deadline_ms, view.now_ms + view.policy.renew_ms)
+    return min(view.waits_for_ms, deadline_ms, view.now_ms + min(SLEEP_MS, view.policy.renew_ms))
 
 
 def next_wake_ms(state: State) -> int:
-    """When `Ticked` is due at the latest: the next tick, or sooner where a deadline of the lease comes first."""
+    """When `Ticked` is due at the latest: when the quiet ends, or soon after something was done."""
     view, policy = state.view, state.view.policy
+    if state.quiet_until_ms > view.now_ms:
+        return state.quiet_until_ms
     moments = [view.now_ms + TICK_MS]
     if view.watch is not None and view.record is not None:
         moments += [view.watch.first_seen_ms + policy.lapse_ms, view.watch.first_seen_ms + view.record.ttl_ms]

@@ -19,6 +19,8 @@ from failoverd.core.view import GateState, Verdict, View
 class Decision(Enum):
     """What this node should do next; `plan` has the steps."""
 
+    __hash__ = object.__hash__  # a member is one object, and tables are asked at each event: Enum's own is slow
+
     OBSERVE = "observe"  # touch nothing
     ARBITRATE = "arbitrate"
     ADOPT = "adopt"

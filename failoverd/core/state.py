@@ -38,6 +38,7 @@ class State:
     # Before this moment nothing is to be done unless something is heard: `machine` found that out about exactly this
     # state, so that neither `replace` nor `changed` takes it over.
     quiet_until_ms: int = field(default=0, init=False, repr=False, compare=False)
+    heeds_reports: bool = field(default=True, init=False, repr=False, compare=False)  # another one ends the quiet
 
     def changed(self, **changes: object) -> Self:
         """A copy with these fields changed; the same as `replace`, without running `__init__`."""
@@ -57,7 +58,10 @@ class Reaction:
 
 def role_of(state: State) -> Role:
     """What this node is for clients, as it stands."""
-    view = state.view
+    return _role(state.view)
+
+
+def _role(view: View) -> Role:
     if view.me.kind is NodeKind.ARBITER:
         return Role.ARBITER
     if view.gate is GateState.OPEN and view.i_hold():
@@ -77,17 +81,12 @@ def _asks_ms(view: View) -> int:
     return view.policy.ttl_ms if view.asking() else 0
 
 
-def _rule_id(state: State) -> str:
-    return state.rule.id if state.rule else ""
+def _doing(progress: Progress) -> str:
+    return ", ".join([step.kind.value for step in progress.running])
 
 
-def _doing(state: State) -> str:
-    return ", ".join(step.kind.value for step in state.progress.running)
-
-
-def substance(state: State) -> tuple[object, ...]:
-    """What others decide on, of the report that this state would make: a change of it is pushed at once."""
-    view = state.view
+def substance(view: View, rule: Rule | None, progress: Progress) -> tuple[object, ...]:
+    """What others decide on, of the report that would be made: a change of it is pushed at once."""
     facts = view.database
     return (
         view.highest_term,
@@ -96,12 +95,12 @@ def substance(state: State) -> tuple[object, ...]:
         view.store_answers(),
         _asks_ms(view),
         view.promised_to(),
-        role_of(state),
+        _role(view),
         view.gate is GateState.OPEN,
         view.ready,
         view.frozen_term,
-        _rule_id(state),
-        _doing(state),
+        rule.id if rule else "",
+        _doing(progress),
         tuple(
             (seen.observation.probe, seen.observation.target, seen.health, min(seen.failures, 9))
             for seen in view.looks.failing
@@ -132,8 +131,8 @@ def make_report(state: State) -> Report:
         database=view.database,
         claims=tuple(seen.claim() for seen in view.sightings),
         findings=view.findings,
-        rule=_rule_id(state),
-        doing=_doing(state),
+        rule=state.rule.id if state.rule else "",
+        doing=_doing(state.progress),
         vip=view.vip,
         host=view.host,
         request=_request_for_me(view),

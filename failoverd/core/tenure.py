@@ -24,8 +24,8 @@ class Tenure(Known):
 
     def asking(self) -> bool:
         """Rule 4: this node holds the lease and two renewals were not answered, so that it asks for promises."""
-        valid = self.valid
-        if valid is None or not self.i_hold():
+        valid = self.valid if self.i_hold() else None
+        if valid is None:
             return False
         counted_ms = valid.deadline_ms - self.policy.ttl_ms + self.policy.margin_ms
         answered_ms = counted_ms if self.renewed_ms is None else min(counted_ms, self.renewed_ms)
@@ -76,8 +76,13 @@ class Tenure(Known):
 
     def i_hold(self) -> bool:
         """This node holds the lease of the newest term that it knows, and is not giving it back."""
-        valid = self.valid
-        return valid is not None and self.leaving is None and valid.term == self.highest_term
+        held = self.held
+        return (
+            held is not None
+            and self.leaving is None
+            and held.term == self.highest_term
+            and not self.reached(held.deadline_ms)
+        )
 
     def asked_node_answers(self) -> bool:
         """The node asked for has said, since, that it knows of the request: it is there to take the role."""

@@ -10,7 +10,7 @@ from failoverd.core.view import GateState
 
 
 class Turn:
-    """`view` is the newest; that of `state` lags behind until `settle`, since many changes may come together."""
+    """`view` is the newest; that of `state` lags behind until the end, since many changes may come together."""
 
     def __init__(self, state: State, now_ms: int) -> None:
         before = state.view
@@ -32,12 +32,6 @@ class Turn:
     def keep(self, **changes: object) -> None:
         """Change where this node is in what it does."""
         self.state = self.state.changed(**changes)
-
-    def settle(self) -> State:
-        """The state with what is known by now."""
-        if self.state.view is not self.view:
-            self.state = self.state.changed(view=self.view)
-        return self.state
 
     def note(self, kind: str, text: str, *, code: str = "", **detail: str) -> None:
         """One audit record."""

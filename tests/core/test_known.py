@@ -139,3 +139,15 @@ def _compares_with_now(module: object) -> list[str]:
 )
 def test_the_time_is_compared_with_at_one_door_only(module: object) -> None:
     assert _compares_with_now(module) == (["reached"] if module is known else [])
+
+
+def test_reports_are_asked_through_what_is_fresh_only() -> None:
+    readers = set()
+    for module in (known, verdicts, tenure, positions, view_module, candidates, rules, plan, state, act, swaps):
+        for function in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(function, ast.FunctionDef):
+                names = {n.attr for n in ast.walk(function) if isinstance(n, ast.Attribute)}
+                if names & {"reports", "round_promised_ms"}:
+                    readers.add(function.name)
+    # The two others: what a report that came means for promises, and which reports an own one has heard.
+    assert readers == {"fresh", "round_promised_ms", "make_report"}

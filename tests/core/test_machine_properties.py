@@ -15,7 +15,7 @@ from views import MEMBERSHIP, NODES, NOW, POLICY, TERM, at, primary_facts, recor
 from failoverd.core.effects import Beat, Effect, KeepLease, KeepTerm, Perform, Purpose, RenewGate, StepKind, Swap
 from failoverd.core.health import Sendings
 from failoverd.core.machine import (
-    TICK_MS,
+    SLEEP_MS,
     Asked,
     Event,
     Observed,
@@ -245,7 +245,7 @@ def test_one_node_in_any_world(data: st.DataObject, me: NodeName, *, here_before
         what_is_done_is_said(reaction)
         one_thing_at_a_time(state, reaction.state, reaction.effects)
         without_the_lease_the_gate_is_being_closed(reaction.state)
-        assert now_ms < next_wake_ms(reaction.state) <= now_ms + TICK_MS
+        assert now_ms < next_wake_ms(reaction.state) <= now_ms + SLEEP_MS
         state = reaction.state
 
 
@@ -275,7 +275,7 @@ def test_where_it_is_quiet_acting_would_change_nothing(data: st.DataObject, me: 
         }:
             if not now_ms <= moment_ms < state.quiet_until_ms:
                 continue
-            for event in (Ticked(), data.draw(observations(me, moment_ms))):
+            for event in (Ticked(), data.draw(observations(me, moment_ms)), data.draw(reports(state.view))):
                 quick = step(state, event, moment_ms)
                 whole = step(replace(state), event, moment_ms)
                 assert quick == whole

@@ -154,6 +154,10 @@ class Gate(Protocol):
         """Withdraw VIP and traffic now, established connections included."""
         ...
 
+    def verify(self) -> Result:
+        """Close a closed gate again that somebody has changed, and say so: FAILED with GATE_CHANGED."""
+        ...
+
 
 class Fence(Protocol):
     """A way of making sure that another node cannot serve. Called on a loop, never blocks it."""

@@ -2,7 +2,8 @@
 
     packets of the VIP ───────────────────────┐
     service ports of the own address,         ├──> chain `gate`:   lease element alive  (relative, to the millisecond)
-      unless the peer is a cluster node ──────┘                    and time < bound     (absolute, whole seconds)
+      unless the peer is a cluster node,      │                    and time < bound     (absolute, whole seconds)
+    and of every IPv6 address ────────────────┘
     ARP answers for the VIP ─────────────────────> likewise        otherwise drop
 
 Input and output are both gated: a server that wakes up late must not get an answer out either. Nothing is accepted
@@ -13,6 +14,9 @@ gate long after the deadline. The absolute bound in the same transaction does no
 whole seconds of wall-clock time here, so it is rounded down: it closes up to a second early, at a moment when a holder
 that cannot renew is letting go anyway (demote_budget). A wall clock that is set back lengthens only this bound, not
 the other; both must be open.
+
+*Somebody else's hand.* Each renewal sets the open gate anew, with all that leads to it. A closed one is looked at by
+`verify`: whatever empties the ruleset (a firewall's restart) would otherwise leave it open for good.
 
 *Unenforced.* A table made by `install` lets everything pass until the first `open` or `close`: a cluster that runs and
 has not been adopted yet must not be cut off by starting failoverd.
@@ -56,9 +60,11 @@ flush chain inet failoverd output
 add rule inet failoverd input ip daddr {vip} goto gate
 add rule inet failoverd input iifname "lo" accept
 add rule inet failoverd input ip daddr {own} ip saddr != {{ {peers} }} tcp dport {{ {served} }} goto gate
+add rule inet failoverd input meta nfproto ipv6 tcp dport {{ {served} }} goto gate
 add rule inet failoverd output ip saddr {vip} goto gate
 add rule inet failoverd output oifname "lo" accept
 add rule inet failoverd output ip saddr {own} ip daddr != {{ {peers} }} tcp sport {{ {served} }} goto gate
+add rule inet failoverd output meta nfproto ipv6 tcp sport {{ {served} }} goto gate
 add table arp failoverd
 add set arp failoverd lease {{ typeof arp operation; flags timeout; }}
 add chain arp failoverd gate
@@ -72,6 +78,7 @@ def _opened(rest_ms: int, bound_s: int) -> str:
     return f"""
 flush set inet failoverd lease
 add element inet failoverd lease {{ ipv4 timeout {rest_ms}ms }}
+add element inet failoverd lease {{ ipv6 timeout {rest_ms}ms }}
 flush chain inet failoverd gate
 add rule inet failoverd gate meta nfproto @lease meta time < {bound_s} accept
 add rule inet failoverd gate drop
@@ -132,6 +139,7 @@ class KernelGate:
         self._wall_ns = wall_ns
         self._nft: Ruleset = ruleset or Nft()
         self._closings = 0
+        self._as_closed: dict[str, str] | None = None  # each table as `close` left it; None: open, or never closed
 
     def install(self) -> Result:
         """See ports.Gate. An open gate stays open, a closed one closed; a new one lets pass until it is first used."""
@@ -151,7 +159,7 @@ class KernelGate:
 
     def open(self, *, until_ms: int, announce: bool) -> Result:
         """See ports.Gate."""
-        closings = self._closings
+        closings, self._as_closed = self._closings, None
         # The wall clock first: frozen between the two, the bound comes out too early and not too late.
         wall_ns = self._wall_ns()
         rest_ms = until_ms - self._clock.now_ms()
@@ -195,9 +203,11 @@ class KernelGate:
     def close(self) -> Result:
         """See ports.Gate. The address goes even where nftables refuses, and the other way round."""
         self._closings += 1
+        self._as_closed = None
         failure: Result | None = None
         try:
             self._change(_CLOSED)
+            self._as_closed = {family: self._listed(family) for family in TABLES}
         except NftError as error:
             failure = Result(Outcome.FAILED, "GATE_NFT", str(error))
         try:
@@ -205,6 +215,18 @@ class KernelGate:
         except VipError as error:
             failure = failure or Result(Outcome.FAILED, error.code, str(error))
         return failure or Result(Outcome.SUCCEEDED)
+
+    def verify(self) -> Result:
+        """See ports.Gate."""
+        left = self._as_closed
+        changed = [family for family, text in (left or {}).items() if self._listed(family) != text]
+        if not changed:
+            return Result(Outcome.SUCCEEDED)
+        closed = self.close()
+        if closed.outcome is not Outcome.SUCCEEDED:
+            return closed
+        tables = " and ".join(f"{family} failoverd" for family in changed)
+        return Result(Outcome.FAILED, "GATE_CHANGED", f"the table {tables} was removed or changed: closed again")
 
     def release(self) -> None:
         """Give up what the calling thread holds open. The kernel's state stays as it is."""

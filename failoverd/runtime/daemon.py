@@ -31,19 +31,25 @@ from failoverd.core.effects import (
     Swap,
 )
 from failoverd.core.machine import Asked, Event, Observed, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
-from failoverd.core.model import Outcome
+from failoverd.core.model import Health, NodeKind, Observation, Outcome, Reading
 from failoverd.ports import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from failoverd.core.lease import Held
-    from failoverd.core.model import NodeName, Observation, Record, Report, Request
+    from failoverd.core.model import NodeName, Record, Report, Request
     from failoverd.ports import Clock, Store
     from failoverd.runtime.executor import Executor
     from failoverd.runtime.outbox import Outbox
 
 OPENING = {StepKind.OPEN_GATE, StepKind.MAKE_WRITABLE}
+GATE_LOOK_MS = 2000
+HEALTH_OF = {
+    Outcome.SUCCEEDED: Health.OK,
+    Outcome.FAILED: Health.FAILED,
+    Outcome.UNKNOWN: Health.UNKNOWN,
+}
 STORE_PAUSE_MS = 200  # between attempts at a store that does not answer
 STORE_SILENT_MS = 150  # beyond a renewal: a watch that tells nothing for so long is asked about
 
@@ -100,7 +106,7 @@ class Daemon:
         assert self.outbox is not None  # noqa: S101 - likewise
         self._loop = asyncio.get_running_loop()
         self._failed = self._loop.create_future()
-        work = (self.outbox.run(), self._watch_store(), self._ask_silent_store(), stop.wait())
+        work = (self.outbox.run(), self._watch_store(), self._ask_silent_store(), self._look_at_gate(), stop.wait())
         jobs: list[asyncio.Future[object]] = [asyncio.ensure_future(job) for job in work]
         self.feed(Ticked())
         try:
@@ -270,6 +276,19 @@ class Daemon:
         else:
             self.store_error = ""
             self.feed(Swapped(swap, Outcome.SUCCEEDED if won else Outcome.FAILED, record))
+
+    async def _look_at_gate(self) -> None:
+        """Every two seconds, an event for what was found: a hand at the closed gate is put right, and audited."""
+        executor, me = self.executor, self.state.view.me
+        assert executor is not None  # noqa: S101 - wired before it runs
+        while me.kind is NodeKind.DATA:
+            await asyncio.sleep(GATE_LOOK_MS / 1000)
+            began_ms = self._clock.now_ms()
+            found = await executor.verify_gate()
+            now_ms = self._clock.now_ms()
+            reading = Reading(HEALTH_OF[found.outcome], found.code, found.reason)
+            self.feed(Observed(Observation("gate", me.name, reading, now_ms, now_ms - began_ms)))
+        await asyncio.Event().wait()  # an arbiter has no gate
 
     # ---- the store --------------------------------------------------------------------------------------------
 

@@ -290,6 +290,13 @@ class Executor:
 
     # ---- what goes on beside the steps ------------------------------------------------------------------------
 
+    async def verify_gate(self) -> Result:
+        """Look whether a closed gate still is, in the lane in which it is opened and closed."""
+        try:
+            return await self._workers["kernel"].call(self._gate.verify, within_ms=1000)
+        except TimeoutError:
+            return Result(Outcome.UNKNOWN, "STEP_TIMEOUT", "the kernel did not answer within 1000 ms")
+
     def renew_gate(self, effect: RenewGate) -> None:
         """Move the open gate's bound. The newest wins; one that comes while another is set waits for it."""
         self._until_ms = max(self._until_ms, effect.until_ms)

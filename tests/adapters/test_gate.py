@@ -73,6 +73,10 @@ class Handle:
         """As the port."""
         return self._stage.node.do(self.gate.close)
 
+    def verify(self) -> Result:
+        """As the port."""
+        return self._stage.node.do(self.gate.verify)
+
     def open(self, rest_ms: int, *, announce: bool = False) -> Result:
         """As the port, the bound told from now."""
         return self._stage.node.do(lambda: self.gate.open(until_ms=CLOCK.now_ms() + rest_ms, announce=announce))
@@ -387,6 +391,68 @@ def test_an_administrators_hand_is_put_right_by_the_next_call(stage: Stage, hand
     ok(handle.close())
     assert not stage.reaches(OWN)
     assert "drop" in stage.node.run("nft", "list", "table", "arp", "failoverd")
+
+
+@pytest.mark.parametrize(
+    "hand",
+    [
+        "flush ruleset",
+        "delete table inet failoverd",
+        "delete table arp failoverd",
+        "flush chain inet failoverd gate",
+        "insert rule inet failoverd input accept",
+    ],
+)
+def test_a_closed_gate_that_somebody_opens_is_closed_again_and_told(stage: Stage, hand: str) -> None:
+    gate = Handle(stage)
+    ok(gate.close())
+    ok(gate.verify())
+    stage.node.run("nft", *hand.split())
+    found = gate.verify()
+    assert (found.outcome, found.code) == (Outcome.FAILED, "GATE_CHANGED")
+    assert hand.split()[2] in found.reason if "table" in hand else found.reason
+    ok(gate.verify())
+    assert not stage.reaches(OWN)
+    assert stage.reaches(OWN, OTHER)
+
+
+def test_an_open_gate_needs_no_look(stage: Stage) -> None:
+    gate = Handle(stage)
+    ok(gate.verify())  # nobody has said yet what it should be
+    ok(gate.open(20 * SECOND_MS))
+    ok(gate.verify())
+    assert stage.reaches(VIP)
+
+
+def test_services_are_gated_on_ipv6_as_well(stage: Stage) -> None:
+    node, client = "fd00:6:6::11", "fd00:6:6::200"
+    stage.node.run("ip", "address", "add", f"{node}/64", "dev", "wire0", "nodad")
+    stage.outside.run("ip", "address", "add", f"{client}/64", "dev", "wire1", "nodad")
+
+    def reaches(port: int) -> bool:
+        def connect() -> bool:
+            with socket.socket(socket.AF_INET6) as made:
+                made.settimeout(0.5)
+                try:
+                    made.connect((node, port))
+                except OSError:
+                    return False
+                return True
+
+        return stage.outside.do(connect)
+
+    def listen(port: int) -> socket.socket:
+        return stage.node.do(lambda: socket.create_server((node, port), family=socket.AF_INET6))
+
+    with listen(SERVICE), listen(OTHER):
+        gate = Handle(stage)
+        ok(gate.install())
+        assert reaches(SERVICE)
+        ok(gate.close())
+        assert not reaches(SERVICE)
+        assert reaches(OTHER)
+        ok(gate.open(20 * SECOND_MS))
+        assert reaches(SERVICE)
 
 
 def test_a_missing_interface_is_named(stage: Stage) -> None:

@@ -106,7 +106,7 @@ class Matrix:
 
     def _prepare(self, row: Row) -> None:
         """Have a lab that is well, with disks where the row needs them."""
-        if self._usable and self._lab.has_disks() == row.disks:
+        if self._usable and self._lab.has_disks == row.disks:
             try:
                 self._cluster.wait_until_settled(SETTLED_S)
             except LabError as error:

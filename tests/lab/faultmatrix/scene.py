@@ -10,7 +10,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from hosts import LabError, layout
+from hosts import LabError, disks, faults, layout, network, pressure
 
 from faultmatrix.trap import Trap
 
@@ -117,20 +117,20 @@ class Scene:
 
     def deafen_client(self, *peers: str) -> None:
         """Let the client no longer hear the peers."""
-        self._undo.append(self._lab.allow_client)
-        self._lab.deny_client(*peers)
+        self._undo.append(lambda: faults.allow("client"))
+        faults.deny("client", list(peers))
         self._note(f"the client does not hear {' and '.join(peers)}")
 
     def lose_packets(self, host: str, percent: int) -> None:
         """Lose packets of the host at random, in both directions."""
-        self._undo.append(lambda: self._lab.lose(host, 0))
-        self._lab.lose(host, percent)
+        self._undo.append(lambda: faults.lose(host, 0))
+        faults.lose(host, percent)
         self._note(f"{percent} % of the packets of {host} are lost")
 
     def stranger_claims_vip(self) -> None:
         """Let a machine that is no member have the virtual IP."""
-        self._undo.append(self._lab.stranger_goes)
-        self._lab.stranger_comes()
+        self._undo.append(network.stranger_down)
+        network.stranger_up()
         self._note("a stranger has the virtual IP and announces it")
 
     # ---- processes -------------------------------------------------------------------------------------------
@@ -163,8 +163,8 @@ class Scene:
 
     def exhaust_memory(self, host: str, spare_mb: int) -> None:
         """Leave the host little memory, and let a program of its own ask for a gigabyte, again and again."""
-        self._undo.append(lambda: self._lab.unsqueeze(host))
-        self._lab.squeeze(host, spare_mb)
+        self._undo.append(lambda: pressure.release(host))
+        pressure.squeeze(host, spare_mb)
         self._note(f"{host} has {spare_mb} MB of memory left, and a program takes all of it")
         hog = ["systemd-run", "--quiet", "--collect", "--unit=hog", "--property=Restart=always", "python3", "-c", _HOG]
         self._undo.append(lambda: self._lab.exec(host, "systemctl", "stop", "hog.service", check=False))
@@ -199,26 +199,26 @@ class Scene:
 
     def disk_hangs(self, name: str) -> None:
         """Let every write to the disk block."""
-        self._undo.append(lambda: self._lab.disk_is_well(name))
-        self._lab.disk_hangs(name)
+        self._undo.append(lambda: disks.well(name))
+        disks.hang(name)
         self._note(f"the disk of {name} hangs")
 
     def disk_is_full(self, name: str) -> None:
         """Fill the disk."""
-        self._undo.append(lambda: self._lab.disk_is_well(name))
-        self._lab.disk_is_full(name)
+        self._undo.append(lambda: disks.well(name))
+        disks.fill(name)
         self._note(f"the disk of {name} is full")
 
     def disk_breaks(self, host: str) -> None:
         """Let the file system under the database become read-only; only a check mends that, so power goes first."""
         self._undo.append(lambda: self._repair(host))
-        self._lab.disk_breaks(host)
+        disks.break_read_only(host)
         self._note(f"the disk of {host} is read-only after an error")
 
     def _repair(self, host: str) -> None:
         if self._lab.pid(host) is not None:
             self._lab.kill(host)
-        self._lab.disk_is_repaired(host)
+        disks.repair(host)
         self._boot(host)
 
     def store_is_read_only(self, host: str) -> None:

@@ -63,7 +63,7 @@ def expected(row: Row) -> str:
         return f"{row.outcome.value} {row.until} returns"
     if row.outcome is Outcome.STAYS and row.served != PROTOCOLS:
         return f"stays; {', '.join(row.served).upper() or 'nobody'} served meanwhile"
-    return row.outcome.value
+    return str(row.outcome.value)
 
 
 def _both_ways(scene: Scene) -> None:

@@ -61,7 +61,7 @@ class Lab:
     ) -> None:
         """Start from clean: all hosts booted, the mail cluster laid out and serving, failoverd adopting it.
 
-        With `disks`, databases and mail store each have a file system of their own (see `disk_*`). `configure` gets
+        With `disks`, databases and mail store each have a file system of their own (see disks.py). `configure` gets
         the text of failoverd's configuration and gives what the hosts shall have.
         """
         with self._lock():
@@ -164,74 +164,6 @@ class Lab:
             self._check(host)
             faults.allow(host)
 
-    def lose(self, host: str, percent: int) -> None:
-        """Lose so many of 100 packets on the host's cable, in each direction, at random; 0 ends it."""
-        with self._lock():
-            self._check(host)
-            faults.lose(host, percent)
-
-    def deny_client(self, *peers: str) -> None:
-        """Let the client no longer hear these peers."""
-        with self._lock():
-            faults.deny("client", list(peers))
-
-    def allow_client(self) -> None:
-        """Let the client hear everybody again."""
-        with self._lock():
-            faults.allow("client")
-
-    def stranger_comes(self) -> None:
-        """Let a machine that is no member have the virtual IP, and announce it."""
-        with self._lock():
-            network.stranger_up()
-
-    def stranger_goes(self) -> None:
-        """Take it away."""
-        with self._lock():
-            network.stranger_down()
-
-    def squeeze(self, host: str, spare_mb: int) -> None:
-        """Let the host have only so much more memory than it uses now. Ends with `unsqueeze` or its power."""
-        with self._lock():
-            self._check(host)
-            pressure.squeeze(host, spare_mb)
-
-    def unsqueeze(self, host: str) -> None:
-        """Let the host have all the memory it wants."""
-        with self._lock():
-            pressure.release(host)
-
-    # ---- disks: only in a lab that was brought up with them --------------------------------------------------
-
-    def has_disks(self) -> bool:
-        """Tell whether databases and mail store have file systems of their own."""
-        return own_disks.is_inserted(own_disks.MAIL)
-
-    def disk_hangs(self, name: str) -> None:
-        """Let writes to a disk block: that of a host's database, or of the shared store (`mail`)."""
-        self._check_disk(name)
-        own_disks.hang(name)
-
-    def disk_is_full(self, name: str) -> None:
-        """Leave no free block on a disk."""
-        self._check_disk(name)
-        own_disks.fill(name)
-
-    def disk_is_well(self, name: str) -> None:
-        """End a hang, give the space back."""
-        self._check_disk(name)
-        own_disks.well(name)
-
-    def disk_breaks(self, host: str) -> None:
-        """Let the file system of a host's database become read-only by an error of its own."""
-        self._check_disk(host)
-        own_disks.break_read_only(host)
-
-    def disk_is_repaired(self, host: str) -> None:
-        """Check and mount the database's disk of a host that has no power."""
-        self._check_disk(host)
-        own_disks.repair(host)
-
     def push(self) -> None:
         """Copy the tree's failoverd into the running hosts and restart it there: quicker than `up`."""
         with self._lock():
@@ -321,12 +253,12 @@ class Lab:
         """The mail store that the data nodes share, seen from outside."""
         return containers.mail_store()
 
-    # ---- inside ----------------------------------------------------------------------------------------------
+    @property
+    def has_disks(self) -> bool:
+        """Whether databases and mail store have file systems of their own."""
+        return own_disks.is_inserted(own_disks.MAIL)
 
-    @staticmethod
-    def _check_disk(name: str) -> None:
-        if not own_disks.is_inserted(name):
-            raise LabError(f"{name} has no disk of its own: `lab.up(disks=True)` gives it one")
+    # ---- inside ----------------------------------------------------------------------------------------------
 
     def _boot(self, host: str) -> None:
         containers.start(host)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 from hosts import layout
 from hosts.shell import wait_for
 from test_failover import HOME_S, MOVED_S, kill_daemon, moved_from, never_restart
+from trials.cluster import audit_of
 from trials.watch import Watch, now_ms
 
 if TYPE_CHECKING:
@@ -128,3 +130,43 @@ def test_without_a_guard_the_drop_unit_makes_the_database_read_only(lab: Lab, cl
         lab.exec(host, "systemctl", "start", DAEMON, GUARD)
 
     moves_with_one_writable(lab, cluster, tmp_path, kill, heal)
+
+
+def reaches(lab: Lab, host: str, port: int) -> bool:
+    with lab.client_network(), socket.socket() as made:
+        made.settimeout(1)
+        return made.connect_ex((layout.ADDRESSES[host], port)) == 0
+
+
+def test_a_gate_that_an_administrator_flushed_is_closed_again_and_audited(lab: Lab, cluster: Cluster) -> None:
+    host = next(name for name in layout.DATA_NODES if name != cluster.primary())
+    assert not reaches(lab, host, 993)
+    audit = audit_of(host)
+    audit.new()
+    lab.exec(host, "nft", "flush", "ruleset")
+    told: list[dict[str, object]] = []
+
+    def closed_again() -> bool:
+        told.extend(line for line in audit.new() if line.get("code") == "GATE_CHANGED")
+        return bool(told)
+
+    wait_for("the hand at the gate is told", closed_again, MOVED_S)
+    assert not reaches(lab, host, 993)
+
+
+def test_after_a_reboot_services_are_not_reachable_before_the_daemon_is_there(lab: Lab, cluster: Cluster) -> None:
+    host = next(name for name in layout.DATA_NODES if name != cluster.primary())
+    wants = f"/etc/systemd/system/multi-user.target.wants/{DAEMON}"
+    lab.exec(host, "rm", wants)
+    try:
+        lab.kill(host)
+        lab.boot(host)
+        wait_for("Dovecot listens", lambda: listens(lab, host), MOVED_S)
+        assert is_over(lab, host, DAEMON)
+        assert not reaches(lab, host, 993)
+    finally:
+        lab.exec(host, "ln", "-s", f"/etc/systemd/system/{DAEMON}", wants)
+
+
+def listens(lab: Lab, host: str) -> bool:
+    return "LISTEN" in lab.exec(host, "ss", "-Hlt", "sport", "=", ":993").stdout

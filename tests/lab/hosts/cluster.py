@@ -89,6 +89,8 @@ def start_failoverd(lab: Lab, pool: Executor) -> None:
         return
     for host in layout.HOSTS:
         enable(lab.path(host, "/"), unit)
+        enable(lab.path(host, "/"), "failoverd-guard.service")
+        enable(lab.path(host, "/"), "failoverd-gate.service", "sysinit.target")
 
     def start(host: str) -> str:
         done = run(*lab.command(host, "systemctl", "start", unit), check=False, timeout_s=60)

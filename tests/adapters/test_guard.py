@@ -31,7 +31,7 @@ from mariadb_servers import (
 from failoverd.core.lease import Held
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.guard import missing
-from failoverd.runtime.persist import LeaseFile, boot_id
+from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ class Node:
             f"  password_file: {directory}/secret" if line.endswith("secrets/database") else line
             for line in changed.splitlines()
         ]
-        config = directory / "guarded.yaml"
+        self.config = config = directory / "guarded.yaml"
         config.write_text("\n".join(lines))
         self.log = directory / "guard.log"
         with self.log.open("ab") as log:
@@ -279,3 +279,61 @@ def test_without_a_lease_nothing_is_touched(node: Node) -> None:
     assert node.guard.wait(10) == 0
     assert node.server.variable("read_only") == "OFF"
     assert node.status("TracerPid") == "0"
+
+
+def drop(node: Node, state: Path, *more: str) -> int:
+    """Run `failoverd drop`; its exit code."""
+    command = [sys.executable, "-m", "failoverd", "drop", "--node", "mail1", "--config", str(node.config)]
+    directories = ["--runtime", str(node.runtime), "--state", str(state)]
+    with node.log.open("ab") as log:
+        return subprocess.run([*command, *directories, *more], check=False, stderr=log, timeout=60).returncode
+
+
+def gate() -> str:
+    listed = ["nft", "list", "chain", "inet", "failoverd", "gate"]
+    return subprocess.run(listed, check=False, capture_output=True, text=True).stdout
+
+
+def test_drop_needs_no_daemon_and_can_be_repeated(node: Node, tmp_path: Path) -> None:
+    TermFile(tmp_path / "state").raise_to(3)
+    assert drop(node, tmp_path / "state") == 0, node.said()
+    assert node.server.variable("read_only") == "ON"
+    assert "drop" in gate()
+    assert drop(node, tmp_path / "state") == 0
+    assert node.server.variable("read_only") == "ON"
+
+
+def test_drop_touches_nothing_where_no_term_was_ever_seen(node: Node, tmp_path: Path) -> None:
+    assert drop(node, tmp_path / "state") == 0
+    assert node.server.variable("read_only") == "OFF"
+
+
+def test_drop_ends_a_server_that_does_not_obey(servers: list[Server], node: Node, tmp_path: Path) -> None:
+    TermFile(tmp_path / "state").raise_to(3)
+    servers[0].signal(signal.SIGSTOP)
+    assert drop(node, tmp_path / "state") == 0, node.said()
+    assert servers[0].process is not None
+    assert servers[0].process.wait(10) == -signal.SIGKILL
+
+
+def test_drop_at_the_leases_end_goes_away_when_a_daemon_renews(node: Node, tmp_path: Path) -> None:
+    TermFile(tmp_path / "state").raise_to(3)
+    assert drop(node, tmp_path / "state", "--at-lease-end") == 0, "no lease is noted"
+    node.renew()
+    node.wait_tied()
+    renewing = threading.Event()
+
+    def keep() -> None:
+        while not renewing.wait(0.3):
+            node.renew()
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    try:
+        assert drop(node, tmp_path / "state", "--at-lease-end") == 0
+        assert node.server.variable("read_only") == "OFF"
+    finally:
+        renewing.set()
+        keeper.join()
+    assert drop(node, tmp_path / "state", "--at-lease-end") == 0
+    assert node.server.variable("read_only") == "ON"

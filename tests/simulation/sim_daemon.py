@@ -20,14 +20,15 @@ from failoverd.core.effects import (
     Cancel,
     Effect,
     KeepLease,
-    KeepTerm,
     Perform,
     Push,
+    Remember,
     RenewGate,
     StepKind,
     Swap,
 )
 from failoverd.core.health import Sendings
+from failoverd.core.lease import unanswered
 from failoverd.core.machine import Event, Reaction, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
 from failoverd.core.model import Outcome
 from failoverd.core.view import View
@@ -36,7 +37,7 @@ from failoverd.runtime.outbox import AUDIT_WITHIN_MS, CLOSING_WITHIN_MS, closes,
 if TYPE_CHECKING:
     from sim_node import Node
 
-    from failoverd.core.lease import Held
+    from failoverd.core.lease import Held, Memory
     from failoverd.core.model import Record
 
 AUDIT_MS = 2  # a record is on disk before its effects begin
@@ -45,9 +46,9 @@ OPENING = {StepKind.OPEN_GATE, StepKind.MAKE_WRITABLE}
 
 
 class Daemon:
-    """What `held` and `term` say is what it found on its disk."""
+    """What `held` and `memory` say is what it found on its disk."""
 
-    def __init__(self, node: Node, *, held: Held | None, term: int) -> None:
+    def __init__(self, node: Node, *, held: Held | None, memory: Memory) -> None:
         self.node = node
         self.world = node.world
         self._scale = node.world.chance.scale
@@ -60,7 +61,9 @@ class Daemon:
             membership=node.membership,
             now_ms=node.clock.now_ms(),
             sendings=Sendings(f"{node.name}#{node.runs}"),
-            highest_term=term,
+            highest_term=memory.term,
+            memory=memory,
+            takeover_sent=unanswered(memory),
             held=held,
         )
         self.state = State(view=view, software="0.1.0")
@@ -157,10 +160,10 @@ class Daemon:
     def _written(self, effects: list[Effect]) -> None:
         if not self.lives:
             return
-        terms = [effect.term for effect in effects if isinstance(effect, KeepTerm)]
-        if terms:
-            self.node.keep_term(max(terms))
-        self._perform_all([effect for effect in effects if not isinstance(effect, KeepTerm)])
+        for effect in effects:
+            if isinstance(effect, Remember):
+                self.node.remember(effect.memory)
+        self._perform_all([effect for effect in effects if not isinstance(effect, Remember)])
         self._go_on_writing()
 
     def _not_written(self, effects: list[Effect]) -> None:

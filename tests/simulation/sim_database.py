@@ -3,8 +3,8 @@
     client ── commit ──> binary log ──stream──> relay log of each replica ──applier──> its binary log
                  <── acknowledged ── as soon as one replica has it in its relay log (AFTER_SYNC, never degrading)
 
-A transaction is (server id, number); its number is its place in the log, so two logs that differ at one place have
-diverged. A source looks only at the replica's last id, as the real one does. What a crash does: waiting clients learn
+A transaction is (server id, number). Numbers grow along a log, and a server that is made writable leaves out SKIP of
+them: what it lost in a crash, and a replica may have, is never given to another transaction. A source looks only at the replica's last id, as the real one does. What a crash does: waiting clients learn
 nothing, the binary log stays up to what was acknowledged (init_rpl_role=SLAVE), the relay log is thrown away and
 fetched again.
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Answer = Callable[[bool], None]
 NET_TIMEOUT_MS = 4000  # slave_net_timeout
 RETRY_MS = 1000
+SKIP = 1000  # more than could ever have waited for an acknowledgement
 
 
 def _nobody(_: bool) -> None:
@@ -85,6 +86,7 @@ class Database:
         self.stream: Stream | None = None
         self.semi_sync_source = False
         self.waiting: list[tuple[int, Answer]] = []
+        self._skipped = 0
         self._applying = False
         self._unsure = 0  # how many at the log's end nobody had acknowledged when it crashed
         self._pump_ms = self.world.chance.pump_ms
@@ -107,7 +109,7 @@ class Database:
         transaction = self._transaction(heartbeat)
         self._append(transaction)
         if self.semi_sync_source:
-            self.waiting.append((transaction.number, answer))
+            self.waiting.append((len(self.log), answer))
         else:
             answer(True)
         for server in self.world.databases:
@@ -121,7 +123,7 @@ class Database:
             server_id=self.server_id,
             read_only=self.read_only,
             holdings=GtidSet.upto({f"0-{server}": number for server, number in self.last.items()}),
-            applied=GtidSet.upto({"0": len(self.log)}),
+            applied=GtidSet.upto({"0": self.log[-1].number if self.log else 0}),
             replication=self._replication(),
             semi_sync_source=self.semi_sync_source,
             semi_sync_replica=not self.semi_sync_source,
@@ -138,7 +140,7 @@ class Database:
             source=self.world.node(self.source).member.address,
             receiver=receiver,
             applier=Thread.RUNNING if self.applier_on else Thread.STOPPED,
-            received=GtidSet.upto({"0": self.received}),
+            received=GtidSet.upto({"0": self._last_number}),
             receiver_error=self.error,
         )
 
@@ -146,6 +148,16 @@ class Database:
     def received(self) -> int:
         """How many transactions it has, applied or not."""
         return len(self.log) + len(self.relay)
+
+    @property
+    def _last_number(self) -> int:
+        last = (self.relay or self.log)[-1:]
+        return last[0].number if last else 0
+
+    def make_writable(self) -> None:
+        """SET GLOBAL read_only = 0, and the next transaction's number is one that nobody can have."""
+        self.read_only = False
+        self._skipped = SKIP
 
     def freeze(self) -> None:
         """STOP SLAVE IO_THREAD."""
@@ -161,7 +173,7 @@ class Database:
         """Their connections end; their commits still wait for an acknowledgement that nobody will hear of."""
         for _, answer in self.waiting:
             answer(False)
-        self.waiting = [(number, _nobody) for number, _ in self.waiting]
+        self.waiting = [(place, _nobody) for place, _ in self.waiting]
 
     def follow(self, source: str) -> None:
         """Replicate from `source`; nothing happens where that is so already."""
@@ -267,8 +279,8 @@ class Database:
         """A replica has everything up to `upto`."""
         if not self.up or self.life != stream.life or self.frozen or not self.waiting:
             return
-        done = [answer for number, answer in self.waiting if number <= upto]
-        self.waiting = [(number, answer) for number, answer in self.waiting if number > upto]
+        done = [answer for place, answer in self.waiting if place <= upto]
+        self.waiting = [(place, answer) for place, answer in self.waiting if place > upto]
         for answer in done:
             answer(True)
 
@@ -294,7 +306,9 @@ class Database:
 
     def _transaction(self, heartbeat: tuple[int, int] | None = None) -> Transaction:
         self.world.made += 1
-        return Transaction(self.server_id, len(self.log) + 1, self.world.made, heartbeat)
+        number = self._last_number + 1 + self._skipped
+        self._skipped = 0
+        return Transaction(self.server_id, number, self.world.made, heartbeat)
 
     def _append(self, transaction: Transaction) -> None:
         self.log.append(transaction)

@@ -236,7 +236,7 @@ class Executor:
             case StepKind.BECOME_SOURCE:
                 database.become_source()
             case StepKind.MAKE_WRITABLE:
-                database.read_only = False
+                database.make_writable()
             case StepKind.FOLLOW:
                 database.follow(self._world.name_of(step.address))
             case _:

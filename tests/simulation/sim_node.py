@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from world import World
 
-    from failoverd.core.lease import Held
+    from failoverd.core.lease import Held, Memory
     from failoverd.core.machine import Event
     from failoverd.core.model import Node as Member
     from failoverd.core.policy import Policy
@@ -244,7 +244,7 @@ class Node:
         """Start a new run of failoverd."""
         if self.daemon is None and self.powered:
             self.runs += 1
-            self.daemon = Daemon(self, held=self._lease_on_disk(), term=TermFile(self._directory).term)
+            self.daemon = Daemon(self, held=self._lease_on_disk(), memory=TermFile(self._directory).memory)
             self.daemon.start()
 
     def kill_daemon(self) -> None:
@@ -253,9 +253,9 @@ class Node:
         self.stopped = False
         self._kept_stopped.clear()
 
-    def keep_term(self, term: int) -> None:
+    def remember(self, memory: Memory) -> None:
         """On disk before anything that follows."""
-        TermFile(self._directory).raise_to(term)
+        TermFile(self._directory).keep(memory)
 
     def keep_lease(self, held: Held | None) -> None:
         """For a daemon that is started again. The file is written when somebody is about to read it."""

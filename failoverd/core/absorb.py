@@ -29,6 +29,7 @@ from failoverd.core.health import born_after_ms, sighted
 from failoverd.core.model import DatabaseFacts, Health, Heard, Observation, Report
 from failoverd.core.state import State
 from failoverd.core.turn import Turn
+from failoverd.core.view import View
 
 FACTS_IN_RULES = ("database", "vip")  # the facts of other probes are only told on
 
@@ -64,21 +65,28 @@ def absorb(turn: Turn, event: Event) -> None:
 def nothing_new(before: State, turn: Turn, event: Event) -> bool:
     """Whether acting on what is known now, within a quiet, would be acting on the same as before.
 
-    Another look that found the same is: when it was is asked of the virtual IP only (`plan.undone`), and failures that
-    go on are counted, so that they are something new. So is another report where none was asked for anything.
+    What absorbing changed is looked at, not what the event was thought to change. Another look that found the same is
+    nothing new: when it was is asked of the virtual IP only (`plan.undone`), and failures that go on are counted, so
+    that they differ. Nor is another report, where no report was asked for anything.
     """
     if turn.effects or turn.entries or turn.state is not before:
         return False
-    match event:
-        case Ticked():
-            return True
-        case Observed(observation) if observation.probe not in FACTS_IN_RULES:
-            seen = before.view.sighting(observation.probe, observation.target)
-            return seen is not None and not seen.failures and _found_the_same(seen.observation, observation)
-        case Reported():
-            return not before.heeds_reports and turn.view.promise is before.view.promise
-        case _:
-            return False
+    changed = _changed(before.view, turn.view)
+    if not changed:
+        return True
+    if changed == {"reports"}:
+        return not before.heeds_reports
+    if changed != {"sightings"} or not isinstance(event, Observed) or event.observation.probe in FACTS_IN_RULES:
+        return False
+    seen = before.view.sighting(event.observation.probe, event.observation.target)
+    return seen is not None and not seen.failures and _found_the_same(seen.observation, event.observation)
+
+
+def _changed(before: View, after: View) -> set[str]:
+    """The fields in which two views differ, apart from the time. Equal ones count when they are not the same object."""
+    former = vars(before)
+    different = {name for name, value in vars(after).items() if value is not former[name]}
+    return different - {"now_ms", "_answers"}
 
 
 def _found_the_same(was: Observation, now: Observation) -> bool:

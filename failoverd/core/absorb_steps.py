@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from failoverd.core import plan
-from failoverd.core.effects import StepKind
+from failoverd.core.effects import KeepLease, StepKind
 from failoverd.core.events import StepEnded
+from failoverd.core.known import Stuck
 from failoverd.core.model import Outcome, RequestEnded
 from failoverd.core.plan import Ended
 from failoverd.core.rules import Decision
@@ -39,7 +40,8 @@ def step_ended(turn: Turn, event: StepEnded) -> None:
         turn.keep(facts_from_ms=turn.view.now_ms)
     if done.kind in plan.PLANS[Decision.SERVE] and done.kind not in plan.OPTIONAL:
         worn = not succeeded and failures >= STUCK_FAILURES and turn.view.i_hold()
-        turn.see(stuck=(event.code, f"{done.kind.value}: {event.reason}") if worn else None)
+        text = f"{done.kind.value}: {event.reason}"
+        turn.see(stuck=Stuck(event.code, text, turn.view.now_ms) if worn else None)
     _step_means(turn, event, succeeded=succeeded)
 
 
@@ -84,6 +86,8 @@ def _take_back(turn: Turn, event: StepEnded) -> None:
         return
     request = view.record.request if view.record else None
     turn.see(leaving=None)
+    if view.valid is not None:
+        turn.effects.append(KeepLease(view.valid))
     if request is not None:
         failed = RequestEnded(request.id, succeeded=False, code=event.code, reason=event.reason)
         turn.see(request_failed=failed)

@@ -83,9 +83,10 @@ def _answer_of_record(turn: Turn, record: Record) -> None:
     waiting = view.takeover_sent
     if waiting is None:
         return
-    if mine and turn.view.held is None:  # the watch may be quicker than the answer
+    won = mine and record.term == waiting.term  # and not this node's own, ended term, read once more
+    if won and turn.view.held is None:  # the watch may be quicker than the answer
         granted = lease.still_held(lease.granted(record, waiting.sent_ms, view.policy.margin_ms), view.now_ms)
-        turn.see(held=granted)
+        turn.see(held=granted, renewed_ms=waiting.sent_ms)
         turn.effects.append(KeepLease(granted))
     swap = turn.state.swap
     in_flight = swap is not None and swap.purpose in (Purpose.TAKE_OVER, Purpose.ADOPT, Purpose.CONDEMN)

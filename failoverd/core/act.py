@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from failoverd.core import candidates, plan, rules
-from failoverd.core.effects import Beat, Cancel, Perform, Push, StepKind
+from failoverd.core.effects import Beat, Cancel, KeepLease, Perform, Push, Remember, StepKind
+from failoverd.core.lease import Memory
 from failoverd.core.plan import Progress
 from failoverd.core.rules import Decision, Rule
 from failoverd.core.state import make_report, substance
@@ -40,6 +41,8 @@ def act(turn: Turn) -> None:
                 began_ms=turn.view.now_ms,
             )
         )
+        # A daemon that is started in between must not find a lease that the store may have been told is over.
+        turn.effects.append(KeepLease(None))
         rule = _decide(turn)
     forget_old_request(turn)
     _say_why_not(turn)
@@ -47,6 +50,23 @@ def act(turn: Turn) -> None:
     _follow_plan(turn, rule)
     _beat(turn)
     _report(turn)
+    _remember(turn)
+
+
+def _remember(turn: Turn) -> None:
+    """Have on disk what this node must not forget, before anything of this turn is begun."""
+    view, record, memory = turn.view, turn.view.record, turn.view.memory
+    if record is not None and record.term == view.highest_term:
+        holder, ttl_ms = record.holder, record.ttl_ms
+    elif memory.term == view.highest_term:
+        holder, ttl_ms = memory.holder, memory.ttl_ms
+    else:
+        holder, ttl_ms = None, 0
+    sent = view.takeover_sent
+    kept = Memory(view.highest_term, holder, ttl_ms, sent.version if sent is not None else None)
+    if kept != memory:
+        turn.see(memory=kept)
+        turn.effects.insert(0, Remember(kept))
 
 
 def _decide(turn: Turn) -> Rule:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from failoverd.core.gtid import GtidSet
-from failoverd.core.lease import Held
+from failoverd.core.lease import Held, Memory
 from failoverd.core.model import NodeName, Record, Report
 
 
@@ -133,10 +133,10 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepTerm:
-    """The highest term seen: on disk before anything that follows in the same list."""
+class Remember:
+    """What must be on disk before anything else in the same list is begun."""
 
-    term: int
+    memory: Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Beat:
     beat: int
 
 
-Effect = Swap | RenewGate | Perform | Cancel | Push | KeepTerm | KeepLease | Beat
+Effect = Swap | RenewGate | Perform | Cancel | Push | Remember | KeepLease | Beat
 
 
 @dataclass(frozen=True, slots=True)

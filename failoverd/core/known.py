@@ -19,7 +19,7 @@ from functools import wraps
 from typing import Any, Self, TypeVar
 
 from failoverd.core.health import Sendings, Sighting, Sightings, born_after_ms
-from failoverd.core.lease import Held, Promise, Unanswered, Watch
+from failoverd.core.lease import NO_MEMORY, Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Record, Report, RequestEnded
 from failoverd.core.policy import Policy
 
@@ -75,6 +75,15 @@ class Restart:
     worked: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A step of this node's promotion that failed again and again, and when it last did."""
+
+    code: str
+    reason: str
+    at_ms: int
+
+
 @dataclass(frozen=True)
 class Known:
     """The fields of a view. Built by `machine`, never changed in place."""
@@ -86,6 +95,7 @@ class Known:
     now_ms: int
     sendings: Sendings
     highest_term: int = 0
+    memory: Memory = NO_MEMORY  # as it is on this node's disk, or will be before anything else is begun
     record: Record | None = None  # the store's newest, None before the first read
     watch: Watch | None = None
     store_heard_ms: int | None = None
@@ -105,7 +115,7 @@ class Known:
     renewed_ms: int | None = None  # when the newest renewal was sent that the store answered
     promise: Promise | None = None  # this node's own, to the holder
     fenced_term: int | None = None  # the term whose holder this node's fence agents have confirmed to be off
-    stuck: tuple[str, str] | None = None  # (code, reason): a step of the promotion that fails again and again
+    stuck: Stuck | None = None
     _answers: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def changed(self, **changes: object) -> Self:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from failoverd.core.model import Heard, Record
+from failoverd.core.model import Heard, NodeName, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,15 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A takeover whose answer has not come: the version it names, and when it was *first* sent.
+    """A takeover whose answer has not come: the version it names, the term it asks for, when it was *first* sent.
 
     It may come to pass as long as that version stands, whatever was sent after it; and if it did, the lease counts
-    from the first sending, since nobody knows which one arrived.
+    from the first sending, since nobody knows which one arrived. A record of another term says nothing of it, least
+    of all one of this node's own, ended term. `term` is 0 where nothing is to be had from it.
     """
 
     version: int
+    term: int
     sent_ms: int
 
 
@@ -63,6 +65,29 @@ class Promise:
     def bound_until_ms(self, record: Record) -> int:
         """Until when it forbids a takeover of this record's term; 0 when it is of another."""
         return self.until_ms if self.term == record.term else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a node keeps on its own disk: without it, one that starts anew could contradict itself.
+
+    `term` is the highest it has seen (rule 6). `holder` and `ttl_ms` are that term's, where known: a node that starts
+    while the store is away knows whom it may promise to. `takeover` is the version that an unanswered takeover of its
+    own names (rule 5): a request may outlive the process, and the boot, that sent it.
+    """
+
+    term: int = 0
+    holder: NodeName | None = None
+    ttl_ms: int = 0
+    takeover: int | None = None
+
+
+NO_MEMORY = Memory()
+
+
+def unanswered(memory: Memory) -> Unanswered | None:
+    """The takeover of an earlier run of this node's daemon. What came of it is that run's, and no lease any more."""
+    return None if memory.takeover is None else Unanswered(memory.takeover, term=0, sent_ms=0)
 
 
 def granted(record: Record, sent_ms: int, margin_ms: int) -> Held:

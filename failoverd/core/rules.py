@@ -126,7 +126,7 @@ def another_could_serve(view: View) -> bool:
 
 def promotion_stuck(view: View) -> bool:
     """A step of this node's promotion fails again and again, and the others could elect one of themselves."""
-    return view.stuck is not None and candidates.could_elect(view) and not candidates.change_blockers(view)
+    return view.stuck_lately() and candidates.could_elect(view) and not candidates.change_blockers(view)
 
 
 def primary_down_by_quorum(view: View) -> bool:
@@ -156,9 +156,13 @@ def to_be_fenced(view: View) -> bool:
 
 
 def fencing(view: View) -> bool:
-    """This node revoked the term and has not told yet that the former holder is off."""
+    """This node revoked the term, or stands in for one that did and is silent: the former holder is not off yet."""
     record = view.record
-    return record is not None and record.condemned_by == view.me.name and not record.revoked and not record.off
+    if record is None or record.condemned_by is None or record.revoked or record.off:
+        return False
+    if record.holder == view.me.name or record.holder not in view.policy.fenced:
+        return False
+    return record.condemned_by == view.me.name or record.condemned_by not in view.fresh
 
 
 def fence_settled(view: View) -> bool:
@@ -275,6 +279,12 @@ RULES: tuple[Rule, ...] = (
         (not_(V.i_hold), V.i_hold_the_ended_term, V.i_look_like_primary),
         Decision.DEMOTE,
         "the lease has ended: gate closed, database read-only, before anything else is looked at",
+    ),
+    Rule(
+        "ended-term-told",
+        (V.i_hold_the_ended_term, not_(V.store_is_behind), demoted, V.store_answers),
+        Decision.GIVE_BACK,
+        "this node's lease ended and it is closed and read-only: nobody has to wait for it, or to fence it",
     ),
     Rule(
         "condemned",

@@ -78,7 +78,7 @@ def _pass_on(turn: Turn, record: Record) -> None:
 def _condemn(turn: Turn, record: Record) -> None:
     """Revoke the holder's term, so that it cannot renew while its power is being cut."""
     view = turn.view
-    turn.see(takeover_sent=lease.Unanswered(record.version, view.now_ms))
+    turn.see(takeover_sent=lease.Unanswered(record.version, term=0, sent_ms=view.now_ms))
     turn.note("condemn", f"asking the store to revoke term {record.term} of {record.holder}")
     _swap(turn, Purpose.CONDEMN, record, replace(record, condemned_by=view.me.name))
 
@@ -108,15 +108,19 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
         request=record.request,
         paused=record.paused,
     )
+    # One that names this version already stands for both, also if an earlier run of this daemon sent it: it may be
+    # the one that arrives, and long ago.
     if view.takeover_sent is None or view.takeover_sent.version != record.version:
-        turn.see(takeover_sent=lease.Unanswered(record.version, view.now_ms))
+        turn.see(takeover_sent=lease.Unanswered(record.version, taken.term, view.now_ms))
     turn.note("take-over", f"asking the store for term {taken.term}", previous=str(record.holder or ""))
     _swap(turn, Purpose.ADOPT if rule.decision is Decision.ADOPT else Purpose.TAKE_OVER, record, taken)
 
 
 def _may_give_back(turn: Turn, record: Record) -> bool:
     view, leaving = turn.view, turn.view.leaving
-    if leaving is None or record.term != leaving.term or record.holder != view.me.name or record.revoked:
+    if leaving is None:
+        return True  # a lease that ended by itself: the rule has looked at the rest
+    if record.term != leaving.term or record.holder != view.me.name or record.revoked:
         return False
     killed = turn.state.progress.done(StepKind.KILL_DATABASE)
     return view.gate is GateState.CLOSED and (rules.demoted(view) or (killed and view.database is None))
@@ -124,11 +128,10 @@ def _may_give_back(turn: Turn, record: Record) -> bool:
 
 def _give_back(turn: Turn, record: Record) -> None:
     view, leaving = turn.view, turn.view.leaving
-    if leaving is None:
-        raise AssertionError("only a leaving node gives back")
+    successor = leaving.successor if leaving is not None else None
     position = view.database.position if view.database else None
-    turn.note("give-back", f"telling the store that term {record.term} is over", successor=str(leaving.successor or ""))
-    given = replace(record, revoked=True, successor=leaving.successor, position=position)
+    turn.note("give-back", f"telling the store that term {record.term} is over", successor=str(successor or ""))
+    given = replace(record, revoked=True, successor=successor, position=position)
     _swap(turn, Purpose.GIVE_BACK, record, given)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from failoverd.core.known import Known, remembered
 from failoverd.core.lease import Held, over_from_ms
-from failoverd.core.model import Heard, NodeKind, NodeName, Report
+from failoverd.core.model import Heard, NodeKind, NodeName, Record, Report
 from failoverd.core.quorum import Tally, Vote, majority, tally
 
 
@@ -33,12 +33,14 @@ class Tenure(Known):
 
     def may_promise(self, report: Report) -> bool:
         """Rule 5: only to the holder of the newest term that this node knows, and with no claim of its own."""
-        record = self.record
-        if record is None or self.me.kind is not NodeKind.DATA or report.membership != self.membership:
+        known = self.record if self.record is not None and self.record.term == self.highest_term else self.memory
+        if self.me.kind is not NodeKind.DATA or report.membership != self.membership:
             return False
-        if report.term != self.highest_term or record.term != self.highest_term or record.holder != report.sender:
+        if report.term != self.highest_term or known.term != self.highest_term or known.holder != report.sender:
             return False
-        if record.revoked or record.condemned_by is not None or report.asks_ms > record.ttl_ms:
+        if isinstance(known, Record) and (known.revoked or known.condemned_by is not None):
+            return False
+        if report.asks_ms > known.ttl_ms:  # longer than this node would wait if it were started anew
             return False
         return self.held is None and self.leaving is None and self.takeover_sent is None
 
@@ -141,7 +143,10 @@ class Tenure(Known):
         if promise is not None and promise.term == record.term:  # heard from at least then
             since_ms = max(since_ms, promise.until_ms - record.ttl_ms)
         if not self.store_answers():
-            told = [report for report in self.fresh.values() if report.lease_over and report.term == record.term]
+            if promise is not None and not self.reached(promise.bound_until_ms(record)):
+                return False
+            others = [report for report in self.fresh.values() if report.sender != record.holder]
+            told = [report for report in others if report.lease_over and report.term == record.term]
             return len(told) + self.lease_is_over() >= majority(len(self.nodes) - 1)
         return self.reached(since_ms + self.policy.lapse_ms) and heard >= watch.first_seen_ms + self.policy.renew_ms
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failoverd.core.effects import Effect, Entry, KeepLease, KeepTerm, RenewGate
+from failoverd.core.effects import Effect, Entry, KeepLease, RenewGate
 from failoverd.core.health import Sightings
 from failoverd.core.lease import Held
 from failoverd.core.state import State
@@ -46,9 +46,10 @@ class Turn:
         self.effects.append(KeepLease(None))
 
     def hold(self, held: Held) -> None:
-        """The lease runs longer: in memory, for a restarted daemon, and in the kernel where the gate is open."""
+        """The lease runs longer: here, for a daemon that is restarted, and in the kernel where the gate is open."""
         self.see(held=held)
-        self.effects.append(KeepLease(held))
+        if self.view.leaving is None:
+            self.effects.append(KeepLease(held))
         if self.view.gate is GateState.OPEN and self.view.i_hold():
             self.effects.append(RenewGate(held.term, held.deadline_ms))
 
@@ -57,7 +58,6 @@ class Turn:
         # What was seen of the former primary is no longer looked at.
         mine = Sightings(s for s in self.view.sightings if s.observation.target == self.view.me.name)
         self.see(highest_term=term, sightings=mine)
-        self.effects.append(KeepTerm(term))
         held = self.view.held
         if held is not None and held.term < term:
             self.note("superseded", f"term {term} began elsewhere, this node's term {held.term} is over")

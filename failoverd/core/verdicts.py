@@ -10,6 +10,7 @@ from failoverd.core.model import Claim, Health, HostFacts, NodeName, UnitFacts, 
 from failoverd.core.quorum import Tally, Vote, tally
 
 DISK_FAILURES = 2
+STUCK_MS = 60_000  # how long others are preferred to a node whose promotion failed
 
 
 class Verdict(Enum):
@@ -102,10 +103,14 @@ class Verdicts(Known):
     @remembered
     def ready(self) -> bool:
         """This node's own services answer its own probes, so that it could serve."""
-        if self.database is None or self.database_failing:
+        if self.database is None or self.database_failing or self.stuck_lately():
             return False
         seen = [self.sighting(name, self.me.name) for name, _, _ in self.policy.services]
         return all(sight is not None and sight.failures == 0 for sight in seen)
+
+    def stuck_lately(self) -> bool:
+        """A step of this node's promotion failed again and again, not long ago: another one may do better."""
+        return self.stuck is not None and not self.reached(self.stuck.at_ms + STUCK_MS)
 
     @property
     def findings(self) -> tuple[tuple[str, str], ...]:

@@ -22,7 +22,7 @@ from failoverd.actions.units import Units
 from failoverd.audit.file import AuditFile
 from failoverd.config import membership_digest
 from failoverd.core.health import Sendings
-from failoverd.core.lease import still_held
+from failoverd.core.lease import still_held, unanswered
 from failoverd.core.machine import State
 from failoverd.core.model import Health, NodeKind, NodeName, Outcome
 from failoverd.core.policy import Policy
@@ -49,7 +49,7 @@ from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
 
 if TYPE_CHECKING:
     from failoverd.config import Config, FenceDevice
-    from failoverd.core.lease import Held
+    from failoverd.core.lease import Held, Memory
     from failoverd.core.model import Node
     from failoverd.ports import Fence
 
@@ -105,7 +105,7 @@ async def run(config: Config, directories: Directories) -> None:
     clock, notifier, me = BootClock(), Notifier(), config.this
     term, lease = TermFile(directories.state), LeaseFile(directories.runtime, boot_id())
     audit = AuditFile(config.audit.directory / "audit.jsonl", me.name, clock)
-    stop, state = _told_to_stop(), _state(config, clock.now_ms(), term.term, lease.read())
+    stop, state = _told_to_stop(), _state(config, clock.now_ms(), term.memory, lease.read())
 
     tls = config.peer
     outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
@@ -166,7 +166,7 @@ async def run(config: Config, directories: Directories) -> None:
         daemon.outbox = Outbox(
             worker=Worker("audit"),
             audit=audit,
-            keep_term=term.raise_to,
+            remember=term.keep,
             perform=daemon.perform,
             refuse=daemon.refuse,
         )
@@ -199,7 +199,7 @@ def _told_to_stop() -> asyncio.Event:
     return stop
 
 
-def _state(config: Config, now_ms: int, term: int, held: Held | None) -> State:
+def _state(config: Config, now_ms: int, memory: Memory, held: Held | None) -> State:
     """What is known before anything was heard: what this node remembers, and a lease that has not run out."""
     view = View(
         me=config.this,
@@ -208,7 +208,9 @@ def _state(config: Config, now_ms: int, term: int, held: Held | None) -> State:
         membership=membership_digest(config),
         now_ms=now_ms,
         sendings=Sendings(uuid.uuid4().hex),
-        highest_term=term,
+        highest_term=memory.term,
+        memory=memory,
+        takeover_sent=unanswered(memory),
         held=still_held(held, now_ms),
     )
     return State(view=view, software=__version__)

@@ -23,9 +23,9 @@ from failoverd.core.effects import (
     Cancel,
     Effect,
     KeepLease,
-    KeepTerm,
     Perform,
     Push,
+    Remember,
     RenewGate,
     StepKind,
     Swap,
@@ -225,8 +225,8 @@ class Daemon:
                 self._keep(held)
             case Beat():
                 executor.beat(effect, deadline_ms=self.state.view.policy.heartbeat_ms)
-            case KeepTerm():
-                raise AssertionError("the outbox keeps terms itself")
+            case Remember():
+                raise AssertionError("the outbox sees to memory itself")
             case _:
                 assert_never(effect)
 

@@ -20,10 +20,10 @@ from failoverd.core.effects import (
     Effect,
     Entry,
     KeepLease,
-    KeepTerm,
     Perform,
     Purpose,
     Push,
+    Remember,
     RenewGate,
     Swap,
 )
@@ -32,6 +32,7 @@ from failoverd.core.effects import StepKind as Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from failoverd.core.lease import Memory
     from failoverd.core.machine import Reaction
     from failoverd.ports import AuditSink
     from failoverd.runtime.executor import Worker
@@ -65,13 +66,13 @@ class Outbox:
         *,
         worker: Worker,
         audit: AuditSink,
-        keep_term: Callable[[int], None],
+        remember: Callable[[Memory], None],
         perform: Callable[[Effect], None],
         refuse: Callable[[Effect, str], None],
     ) -> None:
         self._worker = worker
         self._audit = audit
-        self._keep_term = keep_term
+        self._remember = remember
         self._perform = perform
         self._refuse = refuse
         self._waiting: asyncio.Queue[tuple[tuple[Entry, ...], tuple[Effect, ...]]] = asyncio.Queue()
@@ -98,9 +99,9 @@ class Outbox:
             await self._write_then_act(entries, effects)
 
     async def _write_then_act(self, entries: Sequence[Entry], effects: Sequence[Effect]) -> None:
-        terms = [effect.term for effect in effects if isinstance(effect, KeepTerm)]
+        memories = [effect.memory for effect in effects if isinstance(effect, Remember)]
         writing = asyncio.ensure_future(
-            self._worker.call(lambda: self._write(entries, terms), within_ms=AUDIT_WITHIN_MS)
+            self._worker.call(lambda: self._write(entries, memories), within_ms=AUDIT_WITHIN_MS)
         )
         await asyncio.wait([writing], timeout=CLOSING_WITHIN_MS / 1000)
         early = [effect for effect in effects if closes(effect)] if not writing.done() else []
@@ -116,17 +117,17 @@ class Outbox:
         if problem:
             _log.error("audit failed", code="AUDIT_FAILED", reason=problem)
         for effect in effects:
-            if effect in early or isinstance(effect, KeepTerm):
+            if effect in early or isinstance(effect, Remember):
                 continue
             if problem and not closes(effect):
                 self._refuse(effect, problem)
             else:
                 self._perform(effect)
 
-    def _write(self, entries: Sequence[Entry], terms: Sequence[int]) -> None:
+    def _write(self, entries: Sequence[Entry], memories: Sequence[Memory]) -> None:
         """In the worker's thread: the term first, since an entry of a term is proof that it was known."""
-        if terms:
-            self._keep_term(max(terms))
+        if memories:
+            self._remember(memories[-1])
         if entries:
             self._audit.append([_line(entry) for entry in entries])
 

@@ -1,6 +1,6 @@
-"""What a node remembers by itself: the highest term it has seen, for ever, and the lease it holds, until it reboots.
+"""What a node remembers by itself: the newest term it has seen, for ever, and the lease it holds, until it reboots.
 
-    /var/lib/failoverd/term     survives everything; synced before it counts (rule 6 of the lease: no lower term)
+    /var/lib/failoverd/term     survives everything; synced before it counts (rules 5 and 6 of the lease)
     /run/failoverd/lease        survives a restart of the daemon only; lets it go on as the holder that it still is
 
 The two differ in what damage means. A term that cannot be read must not become zero, or an old copy of the store could
@@ -13,10 +13,11 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from failoverd.core.lease import Held
+from failoverd.core.lease import Held, Memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ class StateError(Exception):
 
 
 class TermFile:
-    """The highest term this node has seen. One process writes it."""
+    """The highest term this node has seen, and what else it must not forget. One process writes it."""
 
     def __init__(self, directory: Path) -> None:
         """Read it. No file is term 0: a node's first start. Raises StateError, OSError."""
@@ -38,33 +39,42 @@ class TermFile:
         try:
             text = self._path.read_text(errors="replace")
         except FileNotFoundError:
-            self._term = 0
+            self._memory = Memory()
         else:
-            self._term = self._parsed(text)
+            self._memory = self._parsed(text)
+
+    @property
+    def memory(self) -> Memory:
+        """What is on disk."""
+        return self._memory
 
     @property
     def term(self) -> int:
         """The highest term."""
-        return self._term
+        return self._memory.term
 
-    def raise_to(self, term: int) -> None:
-        """Make `term` the highest; on disk when this returns. Raises StateError for a lower one, OSError."""
-        if term < self._term:
-            raise StateError(f"term {term} is lower than {self._term}, the highest that {self._path} has seen")
-        if term > self._term:
-            _replace(self._path, json.dumps({"term": term, "crc": _checksum(term)}) + "\n", durable=True)
-            self._term = term
+    def keep(self, memory: Memory) -> None:
+        """Have it on disk when this returns. Raises StateError for a lower term, OSError."""
+        if memory.term < self.term:
+            raise StateError(f"term {memory.term} is lower than {self.term}, the highest that {self._path} has seen")
+        if memory != self._memory:
+            value = asdict(memory)
+            _replace(self._path, json.dumps(value | {"crc": _checksum(value)}) + "\n", durable=True)
+            self._memory = memory
 
-    def _parsed(self, text: str) -> int:
+    def _parsed(self, text: str) -> Memory:
         value = _object(text)
-        term = value.get("term")
-        if not isinstance(term, int) or isinstance(term, bool) or term < 0 or value.get("crc") != _checksum(term):
+        kept = {field.name: value.get(field.name) for field in fields(Memory)}
+        term, holder, ttl_ms, takeover = kept.values()
+        numbers = (term, ttl_ms, 0 if takeover is None else takeover)
+        fits = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
+        if not fits or not isinstance(holder, str | None) or value.get("crc") != _checksum(kept):
             raise StateError(
                 f"{self._path} is damaged. It keeps an old copy of the store from taking the cluster back. Where"
                 " another node shows the cluster's term (failoverctl status), remove the file: the term is learnt"
                 " again at the first contact"
             )
-        return term
+        return Memory(**kept)  # type: ignore[arg-type] # each was looked at above
 
 
 class LeaseFile:
@@ -102,8 +112,8 @@ def boot_id() -> str:
     return BOOT_ID.read_text().strip()
 
 
-def _checksum(term: int) -> str:
-    return f"{zlib.crc32(str(term).encode()):08x}"
+def _checksum(value: Mapping[str, object]) -> str:
+    return f"{zlib.crc32(json.dumps(value).encode()):08x}"
 
 
 def _object(text: str) -> Mapping[str, object]:

@@ -97,7 +97,7 @@ class Node:
         self.daemon.outbox = Outbox(
             worker=Worker("audit"),
             audit=AuditFile(self.audit, config.this.name, clock),
-            keep_term=lambda _term: None,
+            remember=lambda _memory: None,
             perform=self.daemon.perform,
             refuse=self.daemon.refuse,
         )

@@ -13,7 +13,8 @@ from views import NODES, NOW, POLICY, lost, record, replica_facts, report, sight
 from failoverd.core import act, candidates, known, plan, positions, rules, state, swaps, tenure, verdicts
 from failoverd.core import view as view_module
 from failoverd.core.health import Sendings, Sightings
-from failoverd.core.lease import Held, Promise, Unanswered, Watch
+from failoverd.core.known import Stuck
+from failoverd.core.lease import Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.machine import State
 from failoverd.core.model import Heard, NodeName, RequestEnded
 from failoverd.core.view import GateState, Leaving, Restart, View
@@ -41,6 +42,7 @@ CHANGES: dict[str, Any] = {
     "now_ms": NOW + 3000,
     "sendings": Sendings("another run"),
     "highest_term": 6,
+    "memory": Memory(6, MAIL1, 3000, 40),
     "record": record(revoked=True, successor=MAIL2),
     "watch": Watch(5, 30, NOW - 4000),
     "store_heard_ms": NOW - 4000,
@@ -56,11 +58,11 @@ CHANGES: dict[str, Any] = {
     "takeovers_ms": (NOW - 200, NOW - 100, NOW),
     "request_seen": ("r1", NOW - 90_000),
     "request_failed": RequestEnded("r1", succeeded=False),
-    "takeover_sent": Unanswered(40, NOW),
+    "takeover_sent": Unanswered(40, 6, NOW),
     "renewed_ms": NOW - 2000,
     "promise": Promise(5, Heard(MAIL1, "mail1#1", 7), NOW + 9000),
     "fenced_term": 5,
-    "stuck": ("CODE", "why"),
+    "stuck": Stuck("CODE", "why", NOW),
 }
 
 

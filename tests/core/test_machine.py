@@ -14,17 +14,17 @@ from failoverd.core.effects import (
     Beat,
     Cancel,
     KeepLease,
-    KeepTerm,
     Perform,
     Purpose,
     Push,
+    Remember,
     RenewGate,
     Step,
     StepKind,
     Swap,
 )
 from failoverd.core.health import Sendings
-from failoverd.core.lease import Held, Unanswered, Watch
+from failoverd.core.lease import Held, Memory, Unanswered, Watch
 from failoverd.core.machine import (
     Asked,
     Event,
@@ -112,8 +112,8 @@ def test_a_new_run_replaces_the_former_as_soon_as_it_has_heard_this_node() -> No
 def test_a_newer_term_in_a_report_is_kept_on_disk_and_ends_this_nodes_own() -> None:
     reaction = step(state(view("mail1")), Reported(report("mail2", "mail1", number=8, term=TERM + 1)), NOW)
     assert reaction.state.view.held is None
-    first_two = [effect for effect in reaction.effects if isinstance(effect, KeepTerm | KeepLease)]
-    assert first_two == [KeepTerm(TERM + 1), KeepLease(None)]
+    first_two = [effect for effect in reaction.effects if isinstance(effect, Remember | KeepLease)]
+    assert first_two == [Remember(Memory(TERM + 1)), KeepLease(None)]
     assert said(reaction, "superseded")
     assert StepKind.CLOSE_GATE in kinds(reaction)
 
@@ -169,7 +169,7 @@ TAKEOVER = Swap(Purpose.TAKE_OVER, 40, TAKEN, SENT)
 
 
 def taking_over(sent_ms: int = SENT) -> State:
-    return state(lost(takeover_sent=Unanswered(40, sent_ms)), swap=TAKEOVER)
+    return state(lost(takeover_sent=Unanswered(40, TERM + 1, sent_ms)), swap=TAKEOVER)
 
 
 def test_a_takeover_seen_by_the_watch_is_a_lease_from_before_it_was_sent() -> None:
@@ -177,9 +177,15 @@ def test_a_takeover_seen_by_the_watch_is_a_lease_from_before_it_was_sent() -> No
     assert held == Held(TERM + 1, 41, SENT + POLICY.ttl_ms - POLICY.margin_ms)
 
 
+def test_an_ended_term_of_this_nodes_own_is_not_revived_by_reading_it_again() -> None:
+    for same in (record(holder=MAIL2), record(holder=MAIL2, version=41, paused="anna: storage")):
+        known = lost(takeover_sent=Unanswered(40, TERM + 1, NOW), record=record(holder=MAIL2))
+        assert after(state(known, swap=TAKEOVER), StoreSeen(same)).view.held is None
+
+
 def test_a_takeover_sent_again_counts_from_the_first_sending() -> None:
     won = Swapped(replace(TAKEOVER, sent_ms=NOW - 10), Outcome.SUCCEEDED, TAKEN)
-    held = after(state(lost(takeover_sent=Unanswered(40, SENT)), swap=won.swap), won).view.held
+    held = after(state(lost(takeover_sent=Unanswered(40, TERM + 1, SENT)), swap=won.swap), won).view.held
     assert held is not None
     assert held.deadline_ms == SENT + POLICY.ttl_ms - POLICY.margin_ms
 
@@ -192,8 +198,10 @@ def test_a_takeover_answered_after_its_lease_is_none() -> None:
 
 def test_a_takeover_without_an_answer_may_still_come_to_pass() -> None:
     silent = after(taking_over(), Swapped(TAKEOVER, Outcome.UNKNOWN, None))
-    assert silent.view.takeover_sent == Unanswered(40, SENT)
-    assert after(silent, StoreSeen(record())).view.takeover_sent == Unanswered(40, SENT)  # that version stands
+    assert silent.view.takeover_sent == Unanswered(40, TERM + 1, SENT)
+    assert after(silent, StoreSeen(record())).view.takeover_sent == Unanswered(
+        40, TERM + 1, SENT
+    )  # that version stands
     elsewhere = record(version=41, term=TERM + 1, holder=MAIL3, counter=0)
     assert after(silent, StoreSeen(elsewhere)).view.takeover_sent is None
 
@@ -203,7 +211,7 @@ def test_a_takeover_without_an_answer_is_sent_again_a_little_later_and_keeps_its
     assert not swaps(silent)
     again = step(silent.state, Ticked(), NOW + POLICY.renew_ms // 2)
     assert [swap.purpose for swap in swaps(again)] == [Purpose.TAKE_OVER]
-    assert again.state.view.takeover_sent == Unanswered(40, SENT)
+    assert again.state.view.takeover_sent == Unanswered(40, TERM + 1, SENT)
 
 
 def renewal(sent_ms: int) -> Swap:
@@ -364,6 +372,12 @@ def test_another_hand_on_the_address_is_put_right() -> None:
     assert kinds(reaction) == [StepKind.OPEN_GATE]
     too_old = replace(gone, took_ms=1000)  # begun before the gate was opened
     assert kinds(step(before, Observed(too_old), NOW)) == []
+    # Nor does it wait because all was quiet, with the address where it belongs.
+    there = Observed(replace(gone, reading=Reading(Health.OK, facts=VipFacts(present=True))))
+    quiet = step(after(before, there), Ticked(), NOW).state
+    assert quiet.quiet_until_ms > NOW + 60
+    reaction = step(quiet, Observed(replace(gone, ended_ms=NOW + 60)), NOW + 60)
+    assert kinds(reaction) == [StepKind.OPEN_GATE]
 
 
 # ---- requests -------------------------------------------------------------------------------------------------------

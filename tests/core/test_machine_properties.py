@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from views import MEMBERSHIP, NODES, NOW, POLICY, TERM, at, primary_facts, record, replica_facts, report, view
 
-from failoverd.core.effects import Beat, Effect, KeepLease, KeepTerm, Perform, Purpose, RenewGate, StepKind, Swap
+from failoverd.core.effects import Beat, Effect, KeepLease, Perform, Purpose, Remember, RenewGate, StepKind, Swap
 from failoverd.core.health import Sendings
 from failoverd.core.machine import (
     SLEEP_MS,
@@ -168,8 +168,8 @@ def terms_only_grow(before: State, after: State, effects: tuple[Effect, ...]) ->
     assert term >= before.view.highest_term
     if term > before.view.highest_term:
         acting = [effect for effect in effects if not isinstance(effect, KeepLease)]
-        assert isinstance(acting[0], KeepTerm)  # on disk before anything else
-        assert [effect.term for effect in effects if isinstance(effect, KeepTerm)][-1] == term
+        assert isinstance(acting[0], Remember)  # on disk before anything else
+        assert [effect.memory.term for effect in effects if isinstance(effect, Remember)][-1] == term
     for effect in effects:
         if isinstance(effect, Perform):
             assert effect.step.term == term

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from views import MEMBERSHIP, NOW, POLICY, TERM, record, report, view
+from views import MEMBERSHIP, NOW, POLICY, TERM, lost, record, report, view
 
-from failoverd.core.effects import KeepLease, Purpose, Push, RenewGate, Swap
+from failoverd.core.effects import KeepLease, Purpose, Push, Remember, RenewGate, Swap
 from failoverd.core.health import Sendings
-from failoverd.core.lease import Held, Promise, Unanswered, Watch
+from failoverd.core.lease import Held, Memory, Promise, Unanswered, Watch, unanswered
 from failoverd.core.machine import Reaction, Reported, State, StoreSeen, Swapped, Ticked, step
 from failoverd.core.model import Heard, NodeName, Outcome, Report
 from failoverd.core.view import Leaving, View
@@ -169,7 +169,7 @@ def test_a_promise_of_an_earlier_term_is_not_told_in_a_later_one() -> None:
 REFUSES: list[tuple[str, View, dict[str, Any]]] = [
     ("the arbiter", view("arbiter"), {}),
     ("one that holds a lease", view("mail2", held=Held(TERM, 40, NOW + 900)), {}),
-    ("one whose takeover is unanswered", view("mail2", takeover_sent=Unanswered(39, NOW - 60_000)), {}),
+    ("one whose takeover is unanswered", view("mail2", takeover_sent=Unanswered(39, TERM, NOW - 60_000)), {}),
     ("one that knows a newer term", view("mail2", highest_term=TERM + 1), {}),
     ("one that has not read the store", view("mail2", record=None), {}),
     ("to another than the holder", view("mail2", record=record(holder=M3)), {}),
@@ -186,11 +186,52 @@ def test_no_promise(known: View, changes: dict[str, Any]) -> None:
 
 
 def test_a_takeover_that_was_sent_stands_in_the_way_until_a_later_version_is_read() -> None:
-    known = view("mail2", takeover_sent=Unanswered(40, NOW - 2000))
+    known = view("mail2", takeover_sent=Unanswered(40, TERM + 1, NOW - 2000))
     same = step(state(known), StoreSeen(record(counter=31)), NOW).state
     assert asked(same.view).state.view.promise is None
     later = step(state(known), StoreSeen(record(version=41, counter=31)), NOW).state
     assert asked(later.view).state.view.promise is not None
+
+
+def test_a_node_that_was_started_while_the_store_is_away_promises_to_whom_it_remembers() -> None:
+    remembered = Memory(TERM, M1, POLICY.ttl_ms)
+    known = view("mail2", record=None, watch=None, store_heard_ms=None)
+    for memory, promises in (
+        (remembered, True),
+        (replace(remembered, holder=M3), False),
+        (replace(remembered, ttl_ms=POLICY.ttl_ms - 1), False),
+        (replace(remembered, term=TERM - 1), False),
+        (Memory(TERM), False),
+    ):
+        assert (asked(replace(known, memory=memory)).state.view.promise is not None) is promises
+
+
+def test_a_takeover_is_on_disk_before_it_is_sent_and_stands_in_the_way_after_a_restart() -> None:
+    reaction = step(state(lost()), Ticked(), NOW)
+    first, swap = reaction.effects[0], reaction.effects[1]
+    assert isinstance(first, Remember)
+    assert isinstance(swap, Swap)
+    assert swap.purpose is Purpose.TAKE_OVER
+    assert first.memory == Memory(TERM, M1, POLICY.ttl_ms, takeover=40)
+    started = view("mail2", record=None, memory=first.memory, takeover_sent=unanswered(first.memory))
+    assert asked(started).state.view.promise is None
+    read = step(state(started), StoreSeen(record(version=41, counter=31)), NOW).state
+    assert asked(read.view).state.view.promise is not None
+
+
+def test_what_came_of_an_earlier_runs_takeover_is_no_lease() -> None:
+    known = view("mail2", record=record(), takeover_sent=unanswered(Memory(TERM, M1, POLICY.ttl_ms, takeover=40)))
+    won = record(version=41, term=TERM + 1, holder=M2, previous=M1)
+    assert step(state(known), StoreSeen(won), NOW).state.view.held is None
+
+
+def test_a_lease_is_forgotten_before_the_role_is_given_back() -> None:
+    before = state(view("mail1", held=Held(TERM, 40, NOW + 1000), renewed_ms=NOW - 1700))
+    reaction = step(before, Ticked(), NOW)
+    assert KeepLease(None) in reaction.effects
+    swap = Swap(Purpose.RENEW, 40, record(counter=31), NOW - 100)
+    later = step(reaction.state, Swapped(swap, Outcome.SUCCEEDED, record(counter=31, version=41)), NOW)
+    assert not [effect for effect in later.effects if isinstance(effect, KeepLease)]
 
 
 def test_a_report_that_does_not_ask_gets_no_promise() -> None:

@@ -13,6 +13,7 @@ from views import NOW, POLICY, TERM, at, claim, lost, primary_facts, record, rep
 from failoverd.core import rules
 from failoverd.core.explain import explain, mermaid
 from failoverd.core.gtid import GtidSet
+from failoverd.core.known import Stuck
 from failoverd.core.lease import Held, Promise, Watch
 from failoverd.core.model import Heard, NodeName, Record, Request, Thread, VipFacts
 from failoverd.core.rules import RULES, Decision
@@ -22,6 +23,7 @@ M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
 IMAP_DOWN = (sighting("unit:dovecot.service", "mail1", 2), sighting("database", "mail1"))
 TRIED = (Restart("imap", NOW - 9000, NOW - 8000, worked=True),)
 STOPPED = Thread.STOPPED
+STUCK = Stuck("GATE_NFT", "open-gate: refused", NOW - 1000)
 FENCED = replace(POLICY, fenced=("mail1", "mail2", "mail3"))
 REFUSED = "1236: requested to start from GTID 0-1-501, which is not in the master's binlog"
 
@@ -43,7 +45,8 @@ def silent(**changes: Any) -> View:
         "watch": Watch(TERM, 30, NOW - POLICY.lapse_ms),
         "sightings": (*view().sightings, sighting("imap", "mail1", 3)),
     }
-    return view(reports={"mail1": None, "mail3": {"claims": (seen,)}}, **(own | changes))
+    told = changes.pop("reports", {"mail1": None, "mail3": {"claims": (seen,)}})
+    return view(reports=told, **(own | changes))
 
 
 def untouched() -> View:
@@ -94,8 +97,10 @@ FIRES = [
     ("primary-condemned", lost(policy=replace(FENCED, fence_required=True))),
     ("fencing-primary", lost(policy=replace(FENCED, fence_required=True), record=record(condemned_by=M2))),
     ("primary-lapsing", lost(policy=replace(FENCED, fenced=(), fence_required=True))),  # an operator's word is needed
-    ("promotion-stuck", view("mail1", gate=GateState.CLOSED, stuck=("GATE_NFT", "open-gate: refused"))),
-    ("primary-serves", view("mail1", {"mail2": None, "mail3": None}, stuck=("GATE_NFT", "open-gate: refused"))),
+    ("promotion-stuck", view("mail1", gate=GateState.CLOSED, stuck=STUCK)),
+    ("primary-serves", view("mail1", {"mail2": None, "mail3": None}, stuck=STUCK)),
+    ("ended-term-told", view("mail1", held=None, gate=GateState.CLOSED, database=primary_facts(read_only=True))),
+    ("fencing-primary", silent(policy=FENCED, reports={"mail1": None, "mail3": None}, record=record(condemned_by=M3))),
     ("own-service-step-down", view("mail1", sightings=(sighting("disk:/srv/mail", "mail1", 2), *IMAP_DOWN[1:]))),
     ("primary-serves", view("mail1", sightings=(sighting("disk:/srv/mail", "mail1", 1), *IMAP_DOWN[1:]))),
     ("take-over-given", lost(**given_back("mail2"))),

@@ -72,7 +72,7 @@ def outcome(
         outbox = Outbox(
             worker=Worker("audit"),
             audit=journal,
-            keep_term=lambda _term: None,
+            remember=lambda _memory: None,
             perform=journal.perform,
             refuse=journal.refuse,
         )

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from failoverd.core.lease import Held
+from failoverd.core.lease import Held, Memory
+from failoverd.core.model import NodeName
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.persist import LeaseFile, StateError, TermFile, boot_id
 
@@ -22,17 +23,17 @@ def test_the_highest_term_survives(tmp_path: Path) -> None:
     directory = tmp_path / "state"
     first = TermFile(directory)
     assert first.term == 0
-    first.raise_to(7)
-    first.raise_to(7)
-    assert (first.term, TermFile(directory).term) == (7, 7)
+    first.keep(Memory(7, NodeName("mail1"), 3000, 41))
+    first.keep(Memory(7, NodeName("mail1"), 3000, 41))
+    assert (first.term, TermFile(directory).memory) == (7, Memory(7, NodeName("mail1"), 3000, 41))
     assert os.listdir(directory) == ["term"]  # noqa: PTH208 - names are all that is asked
 
 
 def test_a_lower_term_is_refused(tmp_path: Path) -> None:
     file = TermFile(tmp_path)
-    file.raise_to(7)
+    file.keep(Memory(7))
     with pytest.raises(StateError, match="term 6 is lower than 7"):
-        file.raise_to(6)
+        file.keep(Memory(6))
     assert TermFile(tmp_path).term == 7
 
 
@@ -62,7 +63,7 @@ def test_a_damaged_term_is_an_error_and_not_zero(tmp_path: Path, content: bytes)
 def test_no_changed_byte_makes_another_term(tmp_path: Path, where: int, byte: int) -> None:
     path = tmp_path / "term"
     path.unlink(missing_ok=True)
-    TermFile(tmp_path).raise_to(123_456)
+    TermFile(tmp_path).keep(Memory(123_456, NodeName("mail2"), 3000))
     content = bytearray(path.read_bytes())
     content[where % len(content)] ^= byte
     path.write_bytes(content)
@@ -74,8 +75,9 @@ def test_killed_at_any_point_the_term_is_the_old_or_the_new_one(tmp_path: Path) 
     """A child raises the term for ever and says so; it is killed. What it said last is the least that is there."""
     code = (
         "import sys, pathlib; from failoverd.runtime.persist import TermFile\n"
+        "from failoverd.core.lease import Memory\n"
         "file = TermFile(pathlib.Path(sys.argv[1]))\n"
-        "while True: file.raise_to(file.term + 1); print(file.term, flush=True)"
+        "while True: file.keep(Memory(file.term + 1)); print(file.term, flush=True)"
     )
     said = 0
     for _ in range(5):

@@ -105,7 +105,9 @@ def main() -> int:
     for seed, ttl_ms, cpu_s in run(range(int(first), int(last) + 1), arguments.jobs):
         figures.add(seed, ttl_ms, cpu_s)
         if seed.violation:
-            print(f"SEED {seed.number} after {seed.virtual_ms / 1000:.1f} s: {seed.violation.splitlines()[0]}", flush=True)
+            print(
+                f"SEED {seed.number} after {seed.virtual_ms / 1000:.1f} s: {seed.violation.splitlines()[0]}", flush=True
+            )
         if sys.stderr.isatty() and figures.seeds % 50 == 0:
             print(f"{figures.seeds} seeds, {len(figures.violations)} violations", file=sys.stderr)
         if figures.virtual_ms + LASTS_MS > most:

@@ -29,6 +29,7 @@ from failoverd.core.effects import (
 )
 from failoverd.core.health import Sendings
 from failoverd.core.lease import unanswered
+from failoverd.core.lease import unanswered
 from failoverd.core.machine import Event, Reaction, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
 from failoverd.core.model import Outcome
 from failoverd.core.view import View
@@ -52,7 +53,6 @@ class Daemon:
         self.node = node
         self.world = node.world
         self._scale = node.world.chance.scale
-        self._tick_ms = machine.TICK_MS * self._scale
         self.executor = Executor(node, self)
         view = View(
             me=node.member,
@@ -111,9 +111,14 @@ class Daemon:
 
     def _set_timer(self) -> None:
         node = self.node
-        wake_ms = machine.next_wake_ms(self.state)
-        if self._scale > 1 and wake_ms == self.state.view.now_ms + machine.TICK_MS:
-            wake_ms = self.state.view.now_ms + self._tick_ms  # nothing but a tick is due
+        state = self.state
+        view = state.view
+        wake_ms = machine.next_wake_ms(state)
+        if self._scale > 1:  # whatever is due, and otherwise a tick or the end of a sleep, which are so much later
+            if wake_ms == view.now_ms + machine.SLEEP_MS:
+                wake_ms = min(view.waits_for_ms, view.now_ms + machine.SLEEP_MS * self._scale)
+            elif wake_ms == view.now_ms + machine.TICK_MS:
+                wake_ms = view.now_ms + machine.TICK_MS * self._scale
         self._wake_at = wake_at = max(self.world.now + 1, node.clock.true_time(wake_ms))
         if not self.world.now < self._timer_at <= wake_at:
             self._timer_at = wake_at

@@ -51,7 +51,7 @@ class Judge:
         self._records: dict[int, Record] = {}
         self._known: dict[str, Record] = {}  # by node: the newest record that reached it in this boot
         self._first_seen: dict[str, tuple[int, int, int]] = {}  # by node: term, counter, when by its own clock
-        self._votes: dict[str, tuple[int, int]] = {}  # by node: version, when it said last that its lease is over
+        self._votes: dict[tuple[str, int], int] = {}  # by node and version: when it said last that the lease is over
         self._judged: tuple[str, int] = ("", 0)
         self.condemned_at = 0
 
@@ -173,7 +173,7 @@ class Judge:
 
     def _voted(self, node: Node, report: Report) -> None:
         if self._has_seen_the_end(node, report.version):
-            self._votes[node.name] = (report.version, self._world.now)
+            self._votes[node.name, report.version] = self._world.now
 
     def _supported(self, node: Node, swap: Swap) -> None:
         record = self._records[swap.expected_version]
@@ -181,8 +181,8 @@ class Judge:
         support = [node.name] if self._has_seen_the_end(node, swap.expected_version) else []
         observers = [other for other in self._world.nodes if other.name != record.holder]
         for other in observers:
-            version, at = self._votes.get(other.name, (-1, 0))
-            if other is not node and version == swap.expected_version and at >= since:
+            at = self._votes.get((other.name, swap.expected_version))
+            if other is not node and at is not None and at >= since:
                 support.append(other.name)
         if 2 * len(support) <= len(observers):
             text = f"{node.name} takes over from {record.holder}, seen by: {', '.join(support) or 'nobody'}"

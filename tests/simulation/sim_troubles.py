@@ -274,7 +274,7 @@ class Troubles:
         self._say(f"somebody {what} on {node.name}")
         if what == "deletes the address":
             node.kernel.drop_address()
-        else:
+        elif what == "clears read_only" or not node.database.waiting:  # else it waits behind commits that wait
             node.database.read_only = what == "sets read_only"
 
     def kind_membership(self) -> None:

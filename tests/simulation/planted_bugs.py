@@ -1,0 +1,265 @@
+"""The bugs that are planted: each is one idea, as exact text in a named file that becomes another text.
+
+A simulator that finds nothing has shown nothing until it finds these. Each text must occur exactly once in its file
+(test_planted.py holds that), so that the table cannot outlive the code it speaks of. Most are one change; where one
+rule is backed by another, both go (`Bug.edits` has two).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Edit:
+    """In `file` of the package, `old` becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`rule` is what it breaks: a rule of the lease (design.md), or a sentence of it."""
+
+    name: str
+    rule: str
+    edits: tuple[Edit, ...]
+
+
+def _bug(name: str, rule: str, *edits: tuple[str, str, str]) -> Bug:
+    return Bug(name, rule, tuple(Edit(*edit) for edit in edits))
+
+
+BUGS = (
+    # -- the six rules of the lease
+    _bug(
+        "counted-from-the-answer",
+        "rule 1: a renewal counts from before it was sent",
+        (
+            "core/absorb_store.py",
+            "granted = lease.granted(record, swap.sent_ms, policy.margin_ms)",
+            "granted = lease.granted(record, turn.view.now_ms, policy.margin_ms)",
+        ),
+    ),
+    _bug(
+        "takeover-counted-from-the-last-sending",
+        "rule 1: nobody knows which of several requests arrived",
+        (
+            "core/absorb_store.py",
+            "sent_ms = swap.sent_ms if first is None else min(first.sent_ms, swap.sent_ms)",
+            "sent_ms = swap.sent_ms",
+        ),
+    ),
+    _bug(
+        "ended-lease-revived",
+        "rule 2: a late answer makes no holder, together with: nothing is promised beside an unanswered takeover",
+        (
+            "core/absorb_store.py",
+            "if held is not None and held.term == record.term:  # rule 2: a lease that ended is not revived",
+            "held = held or lease.granted(record, swap.sent_ms, policy.margin_ms)\n            if True:",
+        ),
+        (
+            "core/tenure.py",
+            "return self.held is None and self.leaving is None and self.takeover_sent is None",
+            "return self.held is None and self.leaving is None",
+        ),
+    ),
+    _bug(
+        "own-ended-term-taken-for-the-new-one",
+        "rule 2: a takeover's answer is a record of the term that it asked for",
+        ("core/absorb_store.py", "won = mine and record.term == waiting.term", "won = mine"),
+    ),
+    _bug(
+        "wait-short-by-two-margins",
+        "rule 3: a whole ttl since the counter was first seen",
+        (
+            "core/lease.py",
+            "counted_ms = watch.first_seen_ms + record.ttl_ms",
+            "counted_ms = watch.first_seen_ms + record.ttl_ms - record.ttl_ms // 5",
+        ),
+    ),
+    _bug(
+        "takeover-inside-its-own-promise",
+        "rule 4: whoever promised sends no takeover for a ttl",
+        (
+            "core/lease.py",
+            "return counted_ms if promise is None else max(counted_ms, promise.bound_until_ms(record))",
+            "return counted_ms",
+        ),
+    ),
+    _bug(
+        "promises-from-a-majority",
+        "rule 4: every other data node must have promised",
+        (
+            "core/tenure.py",
+            "if promised is None or (promised.node, promised.process) != (self.me.name, self.sendings.process):\n"
+            "                return None",
+            "if promised is None or (promised.node, promised.process) != (self.me.name, self.sendings.process):\n"
+            "                continue",
+        ),
+    ),
+    _bug(
+        "round-counted-from-the-promise",
+        "rule 4: a round counts from its sending",
+        (
+            "core/tenure.py",
+            "        return min(sent, default=None)",
+            "        return self.now_ms if sent else None",
+        ),
+    ),
+    _bug(
+        "lower-term-accepted",
+        "rule 6: an old copy of the store is refused",
+        ("core/lease.py", "return record.term >= highest_term", "return True"),
+    ),
+    _bug(
+        "term-forgotten-by-a-restart",
+        "rule 6: the highest term is on the node's own disk",
+        ("core/act.py", "    if kept != memory:\n", "    if kept.term < memory.term:\n"),
+    ),
+    # -- quorum and reports
+    _bug(
+        "majority-off-by-one",
+        "quorum: more than half of all configured observers",
+        ("core/quorum.py", "return configured // 2 + 1", "return configured // 2"),
+    ),
+    _bug(
+        "stale-report-counted",
+        "quorum: a report has an age",
+        (
+            "core/known.py",
+            "if born is not None and not self.reached(born + self.policy.report_max_age_ms + 1):",
+            "if born is not None:",
+        ),
+    ),
+    # -- data
+    _bug(
+        "relay-log-not-applied",
+        "promotion: after all that was received is applied",
+        (
+            "core/positions.py",
+            "return facts is not None and (facts.replication is None or "
+            "facts.applied.covers(facts.replication.received))",
+            "return facts is not None",
+        ),
+    ),
+    _bug(
+        "position-not-final",
+        "election: by positions of stopped receivers",
+        (
+            "core/positions.py",
+            "if record is None or facts is None or facts.receives:",
+            "if record is not None and facts is not None:\n            return facts.position\n"
+            "        if record is None or facts is None or facts.receives:",
+        ),
+    ),
+    _bug(
+        "one-position-is-proof",
+        "election: as many final positions as one of them must have acknowledged everything",
+        (
+            "core/candidates.py",
+            "needed = len(view.data_nodes) - view.policy.acknowledgements",
+            "needed = len(view.data_nodes) - view.policy.acknowledgements - 1",
+        ),
+    ),
+    _bug(
+        "semi-sync-not-on",
+        "no silent fall-back to asynchronous replication",
+        ("core/plan.py", "        StepKind.BECOME_SOURCE,\n        StepKind.AWAIT_REPLICA,\n", ""),
+    ),
+    _bug(
+        "given-without-what-was-given",
+        "switchover: the successor has all that the holder had",
+        (
+            "core/rules.py",
+            "return follows_holder(view) and mine.covers(record.position)",
+            "return follows_holder(view)",
+        ),
+    ),
+    # -- the gate
+    _bug(
+        "gate-renewed-beyond-the-lease",
+        "the kernel keeps the lease, and no longer",
+        (
+            "core/turn.py",
+            "self.effects.append(RenewGate(held.term, held.deadline_ms))",
+            "self.effects.append(RenewGate(held.term, held.deadline_ms + self.view.policy.ttl_ms))",
+        ),
+    ),
+    _bug(
+        "gate-opened-late-by-a-thawed-process",
+        "a relative timeout set late is a lie",
+        (
+            "actions/gate.py",
+            "add rule inet failoverd gate meta nfproto @lease meta time < {bound_s} accept",
+            "add rule inet failoverd gate meta nfproto @lease accept",
+        ),
+    ),
+    _bug(
+        "wall-clock-read-last",
+        "the bound comes out too early, never too late",
+        (
+            "actions/gate.py",
+            "        wall_ns = self._wall_ns()\n        rest_ms = until_ms - self._clock.now_ms()\n",
+            "        rest_ms = until_ms - self._clock.now_ms()\n        wall_ns = self._wall_ns()\n",
+        ),
+    ),
+    _bug(
+        "closed-gate-opened-by-a-slow-call",
+        "closing has the last word",
+        ("actions/gate.py", "        if self._closings != closings:\n", "        if self._closings < 0:\n"),
+    ),
+    _bug(
+        "given-back-with-the-gate-open",
+        "demotion: the gate first",
+        (
+            "core/swaps.py",
+            "return view.gate is GateState.CLOSED and (rules.demoted(view) or (killed and view.database is None))",
+            "return rules.demoted(view) or killed or view.gate is not GateState.CLOSED",
+        ),
+    ),
+    # -- fencing, pause, store, files
+    _bug(
+        "fence-timeout-taken-as-success",
+        "only a confirmed power-off opens promotion",
+        (
+            "core/absorb_steps.py",
+            "case StepKind.FENCE if succeeded:",
+            "case StepKind.FENCE if event.outcome is not Outcome.FAILED:",
+        ),
+    ),
+    _bug(
+        "condemned-taken-as-off",
+        "a revoked term ends when its lease does, or its power",
+        (
+            "core/lease.py",
+            "if record.holder is None or record.revoked or record.off:",
+            "if record.holder is None or record.revoked or record.off or record.condemned_by:",
+        ),
+    ),
+    _bug(
+        "paused-cluster-that-acts",
+        "paused, nothing acts by itself",
+        (
+            "core/tenure.py",
+            "return self.record is not None and bool(self.record.paused)",
+            "return False",
+        ),
+    ),
+    _bug(
+        "swap-that-ignores-the-version",
+        "the store changes only for who names its version",
+        ("stores/memory.py", "if self.record.version != expected_version:", "if self.record.term > record.term:"),
+    ),
+    _bug(
+        "lease-file-kept-across-a-reboot",
+        "a lease is of one boot: another one's clock says nothing",
+        (
+            "runtime/persist.py",
+            'if value.get("boot_id") != self._boot_id or min(term, version, deadline_ms) < 0:',
+            "if min(term, version, deadline_ms) < 0:",
+        ),
+    ),
+)

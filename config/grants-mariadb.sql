@@ -31,7 +31,8 @@ GRANT
   REPLICA MONITOR,          -- SHOW SLAVE STATUS
   REPLICATION SLAVE ADMIN,  -- START, STOP SLAVE, CHANGE MASTER, semi-sync as a replica
   REPLICATION MASTER ADMIN, -- semi-sync as a source
-  RELOAD                    -- RESET SLAVE
+  RELOAD,                   -- RESET SLAVE
+  BINLOG REPLAY             -- skip transaction numbers when a server becomes writable: none is used twice
 ON *.* TO 'failoverd'@'localhost';
 GRANT SELECT, INSERT, UPDATE ON failoverd.heartbeat TO 'failoverd'@'localhost';
 GRANT SELECT, INSERT ON failoverd.journal TO 'failoverd'@'localhost';

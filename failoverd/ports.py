@@ -80,8 +80,8 @@ class Database(Protocol):
         """Wait until at least one replica that acknowledges is attached."""
         ...
 
-    def make_writable(self, *, deadline_ms: int) -> Result:
-        """read_only off."""
+    def make_writable(self, *, term: int, deadline_ms: int) -> Result:
+        """read_only off, behind a first transaction whose number nobody can have: no number is used twice."""
         ...
 
     def write_journal(

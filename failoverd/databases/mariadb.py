@@ -84,9 +84,13 @@ class MariaDb:
         """Wait until at least one replica that acknowledges is attached."""
         return self._operate(deadline_ms, promote.await_replica)
 
-    def make_writable(self, *, deadline_ms: int) -> Result:
-        """read_only off; refused where a commit would not wait for a replica."""
-        return self._operate(deadline_ms, promote.make_writable)
+    def make_writable(self, *, term: int, deadline_ms: int) -> Result:
+        """Skip the numbers that may have been lost, then read_only off; refused where a commit would not wait."""
+
+        def work(connection: Connection, deadline: Deadline) -> None:
+            promote.make_writable(connection, deadline, lambda: self._second(deadline), term=term)
+
+        return self._operate(deadline_ms, work)
 
     def write_journal(
         self, *, term: int, holder: NodeName, previous: NodeName | None, reason: str, deadline_ms: int

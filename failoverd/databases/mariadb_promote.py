@@ -27,6 +27,7 @@ STOP_GRACE_S = 0.03  # a source that lives lets STOP SLAVE end within this; afte
 STOP_AGAIN_S = 0.005
 POLL_S = 0.01
 WAIT_SLICE_S = 0.1  # MASTER_GTID_WAIT does not notice that the applier stopped: ask in slices
+SKIPPED = 100_000  # each connection has one commit that waits, and MariaDB allows no more connections than that
 REASON_MOST = 255  # failoverd.journal.reason
 
 
@@ -112,15 +113,52 @@ def await_replica(connection: Connection, deadline: Deadline) -> None:
         connection.wait(POLL_S)
 
 
-def make_writable(connection: Connection, deadline: Deadline) -> None:
-    """SET GLOBAL read_only = 0 (section 6.3, step 7); refused while a commit would not wait for a replica."""
+def make_writable(
+    connection: Connection,
+    deadline: Deadline,
+    second: Callable[[], contextlib.AbstractContextManager[Connection | None]],
+    *,
+    term: int,
+) -> None:
+    """SET GLOBAL read_only = 0 (section 6.3, step 7); refused while a commit would not wait for a replica.
+
+    *No number is used twice.* A source that crashed has dropped what nobody had acknowledged, and a replica may have
+    received it all the same. Were the same numbers given to other transactions, nothing could tell the two apart later.
+    So the first transaction of a writable server skips more numbers than any dropped tail is long: a replica that has
+    such a tail asks for a number that nobody has, and is refused (1236, `needs-rejoin`). That transaction is the term's
+    first heartbeat, so that nothing of the term comes before one. It may wait for its acknowledgement as it likes;
+    read_only goes as soon as it is in the binary log, in front of whatever is written then.
+    """
     facts = read_facts(connection, deadline)
     if facts.replication is not None:
         raise Failure("DB_STILL_REPLICA", f"still follows {facts.replication.source}")
     if not facts.semi_sync_source:
         raise Failure("DB_NOT_SOURCE", "semi-sync source is off, degraded or set to degrade")
-    if facts.read_only:
+    if not facts.read_only:
+        return
+    number = max((intervals[-1][1] for _, intervals in facts.holdings.parts), default=0) + SKIPPED
+    with second() as writer:
+        if writer is None:
+            raise Failure("DB_CONNECTIONS", "the server gives no second connection")
+        writer.run(deadline, "SET SESSION gtid_seq_no = %s", number)
+        writer.send(
+            deadline,
+            "INSERT INTO failoverd.heartbeat (id, term, beat) VALUES (1, %s, 1) "
+            "ON DUPLICATE KEY UPDATE term = VALUES(term), beat = beat + 1",
+            term,
+        )
+        while not _is_logged(connection, deadline, number):
+            if writer.wait(POLL_S):
+                writer.finish(deadline)  # raises what the server has against it
+                if not _is_logged(connection, deadline, number):
+                    raise Failure("DB_SQL", f"transaction {number} is committed and not in the binary log")
+            deadline.check("the term's first transaction")
         connection.run(deadline, "SET GLOBAL read_only = 0")
+
+
+def _is_logged(connection: Connection, deadline: Deadline, number: int) -> bool:
+    holdings = read_facts(connection, deadline).holdings
+    return any(intervals[-1][1] >= number for _, intervals in holdings.parts)
 
 
 def write_journal(

@@ -271,7 +271,7 @@ class Executor:
             case StepKind.AWAIT_REPLICA:
                 call = database.await_replica
             case StepKind.MAKE_WRITABLE:
-                call = database.make_writable
+                call = partial(database.make_writable, term=step.term)
             case StepKind.WRITE_JOURNAL:
                 call = partial(
                     database.write_journal,

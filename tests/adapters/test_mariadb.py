@@ -37,6 +37,7 @@ from failoverd.core.gtid import GtidSet
 from failoverd.core.model import DatabaseFacts, Health, NodeName, Outcome, Thread
 from failoverd.databases import CODES, DATABASES
 from failoverd.databases.mariadb import MariaDb
+from failoverd.databases.mariadb_promote import SKIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,7 +166,7 @@ def promote(member: Member, *followers: Member) -> None:
     for follower in followers:
         ok(follower.database.follow(address=member.server.address, deadline_ms=SLOW_MS))
     ok(member.database.await_replica(deadline_ms=QUICK_MS))
-    ok(member.database.make_writable(deadline_ms=QUICK_MS))
+    ok(member.database.make_writable(term=7, deadline_ms=QUICK_MS))
 
 
 # ---- status -------------------------------------------------------------------------------------------------------
@@ -367,17 +368,41 @@ def test_apply_waits_for_the_applier_and_says_when_it_stopped(members: tuple[Mem
 
 def test_writable_only_as_a_source_that_nobody_leads(members: tuple[Member, Member, Member]) -> None:
     _, second, third = members
-    not_ok(second.database.make_writable(deadline_ms=QUICK_MS), Outcome.FAILED, "DB_STILL_REPLICA")
+    not_ok(second.database.make_writable(term=7, deadline_ms=QUICK_MS), Outcome.FAILED, "DB_STILL_REPLICA")
     second.server.run("STOP SLAVE", "RESET SLAVE ALL")
-    not_ok(second.database.make_writable(deadline_ms=QUICK_MS), Outcome.FAILED, "DB_NOT_SOURCE")
+    not_ok(second.database.make_writable(term=7, deadline_ms=QUICK_MS), Outcome.FAILED, "DB_NOT_SOURCE")
     for _ in range(2):
         state = ok(second.database.become_source(deadline_ms=QUICK_MS))
         assert (state.read_only, state.semi_sync_source, state.replication) == (True, True, None)
     not_ok(second.database.await_replica(deadline_ms=100), Outcome.UNKNOWN, "DB_NO_REPLICA")
     ok(third.database.follow(address=second.server.address, deadline_ms=SLOW_MS))
     assert ok(second.database.await_replica(deadline_ms=QUICK_MS)).semi_sync_clients == 1
+    before = facts(second)
     for _ in range(2):
-        assert ok(second.database.make_writable(deadline_ms=QUICK_MS)).read_only is False
+        state = ok(second.database.make_writable(term=7, deadline_ms=QUICK_MS))
+        assert state.read_only is False
+        assert state.applied.minus(before.applied).count == SKIPPED  # once: a writable server is left alone
+    wait_for(lambda: facts(second).heartbeat_term == 7, name="the term's first heartbeat")
+
+
+def test_a_number_that_a_crash_dropped_is_not_given_again(members: tuple[Member, Member, Member]) -> None:
+    """A replica that has what its source dropped is refused, also once the source is far beyond that number."""
+    first, second, third = members
+    in_step(first.server, second.server)
+    second.server.run("STOP SLAVE")
+    ahead = facts(second).applied.count + 1
+    second.server.run(f"SET GLOBAL gtid_slave_pos = '0-1-{ahead}'")  # as if it had received one more
+    first.server.run("SET GLOBAL read_only = 1")
+    ok(first.database.make_writable(term=7, deadline_ms=QUICK_MS))
+    for _ in range(3):
+        first.server.run("INSERT INTO app.writes VALUES (UUID(), 0)")
+    in_step(first.server, third.server)
+    assert facts(first).applied.count > ahead
+    second.server.run("START SLAVE")
+    # The server's own words; the replica, which is not told them, sees its connection end.
+    refusal = f"missing the GTID 0-1-{ahead} requested"
+    wait_for(lambda: refusal in (first.server.directory / "error.log").read_text(), name="the refusal")
+    assert facts(second).position.count == ahead
 
 
 def test_the_journal_has_one_row_a_term(members: tuple[Member, Member, Member]) -> None:

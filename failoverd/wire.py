@@ -132,6 +132,8 @@ def _numbers_of_record(record: Record) -> Iterator[tuple[str, int]]:
 
 
 def _sets_of_record(record: Record) -> Iterator[tuple[str, GtidSet]]:
+    if record.began is not None:
+        yield "record.began", record.began
     if record.position is not None:
         yield "record.position", record.position
 

@@ -220,6 +220,7 @@ def failover(view: View) -> Election:
         if position is not None:
             positions[node.name] = position
     handed = record.position if record.revoked else None
+    least = record.began if handed is None else handed
     proof = _proof_missing(view, positions, handed)
     heirs = _heirs(view, record, positions)
     # Whoever has gone astray is compared with all the same, unless the holder itself says what it had: if heartbeats
@@ -241,7 +242,7 @@ def failover(view: View) -> Election:
         if why is None:
             why = (
                 (replace(proof, node=node.name) if proof else None)
-                or _not_best(node.name, final, record.position)
+                or _not_best(node.name, final, least)
                 or _cannot_apply(view, node.name)
             )
         if why is None:
@@ -256,7 +257,7 @@ def failover(view: View) -> Election:
 def _follows(view: View, name: NodeName, source: NodeName) -> bool:
     facts = view.facts_of(name)
     replication = facts.replication if facts else None
-    return replication is not None and replication.source == view.node(source).address
+    return replication is not None and replication.source == view.node(source).address and not replication.refused
 
 
 def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> set[NodeName]:
@@ -269,7 +270,7 @@ def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> se
     if holder is None:
         return set(positions)
     heirs = {name for name in positions if name == holder or _follows(view, name, holder)}
-    began = None if record.revoked else record.position
+    began = record.began
     if holder in positions or former is None or began is None or not all(began.covers(positions[n]) for n in heirs):
         return heirs
     return heirs | {name for name in positions if name == former or _follows(view, name, former)}

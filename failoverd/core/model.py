@@ -13,6 +13,7 @@ from typing import NewType
 from failoverd.core.gtid import GtidSet
 
 NodeName = NewType("NodeName", str)
+UNKNOWN_TO_SOURCE = "which is not in the master's binlog"  # MariaDB's error 1236 has other causes, which pass
 
 
 class NodeKind(Enum):
@@ -105,6 +106,11 @@ class Replication:
     received: GtidSet
     receiver_error: str = ""
     applier_error: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """The source has said that it does not know what this server holds last: it never had anything from there."""
+        return UNKNOWN_TO_SOURCE in self.receiver_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +205,8 @@ class Record:
     ttl_ms: int = 0  # the lease asked for, counted by whoever waits for it
     revoked: bool = False  # given back by its holder: nobody has to wait
     successor: NodeName | None = None  # to whom it was given
-    position: GtidSet | None = None  # what the holder had as the term began, or when it gave back; None: not known
+    began: GtidSet | None = None  # what the holder had as the term began
+    position: GtidSet | None = None  # what it had when it gave the term back; None: it did not, or could not be read
     previous: NodeName | None = None  # the holder before this term
     reason: str = ""  # the rule that made this term
     request: Request | None = None

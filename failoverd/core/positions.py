@@ -52,7 +52,7 @@ class Positions(Tenure):
         return facts.position if final else None
 
     def gone_astray(self, name: NodeName) -> bool:
-        """`name` holds transactions beyond the term's beginning (or end), and none of the holder's heartbeats.
+        """`name` holds transactions beyond the term's beginning, and none of the holder's heartbeats.
 
         A server that lost what nobody had acknowledged writes other transactions under the same numbers: whoever had
         received the former ones looks further than it is, and once the numbers have passed it, nothing in them tells.
@@ -64,7 +64,7 @@ class Positions(Tenure):
         replication = facts.replication
         if replication is not None and not facts.applied.covers(replication.received):
             return False  # the heartbeat may be among what is not applied yet
-        return record.position is not None and not record.position.covers(facts.position)
+        return record.began is not None and not record.began.covers(facts.position)
 
     def missing_at_holder(self) -> GtidSet | None:
         """What this node's database holds and the present holder's lacks; None while that cannot be known."""

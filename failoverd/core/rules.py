@@ -40,7 +40,6 @@ class Decision(Enum):
 
 
 Predicate = Callable[[View], bool]
-UNKNOWN_TO_SOURCE = "which is not in the master's binlog"  # MariaDB's error 1236 has other causes, which pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +237,7 @@ def refused_by_holder(view: View) -> bool:
     replication = view.database.replication if view.database else None
     if replication is None or replication.receiver is not Thread.STOPPED or not follows_holder(view):
         return False
-    return UNKNOWN_TO_SOURCE in replication.receiver_error
+    return replication.refused
 
 
 def holds_extra(view: View) -> bool:

@@ -102,7 +102,7 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
         term=record.term + 1,
         holder=view.me.name,
         ttl_ms=view.policy.ttl_ms,
-        position=view.position_of(view.me.name),
+        began=view.position_of(view.me.name),
         previous=record.holder,
         reason=rule.id,
         request=record.request,

@@ -33,6 +33,7 @@ FULL = Record(
     ttl_ms=3000,
     revoked=True,
     successor=NodeName("mail2"),
+    began=GtidSet.upto({"0": 500}),
     position=GtidSet.upto({"0": 512}),
     previous=NodeName("mail3"),
     reason="operator-switchover",

@@ -96,7 +96,13 @@ FAILOVER = [
     ("the holder is back and proves", lost(reports={"mail1": BACK, "mail3": None}), (M1,), {M2: "BLK_BEHIND"}),
     ("the holder still serves", lost(reports={"mail1": BACK | {"serving": True}}), (M2, M3), {M1: "BLK_RPO_UNPROVEN"}),
     ("another source", lost(reports={"mail3": frozen(900, source="mail2")}), (M2,), {M3: "BLK_REPLICATION"}),
-    ("behind the term's beginning", lost(record=record(position=at(501))), (), {M2: "BLK_BEHIND", M3: "BLK_BEHIND"}),
+    ("behind the term's beginning", lost(record=record(began=at(501))), (), {M2: "BLK_BEHIND", M3: "BLK_BEHIND"}),
+    (
+        "given back, position unknown: behind the beginning",
+        lost(record=record(revoked=True, began=at(501))),
+        (),
+        {M2: "BLK_BEHIND", M3: "BLK_BEHIND"},
+    ),
     ("given back, level", lost(record=record(revoked=True, position=at(500))), (M2, M3), {}),
     ("given back, one lacks it", lost(reports={"mail3": frozen(501)}, record=GIVEN), (M3,), {M2: "BLK_BEHIND"}),
     ("applier broken", lost(database=BROKEN), (M3,), {M2: "BLK_APPLIER"}),
@@ -112,7 +118,7 @@ FAILOVER = [
     ("gone astray, the holder gave back", lost(reports={"mail3": ASTRAY}, record=GAVE), (M2,), {M3: "BLK_DIVERGED"}),
     ("nothing applied of what may be of the term", lost(reports={"mail3": UNSURE}), (M3,), {M2: "BLK_BEHIND"}),
     ("nothing of the term, and no more", lost(reports={"mail3": frozen(100, heartbeat_term=4)}), (M2,), {}),
-    ("diverged", lost(reports={"mail3": {"database": OTHER}}, record=record(position=None)), (), {M2: "BLK_DIVERGED"}),
+    ("diverged", lost(reports={"mail3": {"database": OTHER}}, record=record(began=None)), (), {M2: "BLK_DIVERGED"}),
 ]
 
 
@@ -125,7 +131,7 @@ def test_failover(known: View, order: tuple[NodeName, ...], codes: dict[NodeName
 
 def test_where_nobody_has_anything_of_the_last_term_the_former_primary_counts() -> None:
     """mail1 took over from mail3 at 500 and was lost before anybody had more; mail3 is back, mail2 followed mail3."""
-    began = record(position=at(500), previous=M3)
+    began = record(began=at(500), previous=M3)
     former = {"mail3": {"database": primary_facts(500, read_only=True)}}
     known = lost(record=began, reports=former, database=replica_facts(receiver=STOPPED, source="mail3"))
     assert candidates.failover(known).order == (M2, M3)
@@ -184,7 +190,7 @@ def test_nothing_acknowledged_is_lost(
         "mail2": frozen(positions[1]) if heard[1] else None,
         "mail3": frozen(positions[2]) if heard[2] else None,
     }
-    election = candidates.failover(lost("arbiter", told, record=record(position=at(began))))
+    election = candidates.failover(lost("arbiter", told, record=record(began=at(began))))
     has = {M1: own, M2: positions[1], M3: positions[2]}
     assert all(has[name] >= acknowledged for name in election.order)
 
@@ -192,7 +198,7 @@ def test_nothing_acknowledged_is_lost(
 @given(mine=st.integers(1, 900), theirs=st.integers(1, 900))
 def test_an_old_primary_with_a_history_of_its_own_is_never_elected(mine: int, theirs: int) -> None:
     """mail3 was primary before mail1 and has come back; mail2 followed mail1 and has something of its term."""
-    began = record(position=at(theirs - 1), previous=M3)
+    began = record(began=at(theirs - 1), previous=M3)
     old = {"mail3": {"database": primary_facts(mine, read_only=True)}}
     known = lost(record=began, reports=old, database=replica_facts(theirs, receiver=STOPPED))
     assert candidates.failover(known).order == (M2,)

@@ -184,6 +184,7 @@ STANDING = st.builds(
     holder=st.sampled_from([None, M1, M2, M3]),
     revoked=st.booleans(),
     successor=st.sampled_from([None, M1, M2]),
+    began=st.sampled_from([None, at(100), at(500)]),
     position=st.sampled_from([None, at(100), at(500), at(501)]),
 )
 RECORDS = STANDING | st.sampled_from([None, Record()])

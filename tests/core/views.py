@@ -132,7 +132,7 @@ def record(**changes: Any) -> Record:
         holder=NodeName("mail1"),
         counter=30,
         ttl_ms=POLICY.ttl_ms,
-        position=at(100),
+        began=at(100),
         previous=NodeName("mail3"),
         reason="primary-lost-by-quorum",
     )

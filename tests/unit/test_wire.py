@@ -84,6 +84,7 @@ records = st.builds(
     ttl_ms=numbers,
     revoked=st.booleans(),
     successor=st.none() | names,
+    began=st.none() | gtids,
     position=st.none() | gtids,
     previous=st.none() | names,
     reason=texts,

@@ -231,6 +231,16 @@ BUGS = (
         ),
     ),
     _bug(
+        "lease-kept-while-it-is-given-back",
+        "a daemon started in between finds no lease that the store may have been told is over",
+        ("core/act.py", "        turn.effects.append(KeepLease(None))\n", ""),
+        (
+            "core/turn.py",
+            "        if self.view.leaving is None:\n            self.effects.append(KeepLease(held))",
+            "        self.effects.append(KeepLease(held))",
+        ),
+    ),
+    _bug(
         "condemned-taken-as-off",
         "a revoked term ends when its lease does, or its power",
         (

@@ -32,6 +32,7 @@ NO_CODES = {
     "AFTER_SYNC",  # MariaDB's
     "FAILOVERD_SOCKET",  # names in the environment
     "JOURNAL_STREAM",
+    "LC_ALL",
     "NOTIFY_SOCKET",
     "SUDO_USER",
     "WATCHDOG_PID",

@@ -189,7 +189,8 @@ def freeze(host: str) -> None:
         raise LabError(f"{host} is paused already")
     stopped_before = {number for number in _members(host) if process_state(number) == "T"}
     note.write_text(" ".join(map(str, stopped_before)))
-    while awake := [number for number in _members(host) if process_state(number) not in "TZX"]:
+    # t: stopped as well, and traced: failoverd's guard holds the database server by a leash (actions/leash.py).
+    while awake := [number for number in _members(host) if process_state(number) not in "TtZX"]:
         for number in awake:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGSTOP)

@@ -110,9 +110,17 @@ def observed(turn: Turn, observation: Observation) -> None:
         facts = observation.reading.facts
         if observation.reading.health is Health.OK and isinstance(facts, DatabaseFacts):
             if observation.ended_ms - observation.took_ms >= turn.state.facts_from_ms:
-                turn.see(database=facts)
+                _database_read(turn, facts)
         elif turn.view.database_failing:
             turn.see(database=None)
+
+
+def _database_read(turn: Turn, facts: DatabaseFacts) -> None:
+    before, view = turn.view.database, turn.view
+    beat = (facts.heartbeat_term, facts.heartbeat_beat)
+    if before is not None and beat[0] == view.highest_term and beat != (before.heartbeat_term, before.heartbeat_beat):
+        turn.see(beat_seen_ms=view.now_ms)
+    turn.see(database=facts)
 
 
 def reported(turn: Turn, report: Report) -> None:

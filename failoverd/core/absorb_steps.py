@@ -57,7 +57,7 @@ def _step_means(turn: Turn, event: StepEnded, *, succeeded: bool) -> None:
         case StepKind.FREEZE if succeeded:
             turn.see(frozen_term=done.term)
         case StepKind.MAKE_WRITABLE if succeeded:
-            turn.see(served_term=done.term, frozen_term=None)
+            turn.see(served_term=done.term, frozen_term=None, beat_seen_ms=view.now_ms)
         case StepKind.FOLLOW:
             turn.see(frozen_term=None)  # also when it failed: the receiver may run
         case StepKind.KILL_DATABASE if succeeded:

@@ -327,6 +327,14 @@ def could_elect(view: View) -> bool:
     return enough and any(_unfit(view, node) is None and _cannot_apply(view, node.name) is None for node in others)
 
 
+def replicas_are_there(view: View) -> bool:
+    """Whether enough data nodes live to elect one of them, this node's ears or those of others being the witness."""
+    needed = len(view.data_nodes) - view.policy.acknowledgements
+    elsewhere = {name for report in view.fresh.values() for name in report.hears}
+    others = [node.name for node in view.data_nodes if node.name != view.me.name]
+    return sum(name in view.fresh or name in elsewhere for name in others) >= needed
+
+
 def why_not(view: View) -> tuple[Rejected, ...]:
     """Why this node does not take over a lease that is over; empty where it may, or where another comes first."""
     me, election = view.me.name, failover(view)

@@ -116,6 +116,7 @@ class Known:
     promise: Promise | None = None  # this node's own, to the holder
     fenced_term: int | None = None  # the term whose holder this node's fence agents have confirmed to be off
     stuck: Stuck | None = None
+    beat_seen_ms: int | None = None  # when a commit of this node's was last seen to be acknowledged: a new heartbeat
     _answers: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def changed(self, **changes: object) -> Self:

@@ -272,6 +272,7 @@ class Report:
     units: tuple[UnitFacts, ...] = ()
     request: str = ""  # the id of the request for this node that it has seen: it is there to take the role
     store_answers: bool = True  # it was heard lately, so that a takeover of the sender would arrive
+    hears: tuple[NodeName, ...] = ()  # whose reports are fresh there: that they live is known beyond their own voice
     asks_ms: int = 0  # above 0, this very report asks every other data node for its promise for so long (rule 4)
     promised: Heard | None = None  # the newest report of the holder that the sender gave its promise to
 

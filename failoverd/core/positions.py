@@ -15,6 +15,12 @@ class Positions(Tenure):
         """The local database takes writes."""
         return self.database is not None and not self.database.read_only
 
+    def writes_stuck(self) -> bool:
+        """This node serves, and none of its commits has been acknowledged for seconds: no replica does."""
+        seen_ms = self.beat_seen_ms
+        serves = self.gate is GateState.OPEN and self.served_term == self.highest_term and self.database is not None
+        return serves and seen_ms is not None and self.reached(seen_ms + self.policy.writes_stuck_ms)
+
     def i_look_like_primary(self) -> bool:
         """Gate not closed or database not read-only: not something to be without the lease."""
         return self.gate is not GateState.CLOSED or self.writable()

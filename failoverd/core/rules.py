@@ -170,6 +170,11 @@ def fence_settled(view: View) -> bool:
     return record is not None and (record.revoked or bool(record.off) or not view.policy.fence_required)
 
 
+def replicas_are_there(view: View) -> bool:
+    """Enough data nodes live, as this node or another hears, to elect one of them, and a change is allowed now."""
+    return candidates.replicas_are_there(view) and not candidates.change_blockers(view)
+
+
 def lease_ends(view: View) -> bool:
     """The holder's lease is over, or about to be."""
     return view.lease_is_over() or view.lease_is_lapsing()
@@ -330,6 +335,12 @@ RULES: tuple[Rule, ...] = (
         (V.i_hold, promotion_stuck),
         Decision.LET_GO,
         "a step of the promotion fails again and again here, and another node could serve",
+    ),
+    Rule(
+        "writes-stuck",
+        (V.i_hold, V.writes_stuck, replicas_are_there),
+        Decision.LET_GO,
+        "no replica acknowledges a commit, so that clients wait for ever, and replicas are there that could do better",
     ),
     Rule("primary-serves", (V.i_hold,), Decision.SERVE, "this node holds the lease"),
     # -- what must not be

@@ -137,6 +137,7 @@ def make_report(state: State) -> Report:
         host=view.host,
         request=_request_for_me(view),
         store_answers=view.store_answers(),
+        hears=tuple(view.fresh),
         asks_ms=_asks_ms(view),
         promised=view.promised_to(),
         units=view.units,

@@ -62,6 +62,7 @@ CHANGES: dict[str, Any] = {
     "renewed_ms": NOW - 2000,
     "promise": Promise(5, Heard(MAIL1, "mail1#1", 7), NOW + 9000),
     "fenced_term": 5,
+    "beat_seen_ms": NOW - 60_000,
     "stuck": Stuck("CODE", "why", NOW),
 }
 

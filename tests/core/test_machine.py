@@ -549,3 +549,14 @@ def test_a_position_given_back_is_all_that_the_database_has() -> None:
         MAIL2,
         at(600),
     )
+
+
+# ---- commits --------------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_counts_as_acknowledged_when_a_new_heartbeat_of_this_term_is_read() -> None:
+    known = view("mail1", beat_seen_ms=NOW - 3000)
+    for beat, term, seen_ms in ((100, TERM, NOW - 3000), (101, TERM, NOW), (101, TERM - 1, NOW - 3000)):
+        facts = primary_facts(heartbeat_beat=beat, heartbeat_term=term)
+        seen = Observation("database", MAIL1, Reading(Health.OK, facts=facts), NOW, 5)
+        assert after(state(known), Observed(seen)).view.beat_seen_ms == seen_ms

@@ -38,6 +38,10 @@ def given_back(successor: str | None, last: int = 500, **changes: Any) -> dict[s
     return {"record": given, "watch": Watch(TERM, 30, NOW - 500)}
 
 
+def serving(beat_seen_ms: int, reports: Any = None) -> View:
+    return view("mail1", reports, gate=GateState.OPEN, served_term=TERM, beat_seen_ms=beat_seen_ms)
+
+
 def silent(**changes: Any) -> View:
     """What mail2 knows when mail1 does not renew and mail3 cannot use it either; its lease is not over."""
     seen = claim("imap", "mail1", 3)
@@ -99,6 +103,11 @@ FIRES = [
     ("primary-lapsing", lost(policy=replace(FENCED, fenced=(), fence_required=True))),  # an operator's word is needed
     ("promotion-stuck", view("mail1", gate=GateState.CLOSED, stuck=STUCK)),
     ("primary-serves", view("mail1", {"mail2": None, "mail3": None}, stuck=STUCK)),
+    ("writes-stuck", serving(NOW - POLICY.writes_stuck_ms)),
+    ("primary-serves", serving(NOW - POLICY.writes_stuck_ms + 1)),
+    ("primary-serves", serving(NOW - POLICY.writes_stuck_ms, {"mail2": None, "mail3": None})),  # nobody else is there
+    ("writes-stuck", serving(NOW - 5000, {"mail2": None, "mail3": None, "arbiter": {"hears": (M1, M2, M3)}})),
+    ("primary-serves", serving(NOW - 5000, {"mail2": None, "mail3": None, "arbiter": {"hears": (M1, M2)}})),
     ("ended-term-told", view("mail1", held=None, gate=GateState.CLOSED, database=primary_facts(read_only=True))),
     ("fencing-primary", silent(policy=FENCED, reports={"mail1": None, "mail3": None}, record=record(condemned_by=M3))),
     ("own-service-step-down", view("mail1", sightings=(sighting("disk:/srv/mail", "mail1", 2), *IMAP_DOWN[1:]))),

@@ -12,8 +12,8 @@ import pytest
 from failoverd.core.effects import Entry, Perform, Step, StepKind
 from failoverd.core.health import Sendings
 from failoverd.core.lease import Held
-from failoverd.core.machine import Reaction, State
-from failoverd.core.model import Node, NodeKind, NodeName
+from failoverd.core.machine import Observed, Reaction, State
+from failoverd.core.model import Health, Node, NodeKind, NodeName, Observation, Reading
 from failoverd.core.policy import Policy
 from failoverd.core.view import Leaving, View
 from failoverd.runtime.clock import BootClock
@@ -146,3 +146,28 @@ def test_a_step_that_opens_is_not_begun_once_the_role_is_given_back(kind: StepKi
         assert executor.steps == begun
         daemon.perform(Perform(Step(StepKind.CLOSE_GATE, 7, 2, 300)))
         assert executor.steps[-1][0] is StepKind.CLOSE_GATE
+
+
+def test_a_daemon_that_heeds_events_is_alive_though_no_tick_comes() -> None:
+    beats: list[int] = []
+    daemon = Daemon(
+        state=STATE,
+        clock=CLOCK,
+        store=None,  # type: ignore[arg-type] # never asked: the daemon does not run, so that no tick comes
+        lease=None,  # type: ignore[arg-type] # likewise
+        push=lambda _report: None,
+        watch_primary=lambda _primary: None,
+        alive=lambda: beats.append(1),
+    )
+    journal = Journal()
+    daemon.outbox = Outbox(
+        worker=Worker("audit"),
+        audit=journal,
+        remember=lambda _memory: None,
+        perform=journal.perform,
+        refuse=journal.refuse,
+    )
+    reading = Reading(Health.OK)
+    for number in range(3):
+        daemon.feed(Observed(Observation("imap", ME.name, reading, CLOCK.now_ms(), 10)))
+        assert len(beats) == number + 1

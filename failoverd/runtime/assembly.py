@@ -272,7 +272,7 @@ class _Alive:
         self._due_ms = 0
 
     def beat(self) -> None:
-        """Call at each tick."""
+        """Call at each event."""
         interval_ms = self._notifier.watchdog_interval_ms
         if interval_ms is not None and self._clock.now_ms() >= self._due_ms:
             self._due_ms = self._clock.now_ms() + interval_ms

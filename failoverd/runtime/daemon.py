@@ -153,6 +153,7 @@ class Daemon:
             self.broken(error)
             return
         self.state = reaction.state
+        self._alive()  # not at ticks: where events come quicker than these, there are none
         for entry in reaction.entries:
             _log.info(entry.text, kind=entry.kind, term=entry.term, rule=entry.rule, code=entry.code or None)
         self.outbox.put(reaction)
@@ -197,7 +198,6 @@ class Daemon:
         self._timer = self._loop.call_later(wait_ms / 1000, self._tick)
 
     def _tick(self) -> None:
-        self._alive()
         self.feed(Ticked())
 
     # ---- effects ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, cast
 
-from failoverd.core import candidates, machine
+from failoverd.core import candidates, lease, machine
 from failoverd.core.model import Health, NodeKind, NodeName, Request
 from failoverd.core.quorum import majority
 from failoverd.runtime import document as doc
@@ -93,7 +93,7 @@ class NodeController:
             return doc.LeaseStatus(state="held", left_ms=valid.deadline_ms - view.now_ms)
         if record is None or watch is None or self._daemon.store_error:
             return doc.LeaseStatus(state="unknown")
-        return _seen(record, watch.first_seen_ms + record.ttl_ms - view.now_ms)
+        return _seen(record, lease.over_from_ms(record, watch, view.promise) - view.now_ms)
 
     def _node(self, view: View, node: Node, own: Report) -> doc.NodeStatus:
         mine = node.name == view.me.name

@@ -24,19 +24,21 @@ from failoverd.actions.leash import LeashError, server_behind
 from failoverd.core.model import NodeKind, Outcome
 from failoverd.runtime.lapse import is_ending
 from failoverd.runtime.local import database_of, gate_of
+from failoverd.runtime.persist import StateError, TermFile
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from failoverd.config import Config
     from failoverd.ports import Gate
 
-BEFORE_END = 0.5  # of the demote budget: after the daemon, which begins with all of it left, and the guard
+BEFORE_END = 0.5  # of the demote budget: after a live daemon and the guard, which begin with all of it left
 
 
 def main(config: Config, options: argparse.Namespace) -> int:
     """Drop, now or at the lease's end; 0 when there is no role here afterwards, or a daemon holds it."""
-    if config.this.kind is not NodeKind.DATA or not (options.state / "term").exists():
+    if config.this.kind is not NodeKind.DATA or not _was_here(options.state):
         _say("no role has ever been here: nothing is touched")
         return 0
     if options.command == "close":
@@ -44,6 +46,14 @@ def main(config: Config, options: argparse.Namespace) -> int:
     if options.at_lease_end and not is_ending(options.runtime, int(config.lease.demote_budget_ms * BEFORE_END)):
         return 0
     return 0 if drop(config, gate_of(config)) else 1
+
+
+def _was_here(state: Path) -> bool:
+    """Whether this node has ever seen a term. A file that cannot be read tells of one."""
+    try:
+        return TermFile(state).term > 0
+    except StateError:
+        return True
 
 
 def drop(config: Config, gate: Gate) -> bool:

@@ -5,7 +5,7 @@ its closed gate the database would stay writable beside the next primary's. This
 and knows one thing: the lease as the daemon last noted it.
 
     /run/failoverd/lease ──inotify──> in force    the server on the leash, the kernel's timer at the deadline
-                                      running out read-only over SQL, a moment after the daemon should have done it
+                                      running out read-only over SQL, when a live daemon does it too
                                       over, gone  read-only once more, and only then the leash is taken off
     SQL too slow, everything frozen: the kernel ends the server at the deadline (actions/leash.py)
 
@@ -51,11 +51,6 @@ IN_CLOEXEC, IN_NONBLOCK = 0o2000000, 0o4000
 IN_MOVED_TO, IN_DELETE = 0x80, 0x200
 
 
-def due_before_ms(demote_budget_ms: int) -> int:
-    """How long before its end a lease that nobody renews is acted on: after a live daemon would have begun."""
-    return demote_budget_ms - min(demote_budget_ms // 4, 250)
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What it takes from the configuration."""
@@ -96,6 +91,7 @@ class Guard:
         self._began_for: Held | None = None
         self._proven = False
         self._again_ms = 0
+        self._told = ""
         self.refused = ""  # why the server cannot be tied
 
     def turn(self) -> int:
@@ -131,11 +127,12 @@ class Guard:
         if held == self._settled:
             return left_ms + 1
         self._tie(held)
-        due_ms = left_ms - due_before_ms(self._settings.demote_budget_ms)
+        # Not later than a live daemon: replicas then stop receiving, and a commit under way is acknowledged by nobody.
+        due_ms = left_ms - self._settings.demote_budget_ms
         if due_ms > 0:
             return due_ms if self._leash.server is not None else min(due_ms, RETRY_MS)
         if self._sql is None and now_ms >= self._again_ms:
-            self._say(f"the lease of term {held.term} has {left_ms} ms left and nobody renews it: read-only")
+            self._say(f"the lease of term {held.term} has {left_ms} ms left and was not renewed: read-only")
             self._begin(held, max(left_ms, LEAST_SQL_MS))
         return min(RETRY_MS, left_ms + 1)
 
@@ -167,11 +164,15 @@ class Guard:
         facts = result.facts
         if result.outcome is Outcome.SUCCEEDED and isinstance(facts, DatabaseFacts) and facts.read_only:
             self._proven = True
-        elif result.code == "DB_REFUSED":
-            self._say("no database server runs")
         else:
-            self._say(f"not read-only: {result.code}: {result.reason}")
+            self._tell(f"not read-only: {result.code}: {result.reason}")
         self._wake()
+
+    def _tell(self, text: str) -> None:
+        """Say what is found again and again, once."""
+        if text != self._told:
+            self._told = text
+            self._say(text)
 
     def _sql_ended(self, held: Held | None, now_ms: int) -> None:
         if self._sql is None or self._sql.is_alive():

@@ -28,7 +28,7 @@ from mariadb_servers import (
     wait_for,
 )
 
-from failoverd.core.lease import Held
+from failoverd.core.lease import Held, Memory
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.guard import missing
 from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
@@ -295,7 +295,7 @@ def gate() -> str:
 
 
 def test_drop_needs_no_daemon_and_can_be_repeated(node: Node, tmp_path: Path) -> None:
-    TermFile(tmp_path / "state").raise_to(3)
+    TermFile(tmp_path / "state").keep(Memory(term=3))
     assert drop(node, tmp_path / "state") == 0, node.said()
     assert node.server.variable("read_only") == "ON"
     assert "drop" in gate()
@@ -309,7 +309,7 @@ def test_drop_touches_nothing_where_no_term_was_ever_seen(node: Node, tmp_path: 
 
 
 def test_drop_ends_a_server_that_does_not_obey(servers: list[Server], node: Node, tmp_path: Path) -> None:
-    TermFile(tmp_path / "state").raise_to(3)
+    TermFile(tmp_path / "state").keep(Memory(term=3))
     servers[0].signal(signal.SIGSTOP)
     assert drop(node, tmp_path / "state") == 0, node.said()
     assert servers[0].process is not None
@@ -317,7 +317,7 @@ def test_drop_ends_a_server_that_does_not_obey(servers: list[Server], node: Node
 
 
 def test_drop_at_the_leases_end_goes_away_when_a_daemon_renews(node: Node, tmp_path: Path) -> None:
-    TermFile(tmp_path / "state").raise_to(3)
+    TermFile(tmp_path / "state").keep(Memory(term=3))
     assert drop(node, tmp_path / "state", "--at-lease-end") == 0, "no lease is noted"
     node.renew()
     node.wait_tied()

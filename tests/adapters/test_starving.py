@@ -25,7 +25,7 @@ import pytest
 from mariadb_servers import private_network, wait_for
 from node_certificates import Authority
 
-from failoverd.core.lease import Held
+from failoverd.core.lease import Held, Memory
 from failoverd.core.model import NodeName, Record
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.http import client_context
@@ -194,7 +194,7 @@ def pair(example: str, tmp_path: Path) -> Iterator[Pair]:
             record = Record(term=1, holder=MAIL1, counter=1, ttl_ms=TTL_MS)
             won, stored = asked(lambda store: store.compare_and_swap(0, record))
             assert won
-            TermFile(holder.state).raise_to(1)
+            TermFile(holder.state).keep(Memory(term=1, holder=MAIL1, ttl_ms=TTL_MS))
             LeaseFile(holder.runtime, boot_id()).write(Held(1, stored.version, CLOCK.now_ms() + TTL_MS))
             yield Pair(arbiter, holder, disks, written, lambda: asked(lambda store: store.read()))
         finally:

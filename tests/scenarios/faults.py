@@ -126,6 +126,14 @@ class Faults:
         """The right copy is put back."""
         self.world.store.put_back()
 
+    def do_audit_fails(self, name: str) -> None:
+        """The disk does not take the audit: what opens is not begun."""
+        self.world.node(name).audit_fails = True
+
+    def do_agents(self, manner: str) -> None:
+        """Fence agents work, fail, hang, or fail though they worked."""
+        self.world.agents.manner = lambda: manner
+
     def do_membership(self, name: str, digest: str) -> None:
         """The node runs with another configuration: failoverd is restarted with it."""
         self.world.node(name).membership = digest

@@ -20,7 +20,7 @@ from sim_chance import Latencies
 from world import POLICY, World
 
 from failoverd.core import candidates
-from failoverd.core.machine import Asked
+from failoverd.core.machine import Asked, Confirmed, PauseAsked
 from failoverd.core.model import NodeName, Request, Role
 
 if TYPE_CHECKING:
@@ -191,10 +191,12 @@ class Story(Faults):
         assert reached, f"nobody serves\n{self.state()}"
 
     def do_policy(self, *settings: str) -> None:
-        """`policy window_ms=20000`: before the beginning."""
-        numbers = {key: int(value) for key, _, value in (setting.partition("=") for setting in settings)}
+        """`policy window_ms=20000 fenced=mail1,mail2`: before the beginning."""
+        found: dict[str, object] = {}
+        for key, _, value in (setting.partition("=") for setting in settings):
+            found[key] = tuple(value.split(",")) if key == "fenced" else int(value)
         for node in self.world.nodes:
-            node.policy = replace(POLICY, **numbers)  # type: ignore[arg-type] # all of them are numbers
+            node.policy = replace(POLICY, **found)  # type: ignore[arg-type] # by name
 
     # ---- operators --------------------------------------------------------------------------------------------
 
@@ -211,6 +213,35 @@ class Story(Faults):
         term = daemon.state.view.highest_term
         request = Request(f"r{self.world.now}", NodeName(target), "anna", "maintenance", term)
         daemon.feed(Asked(request))
+
+    def do_pause(self, at: str = "arbiter") -> None:
+        """`pause`: nothing acts by itself any more."""
+        self._pause(at, "anna: maintenance")
+
+    def do_resume(self, at: str = "arbiter") -> None:
+        """It does again."""
+        self._pause(at, "")
+
+    def _pause(self, at: str, paused: str) -> None:
+        daemon = self.world.node(at).daemon
+        assert daemon is not None
+        refused = candidates.pause_rejection(daemon.state.view)
+        if refused is not None:
+            self.say("operator", f"refused: {refused.code}: {refused.reason}")
+            return
+        daemon.feed(PauseAsked(paused, "anna"))
+
+    def do_confirm_fenced(self, name: str, at: str = "arbiter") -> None:
+        """`confirm-fenced mail1`: an operator has looked, it has no power."""
+        daemon = self.world.node(at).daemon
+        assert daemon is not None
+        view = daemon.state.view.at(daemon.node.clock.now_ms())
+        refused = candidates.confirm_rejection(view, name)
+        if refused is not None:
+            self.say("operator", f"refused: {refused.code}: {refused.reason}")
+            return
+        self.world.agents.said_off(name)
+        daemon.feed(Confirmed(NodeName(name), view.highest_term, "anna", "I have looked"))
 
     def do_status(self) -> None:
         """Each node's role and rule, as `failoverctl status` has them."""

@@ -94,10 +94,14 @@ BUGS = (
         "rule 4: every other data node must have promised",
         (
             "core/tenure.py",
-            "if promised is None or (promised.node, promised.process) != (self.me.name, self.sendings.process):\n"
-            "                return None",
-            "if promised is None or (promised.node, promised.process) != (self.me.name, self.sendings.process):\n"
-            "                continue",
+            (
+                "if promised is None or (promised.node, promised.process) != (self.me.name, self.sendings.process):\n"
+                "                return None"
+            ),
+            (
+                "if promised is None or (promised.node, promised.process) != (self.me.name, self.sendings.process):\n"
+                "                continue"
+            ),
         ),
     ),
     _bug(
@@ -140,8 +144,10 @@ BUGS = (
         "promotion: after all that was received is applied",
         (
             "core/positions.py",
-            "return facts is not None and (facts.replication is None or "
-            "facts.applied.covers(facts.replication.received))",
+            (
+                "return facts is not None and (facts.replication is None or "
+                "facts.applied.covers(facts.replication.received))"
+            ),
             "return facts is not None",
         ),
     ),
@@ -151,8 +157,10 @@ BUGS = (
         (
             "core/positions.py",
             "if record is None or facts is None or facts.receives:",
-            "if record is not None and facts is not None:\n            return facts.position\n"
-            "        if record is None or facts is None or facts.receives:",
+            (
+                "if record is not None and facts is not None:\n            return facts.position\n"
+                "        if record is None or facts is None or facts.receives:"
+            ),
         ),
     ),
     _bug(
@@ -160,8 +168,8 @@ BUGS = (
         "election: as many final positions as one of them must have acknowledged everything",
         (
             "core/candidates.py",
-            "needed = len(view.data_nodes) - view.policy.acknowledgements",
-            "needed = len(view.data_nodes) - view.policy.acknowledgements - 1",
+            "needed = len(view.data_nodes) - view.policy.acknowledgements\n    if len(positions) >= needed:",
+            "needed = len(view.data_nodes) - view.policy.acknowledgements - 1\n    if len(positions) >= needed:",
         ),
     ),
     _bug(

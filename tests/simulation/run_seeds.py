@@ -17,8 +17,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulate import LASTS_MS, Seed, simulate
 from sim_weather import Weather
+from simulate import LASTS_MS, Seed, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

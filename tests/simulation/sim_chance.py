@@ -26,6 +26,7 @@ class Chance:
     scale = 1  # how much longer every timing is than by default
     writes_ms = 50  # how often clients write
     pump_ms = 200  # how often a replication stream is looked after
+    sparse = 1  # how many times less often than by default probes look at what seldom changes
 
     def latency(self, base_ms: int) -> int:
         """How long something on a host takes that usually takes `base_ms`."""
@@ -35,7 +36,7 @@ class Chance:
         """After how long a message arrives, each time that it does."""
         return _AT_HOME if local else _ON_TIME
 
-    def hold_up_ms(self, node: Node) -> int:
+    def hold_up_ms(self, node: Node) -> int:  # noqa: ARG002 - chance may stop more than the thread
         """How long the kernel keeps a thread of failoverd that calls it; mostly no time at all."""
         return 0
 

@@ -29,7 +29,6 @@ from failoverd.core.effects import (
 )
 from failoverd.core.health import Sendings
 from failoverd.core.lease import unanswered
-from failoverd.core.lease import unanswered
 from failoverd.core.machine import Event, Reaction, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
 from failoverd.core.model import Outcome
 from failoverd.core.view import View

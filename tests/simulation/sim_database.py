@@ -4,9 +4,9 @@
                  <── acknowledged ── as soon as one replica has it in its relay log (AFTER_SYNC, never degrading)
 
 A transaction is (server id, number). Numbers grow along a log, and a server that is made writable leaves out SKIP of
-them: what it lost in a crash, and a replica may have, is never given to another transaction. A source looks only at the replica's last id, as the real one does. What a crash does: waiting clients learn
-nothing, the binary log stays up to what was acknowledged (init_rpl_role=SLAVE), the relay log is thrown away and
-fetched again.
+them: what it lost in a crash, and a replica may have, is never given to another transaction. A source looks only at
+the replica's last id, as the real one does. What a crash does: waiting clients learn nothing, the binary log stays up
+to what was acknowledged (init_rpl_role=SLAVE), the relay log is thrown away and fetched again.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Database:
         self.error = ""
         self.stream: Stream | None = None
         self.semi_sync_source = False
-        self.waiting: list[tuple[int, Answer]] = []
+        self.waiting: list[tuple[int, Answer, tuple[int, int] | None]] = []  # place, whom to tell, heartbeat
         self._skipped = 0
         self._applying = False
         self._unsure = 0  # how many at the log's end nobody had acknowledged when it crashed
@@ -109,8 +109,9 @@ class Database:
         transaction = self._transaction(heartbeat)
         self._append(transaction)
         if self.semi_sync_source:
-            self.waiting.append((len(self.log), answer))
+            self.waiting.append((len(self.log), answer, heartbeat))
         else:
+            self.heartbeat = heartbeat or self.heartbeat
             answer(True)
         for server in self.world.databases:
             if server.stream is not None and server.stream.source is self:
@@ -154,10 +155,12 @@ class Database:
         last = (self.relay or self.log)[-1:]
         return last[0].number if last else 0
 
-    def make_writable(self) -> None:
-        """SET GLOBAL read_only = 0, and the next transaction's number is one that nobody can have."""
-        self.read_only = False
-        self._skipped = SKIP
+    def make_writable(self, term: int) -> None:
+        """SET GLOBAL read_only = 0, behind the term's first heartbeat, whose number is one that nobody can have."""
+        if self.read_only:
+            self._skipped = SKIP
+            self.read_only = False
+            self.commit(_nobody, heartbeat=(term, self.heartbeat[1] + 1))
 
     def freeze(self) -> None:
         """STOP SLAVE IO_THREAD."""
@@ -171,9 +174,9 @@ class Database:
 
     def kill_clients(self) -> None:
         """Their connections end; their commits still wait for an acknowledgement that nobody will hear of."""
-        for _, answer in self.waiting:
+        for _, answer, _ in self.waiting:
             answer(False)
-        self.waiting = [(place, _nobody) for place, _ in self.waiting]
+        self.waiting = [(place, _nobody, heartbeat) for place, _, heartbeat in self.waiting]
 
     def follow(self, source: str) -> None:
         """Replicate from `source`; nothing happens where that is so already."""
@@ -220,7 +223,7 @@ class Database:
 
     def _drop_clients(self) -> None:
         waiting, self.waiting = self.waiting, []
-        for _, answer in waiting:
+        for _, answer, _ in waiting:
             answer(False)
 
     # ---- the stream -------------------------------------------------------------------------------------------
@@ -279,9 +282,10 @@ class Database:
         """A replica has everything up to `upto`."""
         if not self.up or self.life != stream.life or self.frozen or not self.waiting:
             return
-        done = [answer for place, answer in self.waiting if place <= upto]
-        self.waiting = [(place, answer) for place, answer in self.waiting if place > upto]
-        for answer in done:
+        done = [entry for entry in self.waiting if entry[0] <= upto]
+        self.waiting = self.waiting[len(done) :]
+        for _, answer, heartbeat in done:
+            self.heartbeat = heartbeat or self.heartbeat  # nobody sees a row before it is acknowledged (AFTER_SYNC)
             answer(True)
 
     def apply_soon(self) -> None:
@@ -302,6 +306,7 @@ class Database:
         batch, self.relay = self.relay[:count], self.relay[count:]
         for transaction in batch:
             self._append(transaction)
+            self.heartbeat = transaction.heartbeat or self.heartbeat
         self.apply_soon()
 
     def _transaction(self, heartbeat: tuple[int, int] | None = None) -> Transaction:
@@ -313,4 +318,3 @@ class Database:
     def _append(self, transaction: Transaction) -> None:
         self.log.append(transaction)
         self.last[transaction.server] = transaction.number
-        self.heartbeat = transaction.heartbeat or self.heartbeat

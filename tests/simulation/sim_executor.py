@@ -159,6 +159,7 @@ class Executor:
                 self._sql(step)
 
     def _kernel(self, step: Step) -> None:
+        self._node.calls += 1
         try:
             if step.kind is StepKind.CLOSE_GATE:
                 self._opened = False
@@ -168,15 +169,19 @@ class Executor:
                 result = self._gate.open(until_ms=self._until_ms, announce=False)
         except GoneError:
             return
+        finally:
+            self._node.call_ended()
         self._end(step, result.outcome, result.code, result.reason)
 
     def _renew(self, effect: RenewGate) -> None:
+        self._node.calls += 1
         try:
             if self._opened and effect.term >= self._term:  # closed meanwhile stays closed
                 self._gate.open(until_ms=self._until_ms, announce=False)
         except GoneError:
             return
         finally:
+            self._node.call_ended()
             self._renewing = False
 
     def _fence(self, step: Step) -> None:
@@ -236,7 +241,7 @@ class Executor:
             case StepKind.BECOME_SOURCE:
                 database.become_source()
             case StepKind.MAKE_WRITABLE:
-                database.make_writable()
+                database.make_writable(step.term)
             case StepKind.FOLLOW:
                 database.follow(self._world.name_of(step.address))
             case _:

@@ -93,7 +93,7 @@ class Judge:
             self.violated("terms-grow", f"term {after.term} went from {before.holder} to {after.holder}")
         if before.paused and (swap.purpose is Purpose.CONDEMN or (after.term > before.term and after.reason == LOST)):
             self.violated("paused", f"{swap.purpose.value} while paused")
-        if after.off and not before.off:
+        if after.off.startswith("the fence agents") and not before.off:  # operators are no part of what is judged
             self._confirmed(before)
         if after.term > before.term:
             if after.term in self.holders:

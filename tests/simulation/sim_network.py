@@ -22,7 +22,7 @@ class Network:
         self._world = world
         self._cuts: dict[tuple[str, str], int] = {}  # how many faults keep it cut
         self._unplugged: set[str] = set()
-        self.sent = 0
+        self._slow: dict[tuple[str, str], int] = {}  # how much later everything comes
 
     def passes(self, sender: Node, receiver: Node) -> bool:
         """Whether the way is open and both hosts have power."""
@@ -42,8 +42,9 @@ class Network:
         """One message."""
         if not self.passes(sender, receiver):
             return
+        more_ms = self._slow.get((sender.name, receiver.name), 0) if self._slow else 0
         for delay_ms in self._world.chance.deliveries(local=sender is receiver):
-            self._world.at(delay_ms, self._arrive, sender, receiver, deliver, arguments)
+            self._world.at(delay_ms + more_ms, self._arrive, sender, receiver, deliver, arguments)
 
     def _arrive(self, sender: Node, receiver: Node, deliver: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         if self.passes(sender, receiver):
@@ -64,6 +65,13 @@ class Network:
             self._cuts[way] = left
         else:
             self._cuts.pop(way, None)
+
+    def slow_down(self, sender: str, receiver: str, more_ms: int) -> None:
+        """Everything on this way comes so much later; 0 ends it."""
+        if more_ms:
+            self._slow[sender, receiver] = more_ms
+        else:
+            self._slow.pop((sender, receiver), None)
 
     def part(self, sides: Iterable[Iterable[str]]) -> list[tuple[str, str]]:
         """Cut all ways between the sides, and return them."""
@@ -88,4 +96,5 @@ class Network:
     def heal(self) -> None:
         """All ways are open again, all cables in."""
         self._cuts.clear()
+        self._slow.clear()
         self._unplugged.clear()

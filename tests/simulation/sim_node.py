@@ -65,7 +65,7 @@ class Node:
         self.services = {name: Service(unit) for name, unit, _ in policy.services}
         self.daemon: Daemon | None = None
         self.runs = 0
-        self.calls_held = 0
+        self.calls = 0  # of failoverd into the kernel, under way
         self._wall_due_ms = 0
         self._run_lease: tuple[Held, str] | None = None  # /run/failoverd/lease, and the boot in which it was written
         self._kept_back: list[Work] = []  # while every process stands still
@@ -114,22 +114,24 @@ class Node:
         held_ms = self.world.chance.hold_up_ms(self) if daemon is not None else 0
         if not held_ms:
             return
-        self.calls_held += 1
         self.world.tell(self.name, f"a call into the kernel is held up for {held_ms} ms")
         until = self.world.now + held_ms
         self.world.run_until(min(until, self.world.end))
         while (self.frozen or self.stopped) and self.world.now < self.world.end:
             self.world.run_until(self.world.now + 1)
-        self.calls_held -= 1
         if self.daemon is not daemon or self.world.now >= self.world.end:
             raise GoneError
-        if not self.calls_held and self._wall_due_ms:
+
+    def call_ended(self) -> None:
+        """A call of failoverd into the kernel came back, or never will."""
+        self.calls -= 1
+        if not self.calls and self._wall_due_ms:
             due_ms, self._wall_due_ms = self._wall_due_ms, 0
             self.set_wall(due_ms)
 
     def set_wall(self, by_ms: int) -> None:
         """Somebody sets the wall clock; back only while no thread stands between reading it and using it."""
-        if by_ms < 0 and self.calls_held:
+        if by_ms < 0 and self.calls:
             self._wall_due_ms += by_ms
             return
         self.clock.set_wall(by_ms)

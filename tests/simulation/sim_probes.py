@@ -14,7 +14,8 @@ from failoverd.core.model import Health, HostFacts, Observation, Reading, UnitFa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sim_node import Daemon, Node
+    from sim_daemon import Daemon
+    from sim_node import Node
 
 DEADLINE_MS = 1000
 OK = Reading(Health.OK)
@@ -44,16 +45,16 @@ class Probes:
 
     def start(self) -> None:
         """Begin all, each at its own moment."""
-        node = self._node
-        looks = [Look("host", 2000, 5, self._host)]
+        node, sparse = self._node, self._world.chance.sparse
+        looks = [Look("host", 2000 * sparse, 5, self._host)]
         if node.is_data:
             looks += [
                 Look("database", 500, 5, self._database),
-                Look("vip", 1000, 5, self._vip),
-                Look("disk:/", 2000, 5, self._disk),
+                Look("vip", 1000 * sparse, 5, self._vip),
+                Look("disk:/", 2000 * sparse, 5, self._disk),
             ]
             units = [node.policy.database_unit, *(service.unit for service in node.services.values())]
-            looks += [Look(f"unit:{unit}", 500, 5, partial(self._unit, unit)) for unit in units]
+            looks += [Look(f"unit:{unit}", 500 * sparse, 5, partial(self._unit, unit)) for unit in units]
             looks += [Look(name, 1000, 40, partial(self._service, name, node)) for name in node.services]
         for number, look in enumerate(looks):
             look.interval_ms *= self._scale

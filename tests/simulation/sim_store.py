@@ -51,6 +51,7 @@ class Store:
         self._cell = MemoryCell()
         self._timeout_ms = TIMEOUT_MS * world.chance.scale
         self.down = False
+        self._restored = 0  # how often its process was stopped to put another copy in: no connection outlives that
         self.newest: Record | None = None  # the right copy, while an old one is in its place
         self.history: list[Record] = [self.record]
 
@@ -62,15 +63,15 @@ class Store:
     def swap(self, caller: Node, swap: Swap, answered: Swapped) -> None:
         """Compare and swap; (None, None) is answered when nothing came in time."""
         call = _Call(swap, answered)
-        self._world.network.send(caller, self._home, self._arrived, caller, swap, call)
+        self._world.network.send(caller, self._home, self._arrived, self._restored, caller, swap, call)
         self._world.at(self._timeout_ms, call.answer, None, None)
 
-    def _arrived(self, caller: Node, swap: Swap, call: _Call) -> None:
+    def _arrived(self, connection: int, caller: Node, swap: Swap, call: _Call) -> None:
         takes_ms = self._world.chance.store_takes_ms()
-        self._home.when_running(takes_ms, self._swap, caller, swap, call)
+        self._home.when_running(takes_ms, self._swap, connection, caller, swap, call)
 
-    def _swap(self, caller: Node, swap: Swap, call: _Call) -> None:
-        if not self._serves:
+    def _swap(self, connection: int, caller: Node, swap: Swap, call: _Call) -> None:
+        if not self._serves or connection != self._restored:
             self._world.network.send(self._home, caller, call.answer, None, None)  # connection refused
             return
         before = self.record
@@ -114,11 +115,13 @@ class Store:
         """Put this in the place of what stands."""
         self.newest = self.record
         self._cell.record = record
+        self._restored += 1
 
     def put_back(self) -> None:
         """Put the right copy in its place again."""
         if self.newest is not None:
             self._cell.record, self.newest = self.newest, None
+            self._restored += 1
 
     def heal(self) -> None:
         """It answers, with what it had last."""

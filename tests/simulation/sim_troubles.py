@@ -162,6 +162,17 @@ class Troubles:
         bridge = self._random.choice(self._world.nodes)
         self._part([[node.name] for node in self._world.nodes if node is not bridge])
 
+    def kind_slow_way(self) -> None:
+        """A way, most often one to or from the store, is slow for a long time: its load has one direction."""
+        one = self._node().name
+        other = self._random.choice(["arbiter", "arbiter", *(node.name for node in self._world.nodes)])
+        sender, receiver = self._random.choice(((one, other), (other, one)))
+        if one != other:
+            more_ms = round(self._weather.policy.ttl_ms * self._random.choice((0.03, 0.08, 0.12, 0.15, 0.3, 0.7)))
+            self._say(f"what {receiver} hears of {sender} is {more_ms} ms late")
+            self._world.network.slow_down(sender, receiver, more_ms)
+            self._world.at(4 * self._weather.span_ms(), self._world.network.slow_down, sender, receiver, 0)
+
     def _part(self, sides: list[list[str]]) -> None:
         self._say("parted: " + " | ".join(",".join(side) for side in sides if side))
         for sender, receiver in self._world.network.part(sides):

@@ -37,6 +37,19 @@ ON_TIME = ((1,), (1,), (2,), (2,), (2,), (3,), (3,), (5,), (8,), (15,))
 AT_HOME = (1,)
 FACTORS = (0.5, 0.8, 1, 1, 1.2, 1.5, 2, 5)
 ROUNDING = 0.0015  # milliseconds and whole-number rates, as a part of a lease
+TIMES = (
+    "ttl_ms",
+    "renew_ms",
+    "margin_ms",
+    "demote_budget_ms",
+    "heartbeat_ms",
+    "max_lag_ms",
+    "switchover_lag_ms",
+    "report_ms",
+    "report_max_age_ms",
+    "restart_settle_ms",
+    "writes_stuck_ms",
+)
 AGENTS = ("works", "works", "fails", "fails-though-it-worked", "hangs")
 
 
@@ -50,6 +63,7 @@ class Weather(Chance):
         self.scale = random.choice(SCALES)
         self.writes_ms = 500 * self.scale
         self.pump_ms = 1000 * self.scale
+        self.sparse = 4
         self.policy = self._policy()
         self.agents = random.choice((AGENTS, ("works",), ("hangs", "works")))
         self._network()
@@ -66,14 +80,10 @@ class Weather(Chance):
     def _policy(self) -> Policy:
         random, k = self.random, self.scale
         defaults = POLICY
-        times = (
-            "ttl_ms renew_ms margin_ms demote_budget_ms heartbeat_ms max_lag_ms switchover_lag_ms report_ms"
-            " report_max_age_ms restart_settle_ms"
-        ).split()
         fenced = ("mail1", "mail2", "mail3") if random.random() < 0.4 else ()
         return replace(
             defaults,
-            **{name: getattr(defaults, name) * k for name in times},
+            **{name: getattr(defaults, name) * k for name in TIMES},
             failovers=1000,  # a budget would end most seeds early: flap control has stories of its own
             hold_off_ms=random.choice((0, 1, 3)) * defaults.ttl_ms * k,
             restart_memory_ms=random.choice((5, 200)) * defaults.ttl_ms * k,
@@ -96,8 +106,9 @@ class Weather(Chance):
         ttl_ms, margin_ms = self.policy.ttl_ms, self.policy.margin_ms
         ratio = ttl_ms / (ttl_ms - margin_ms) - ROUNDING
         most = (ratio - 1) / (ratio + 1)
+        rates = self.random.choice(((most, -most), (most, -most), (0.0, most, -most, self.random.uniform(-most, most))))
         for node in world.nodes:
-            drift = self.random.choice((0.0, most, -most, self.random.uniform(-most, most)))
+            drift = self.random.choice(rates)
             node.clock.rate = round(MILLION * (1 + drift))
 
     # ---- durations --------------------------------------------------------------------------------------------
@@ -155,7 +166,7 @@ class Weather(Chance):
         after_ms = self.span_ms() if self.storm else self.policy.ttl_ms
         node.world.at(after_ms, node.power_on)
 
-    def step_begins(self, node: Node, step: Step) -> None:
+    def step_begins(self, node: Node, step: Step) -> None:  # noqa: ARG002 - any step is a bad moment
         """See Chance."""
         if self.storm and self.worst_moment and self._draw() < self.worst_moment:
             node.world.at(int(self._draw() * 60), self.strike, node)

@@ -14,6 +14,7 @@ under way and hang until their deadlines.
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -174,4 +175,5 @@ class Simulation:
 
 def simulate(number: int, *, told: bool = False) -> Seed:
     """Run one seed. The same number is the same schedule, told or not."""
+    gc.set_threshold(50_000, 20, 50)  # values by the million, few of them in cycles
     return Simulation(number, told=told).run()

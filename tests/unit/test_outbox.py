@@ -164,7 +164,7 @@ def test_a_daemon_that_heeds_events_is_alive_though_no_tick_comes() -> None:
         worker=Worker("audit"),
         audit=journal,
         remember=lambda _memory: None,
-        perform=journal.perform,
+        perform=lambda _effect: None,
         refuse=journal.refuse,
     )
     reading = Reading(Health.OK)

@@ -166,7 +166,8 @@ class Scene:
         self._undo.append(lambda: pressure.release(host))
         pressure.squeeze(host, spare_mb)
         self._note(f"{host} has {spare_mb} MB of memory left, and a program takes all of it")
-        hog = ["systemd-run", "--quiet", "--collect", "--unit=hog", "--property=Restart=always", "python3", "-c", _HOG]
+        again = ("--property=Restart=always", "--property=RestartSec=200ms", "--property=StartLimitIntervalSec=0")
+        hog = ["systemd-run", "--quiet", "--collect", "--unit=hog", *again, "python3", "-c", _HOG]
         self._undo.append(lambda: self._lab.exec(host, "systemctl", "stop", "hog.service", check=False))
         self._lab.exec(host, *hog)
 

@@ -1,4 +1,4 @@
-"""What `tests/run` runs: the linters, then pytest in three parts, then one summary line over all of them.
+"""What `tests/run` runs: the linters, then pytest in four parts, then one summary line over all of them.
 
 A linter counts as one check. Each part has a time limit of its own, so that one that hangs is a failure with a name
 and the whole stays under half an hour.
@@ -42,7 +42,8 @@ class Part:
 
 FAST = (Part("tests", ("--fast",), 240),)
 ALL = (
-    Part("tests", ("-m", "not root and not lab"), 240),
+    Part("tests", ("-m", "not root and not lab and not simulation"), 240),
+    Part("simulated seeds", ("-m", "simulation"), 480),
     Part("root tests", ("-m", "root and not lab"), 360),
     Part("lab tests", ("-m", "lab"), 780),
 )

@@ -1,6 +1,6 @@
-"""What tests share: when `root` and `lab` tests run, and a configuration that can be loaded.
+"""What tests share: when `root`, `lab` and `simulation` tests run, and a configuration that can be loaded.
 
-`tests/run --fast` skips those two kinds and says so; without it they must run: a machine on which they cannot is a
+`tests/run --fast` skips those three kinds and says so; without it they must run: a machine on which they cannot is a
 failure, not a skip.
 """
 
@@ -23,7 +23,7 @@ SECRETS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="skip what needs root or the lab")
+    parser.addoption("--fast", action="store_true", help="skip what needs root, the lab or minutes")
     parser.addoption("--regenerate", action="store_true", help="write what was found into the text files compared with")
 
 
@@ -31,9 +31,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--fast"):
         return
     for item in items:
-        for marker in ("root", "lab"):
+        for marker in ("root", "lab", "simulation"):
             if item.get_closest_marker(marker):
-                item.add_marker(pytest.mark.skip(reason=f"needs {marker}: left out by --fast"))
+                item.add_marker(pytest.mark.skip(reason=f"{marker}: left out by --fast"))
 
 
 @pytest.fixture(scope="session")

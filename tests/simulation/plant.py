@@ -1,7 +1,7 @@
 """`tests/simulation/planted`: plant each bug in a copy of the package, and search for the seed that catches it.
 
 Each search is a process of its own that sees the copy instead of the package. The first seed whose story violates an
-invariant ends it.
+invariant with the bug, and does not without it, ends it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def plant(bug: Bug, directory: Path) -> None:
         path.write_text(edited(path.read_text(), edit))
 
 
-def search(seeds: int) -> None:
-    """In the process that sees the planted package: print what caught it, as one line of JSON."""
+def search(first: int, last: int) -> None:
+    """In the process that sees the package, planted or not: print what is caught first, as one line of JSON."""
     from simulate import simulate  # noqa: PLC0415 - it imports the package, and the parent must not
 
-    for number in range(1, seeds + 1):
+    for number in range(first, last + 1):
         seed = simulate(number)
         if seed.violation:
             found = {"seed": number, "invariant": seed.invariant, "at_s": seed.virtual_ms / 1000}
@@ -53,19 +53,31 @@ def search(seeds: int) -> None:
     print(json.dumps({"seed": None}))
 
 
+def searched(packages: Path, first: int, last: int) -> dict[str, object]:
+    """What `search` finds with the package that lies in `packages`."""
+    command = [sys.executable, __file__, "--search", str(first), str(last)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(packages), str(HERE)]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return {"seed": None, "text": done.stderr.strip()[-400:]}
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
 def caught(bug: Bug, seeds: int) -> dict[str, object]:
-    """What came of the search."""
+    """The first seed that fails with the bug and not without it."""
+    first = 1
     with tempfile.TemporaryDirectory(prefix="planted-") as name:
-        directory = Path(name)
-        plant(bug, directory)
-        path = os.pathsep.join([name, str(HERE)])
-        command = [sys.executable, __file__, "--search", "--seeds", str(seeds)]
-        environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            return {"seed": None, "text": done.stderr.strip()[-400:]}
-        found: dict[str, object] = json.loads(done.stdout)
-        return found
+        plant(bug, Path(name))
+        while True:
+            found = searched(Path(name), first, seeds)
+            number = found["seed"]
+            if not isinstance(number, int) or searched(PACKAGE.parent, number, number)["seed"] is None:
+                return found
+            first = number + 1
 
 
 def row(bug: Bug, found: dict[str, object]) -> str:
@@ -82,10 +94,10 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a bug's name; may be given again")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--search", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--search", nargs=2, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.search:
-        search(arguments.seeds)
+        search(*arguments.search)
         return 0
     bugs = [bug for bug in BUGS if not arguments.only or bug.name in arguments.only]
     print(f"{'bug':<40} {'file':<24} {'seed':>5}  {'invariant':<14} {'virtual':>9}", flush=True)

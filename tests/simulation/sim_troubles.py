@@ -323,10 +323,10 @@ class Troubles:
             at.hear(PauseAsked(paused, "anna"))
 
     def resume(self) -> None:
-        """Until it is true."""
+        """Again and again: a pause may have been on its way to the store."""
         if self._world.store.record.paused:
             self._pause("")
-            self._world.at(self._weather.policy.ttl_ms, self.resume)
+        self._world.at(self._weather.policy.ttl_ms, self.resume)
 
     def confirm(self, off: Node) -> None:
         """An operator has looked: the host is off. Nothing else is ever confirmed."""

@@ -194,7 +194,7 @@ PROCESSES = (
         name="mariadbd-killed",
         words="kill -9 mariadbd on the primary",
         fault=lambda s: s.kill(s.primary, MARIADB),
-        outcome=M,  # what its recovery takes out again, the replicas may have
+        outcome=A,  # restarted in place; it depends on the mail services whether that is the end of it
     ),
     Row(
         name="mariadbd-stopped",

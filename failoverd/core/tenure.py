@@ -73,8 +73,8 @@ class Tenure(Known):
         return self.record is not None and self.record.holder == self.me.name and self.record.condemned_by is not None
 
     def paused(self) -> bool:
-        """An operator has paused the cluster, or may have: the store has not been read yet. Nothing acts by itself."""
-        return self.record is None or bool(self.record.paused)
+        """An operator has paused the cluster: nothing acts by itself."""
+        return self.record is not None and bool(self.record.paused)
 
     def i_hold(self) -> bool:
         """This node holds the lease of the newest term that it knows, and is not giving it back."""

@@ -121,6 +121,7 @@ class Daemon:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*jobs, *self._tasks, return_exceptions=True)
+            await self.outbox.close()
 
     async def renewed(self) -> None:
         """Wait until the lease, if one is held, has been renewed from now on: what a daemon that ends leaves behind.

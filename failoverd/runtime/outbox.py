@@ -98,6 +98,16 @@ class Outbox:
             effects = [effect for _, some in batch for effect in some]
             await self._write_then_act(entries, effects)
 
+    async def close(self) -> None:
+        """At the end of the daemon: nothing more is begun, and what was noted is on disk, the batch at work first."""
+        left = [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
+        entries = [entry for some, _ in left for entry in some]
+        memories = [effect.memory for _, some in left for effect in some if isinstance(effect, Remember)]
+        try:
+            await self._worker.call(lambda: self._write(entries, memories), within_ms=AUDIT_WITHIN_MS)
+        except (TimeoutError, OSError) as error:
+            _log.error("the last audit records are lost", code="AUDIT_FAILED", reason=str(error) or "too slow")
+
     async def _write_then_act(self, entries: Sequence[Entry], effects: Sequence[Effect]) -> None:
         memories = [effect.memory for effect in effects if isinstance(effect, Remember)]
         writing = asyncio.ensure_future(

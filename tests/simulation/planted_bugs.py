@@ -262,7 +262,7 @@ BUGS = (
         "paused, nothing acts by itself",
         (
             "core/tenure.py",
-            "return self.record is None or bool(self.record.paused)",
+            "return self.record is not None and bool(self.record.paused)",
             "return False",
         ),
     ),

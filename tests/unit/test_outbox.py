@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from failoverd.core.effects import Entry, Perform, Step, StepKind
+from failoverd.core.effects import Entry, Perform, Remember, Step, StepKind
 from failoverd.core.health import Sendings
-from failoverd.core.lease import Held
+from failoverd.core.lease import Held, Memory
 from failoverd.core.machine import Observed, Reaction, State
 from failoverd.core.model import Health, Node, NodeKind, NodeName, Observation, Reading
 from failoverd.core.policy import Policy
@@ -92,6 +92,24 @@ def test_the_record_comes_first() -> None:
     journal = Journal()
     outcome(journal, (OPEN,), lambda: len(journal.happened) == 2, lambda: None)
     assert journal.happened == ["recorded open-gate", "performed open-gate"]
+
+
+def test_what_was_noted_is_on_disk_when_the_daemon_ends_and_nothing_more_is_begun() -> None:
+    journal = Journal()
+
+    async def scene() -> None:
+        outbox = Outbox(
+            worker=Worker("audit"),
+            audit=journal,
+            remember=lambda memory: journal.happened.append(f"remembered {memory.term}"),
+            perform=journal.perform,
+            refuse=journal.refuse,
+        )
+        outbox.put(Reaction(STATE, (Remember(Memory(7)), OPEN), (ENTRY,)))
+        await outbox.close()
+
+    asyncio.run(scene())
+    assert journal.happened == ["remembered 7", "recorded open-gate"]
 
 
 def test_what_closes_does_not_wait_for_a_slow_disk_and_what_opens_does() -> None:

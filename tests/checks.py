@@ -130,6 +130,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/run", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--fast", action="store_true", help="no root, no lab: what answers in under a minute")
     fast = parser.parse_args().fast
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, and tests look at what dies of it
     if not fast:
         if os.geteuid() != 0:
             print("tests/run needs root for namespaces and the lab; tests/run --fast does not", file=sys.stderr)

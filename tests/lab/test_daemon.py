@@ -71,6 +71,11 @@ def void(lab: Lab, host: str, *command: str) -> None:
     lab.exec(host, *command)
 
 
+def start_database(lab: Lab, host: str) -> None:
+    """As the administrator, who lets systemd wait for a minute before it starts a server that was killed."""
+    lab.exec(host, "systemctl", "start", "mariadb.service")
+
+
 def moves_with_one_writable(
     lab: Lab, cluster: Cluster, directory: Path, act: Callable[[str], None], heal: Callable[[str], None]
 ) -> str:
@@ -92,7 +97,12 @@ def moves_with_one_writable(
 
 def test_a_frozen_host_that_thaws_is_never_a_second_writable_one(lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
     servers = {host: main_pid(lab, host, "mariadb.service") for host in layout.DATA_NODES}
-    old = moves_with_one_writable(lab, cluster, tmp_path, lab.pause, lab.resume)
+
+    def thaw(host: str) -> None:
+        lab.resume(host)
+        start_database(lab, host)
+
+    old = moves_with_one_writable(lab, cluster, tmp_path, lab.pause, thaw)
     assert main_pid(lab, old, "mariadb.service") != servers[old], "the kernel has ended the server with its lease"
 
 
@@ -128,6 +138,7 @@ def test_without_a_guard_the_drop_unit_makes_the_database_read_only(lab: Lab, cl
         lab.exec(host, "rm", "-rf", layout.DROP_IN)
         lab.exec(host, "systemctl", "daemon-reload")
         lab.exec(host, "systemctl", "start", DAEMON, GUARD)
+        start_database(lab, host)
 
     moves_with_one_writable(lab, cluster, tmp_path, kill, heal)
 

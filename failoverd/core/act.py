@@ -124,7 +124,9 @@ def _follow_plan(turn: Turn, rule: Rule) -> None:
     if kind is StepKind.RESTART_UNIT:
         begun = Restart(step.service, turn.view.now_ms, None, worked=False)
         turn.see(restarts=(*turn.view.restarts[-15:], begun))
-    turn.note("step", f"{kind.value}" + (f" {step.unit or step.address}".rstrip()), step=str(step.number))
+    turn.note(
+        "step", f"{kind.value}" + (f" {step.unit or step.address or step.target or ''}".rstrip()), step=str(step.number)
+    )
     turn.effects.append(Perform(step))
 
 

@@ -138,6 +138,8 @@ def confirm_rejection(view: View, name: str) -> Rejected | None:
         return Rejected(wanted, "BLK_NOT_HOLDER", f"{wanted} is not the last primary, {holder or 'nobody'} is")
     if wanted == view.me.name or wanted in view.fresh:
         return Rejected(wanted, "BLK_ANSWERS", f"{wanted} answers: it has power")
+    if not (view.lease_is_lapsing() or view.lease_is_over()):  # not heard here, perhaps, but its counter moves
+        return Rejected(wanted, "BLK_ANSWERS", f"{wanted} renews its lease: it has power")
     return None
 
 

@@ -212,3 +212,26 @@ def test_two_nodes_never_both_take_themselves_for_the_best() -> None:
             mine = {"database": told[me]["database"]} if me in told else {}
             best.add(candidates.failover(lost(me, told, **mine)).best)
         assert len(best) == 1
+
+
+# ---- an operator's word ---------------------------------------------------------------------------------------------
+
+WORDS = [
+    ("mail9", view(), "BLK_NO_SUCH_NODE"),
+    ("mail1", lost(store_heard_ms=None), "BLK_STORE"),
+    ("mail3", lost(), "BLK_NOT_HOLDER"),
+    ("mail1", lost(record=record(revoked=True)), "BLK_NOT_HOLDER"),
+    ("mail1", view(), "BLK_ANSWERS"),
+    ("mail1", view(reports={"mail1": None}), "BLK_ANSWERS"),  # nobody hears it here, and its counter moves
+]
+
+
+@pytest.mark.parametrize(("name", "known", "code"), WORDS)
+def test_a_word_that_is_not_taken(name: str, known: View, code: str) -> None:
+    why = candidates.confirm_rejection(known, name)
+    assert why is not None
+    assert why.code == code
+
+
+def test_a_word_that_is_taken() -> None:
+    assert candidates.confirm_rejection(lost(), "mail1") is None

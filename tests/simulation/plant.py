@@ -1,7 +1,7 @@
 """`tests/simulation/planted`: plant each bug in a copy of the package, and search for the seed that catches it.
 
-Each search is a process of its own that sees the copy instead of the package. The first seed whose story violates an
-invariant with the bug, and does not without it, ends it.
+Each search is a process of its own that sees the copy instead of the package. It ends at the first seed whose story
+violates one of the invariants that show this bug, and violates none without it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from planted_bugs import BUGS, Bug, Edit
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[1] / "failoverd"
@@ -40,22 +44,22 @@ def plant(bug: Bug, directory: Path) -> None:
         path.write_text(edited(path.read_text(), edit))
 
 
-def search(first: int, last: int) -> None:
+def search(first: int, last: int, shown: Collection[str]) -> None:
     """In the process that sees the package, planted or not: print what is caught first, as one line of JSON."""
     from simulate import simulate  # noqa: PLC0415 - it imports the package, and the parent must not
 
     for number in range(first, last + 1):
         seed = simulate(number)
-        if seed.violation:
+        if seed.violation and (not shown or seed.invariant in shown):
             found = {"seed": number, "invariant": seed.invariant, "at_s": seed.virtual_ms / 1000}
             print(json.dumps(found | {"text": seed.violation.splitlines()[0]}))
             return
     print(json.dumps({"seed": None}))
 
 
-def searched(packages: Path, first: int, last: int) -> dict[str, object]:
+def searched(packages: Path, first: int, last: int, shown: Collection[str]) -> dict[str, object]:
     """What `search` finds with the package that lies in `packages`."""
-    command = [sys.executable, __file__, "--search", str(first), str(last)]
+    command = [sys.executable, __file__, "--search", str(first), str(last), *shown]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(packages), str(HERE)]),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -73,9 +77,9 @@ def caught(bug: Bug, seeds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="planted-") as name:
         plant(bug, Path(name))
         while True:
-            found = searched(Path(name), first, seeds)
+            found = searched(Path(name), first, seeds, bug.shown)
             number = found["seed"]
-            if not isinstance(number, int) or searched(PACKAGE.parent, number, number)["seed"] is None:
+            if not isinstance(number, int) or searched(PACKAGE.parent, number, number, ())["seed"] is None:
                 return found
             first = number + 1
 
@@ -94,10 +98,11 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a bug's name; may be given again")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--search", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--search", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.search:
-        search(*arguments.search)
+        first, last, *shown = arguments.search
+        search(int(first), int(last), shown)
         return 0
     bugs = [bug for bug in BUGS if not arguments.only or bug.name in arguments.only]
     print(f"{'bug':<40} {'file':<24} {'seed':>5}  {'invariant':<14} {'virtual':>9}", flush=True)

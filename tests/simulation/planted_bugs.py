@@ -21,15 +21,23 @@ class Edit:
 
 @dataclass(frozen=True)
 class Bug:
-    """`rule` is what it breaks: a rule of the lease (design.md), or a sentence of it."""
+    """`rule` is what it breaks: a rule of the lease (design.md), or a sentence of it. `shown` by these invariants."""
 
     name: str
     rule: str
+    shown: tuple[str, ...]
     edits: tuple[Edit, ...]
 
 
-def _bug(name: str, rule: str, *edits: tuple[str, str, str]) -> Bug:
-    return Bug(name, rule, tuple(Edit(*edit) for edit in edits))
+LEASE = ("one-primary", "newest-term", "lease-ended")
+TERMS = ("terms-grow", *LEASE)
+QUORUM = ("majority", *LEASE)
+DATA = ("nothing-lost",)
+PAUSE = ("paused",)
+
+
+def _bug(name: str, rule: str, shown: tuple[str, ...], *edits: tuple[str, str, str]) -> Bug:
+    return Bug(name, rule, shown, tuple(Edit(*edit) for edit in edits))
 
 
 BUGS = (
@@ -37,6 +45,7 @@ BUGS = (
     _bug(
         "counted-from-the-answer",
         "rule 1: a renewal counts from before it was sent",
+        LEASE,
         (
             "core/absorb_store.py",
             "granted = lease.granted(record, swap.sent_ms, policy.margin_ms)",
@@ -46,6 +55,7 @@ BUGS = (
     _bug(
         "takeover-counted-from-the-last-sending",
         "rule 1: nobody knows which of several requests arrived",
+        LEASE,
         (
             "core/absorb_store.py",
             "sent_ms = swap.sent_ms if first is None else min(first.sent_ms, swap.sent_ms)",
@@ -54,11 +64,18 @@ BUGS = (
     ),
     _bug(
         "ended-lease-revived",
-        "rule 2: a late answer makes no holder, together with: nothing is promised beside an unanswered takeover",
+        "rule 2: what comes after the deadline makes no holder, and rule 5: nothing is promised beside an unanswered"
+        " takeover; each backs the other",
+        LEASE,
         (
-            "core/absorb_store.py",
-            "if held is not None and held.term == record.term:  # rule 2: a lease that ended is not revived",
-            "held = held or lease.granted(record, swap.sent_ms, policy.margin_ms)\n            if True:",
+            "core/turn.py",
+            "if held is not None and self.view.reached(held.deadline_ms):",
+            "if held is not None and self.view.reached(held.deadline_ms + self.view.policy.ttl_ms):",
+        ),
+        (
+            "core/absorb.py",
+            "if held is None or not view.i_hold():",
+            "if held is None or view.leaving is not None or held.term != view.highest_term:",
         ),
         (
             "core/tenure.py",
@@ -69,11 +86,13 @@ BUGS = (
     _bug(
         "own-ended-term-taken-for-the-new-one",
         "rule 2: a takeover's answer is a record of the term that it asked for",
+        LEASE,
         ("core/absorb_store.py", "won = mine and record.term == waiting.term", "won = mine"),
     ),
     _bug(
         "wait-short-by-two-margins",
         "rule 3: a whole ttl since the counter was first seen",
+        QUORUM,
         (
             "core/lease.py",
             "counted_ms = watch.first_seen_ms + record.ttl_ms",
@@ -83,6 +102,7 @@ BUGS = (
     _bug(
         "takeover-inside-its-own-promise",
         "rule 4: whoever promised sends no takeover for a ttl",
+        LEASE,
         (
             "core/lease.py",
             "return counted_ms if promise is None else max(counted_ms, promise.bound_until_ms(record))",
@@ -92,6 +112,7 @@ BUGS = (
     _bug(
         "promises-from-a-majority",
         "rule 4: every other data node must have promised",
+        LEASE,
         (
             "core/tenure.py",
             (
@@ -107,6 +128,7 @@ BUGS = (
     _bug(
         "round-counted-from-the-promise",
         "rule 4: a round counts from its sending",
+        LEASE,
         (
             "core/tenure.py",
             "        return min(sent, default=None)",
@@ -116,22 +138,26 @@ BUGS = (
     _bug(
         "lower-term-accepted",
         "rule 6: an old copy of the store is refused",
+        TERMS,
         ("core/lease.py", "return record.term >= highest_term", "return True"),
     ),
     _bug(
         "term-forgotten-by-a-restart",
         "rule 6: the highest term is on the node's own disk",
+        TERMS,
         ("core/act.py", "    if kept != memory:\n", "    if kept.term < memory.term:\n"),
     ),
     # -- quorum and reports
     _bug(
         "majority-off-by-one",
         "quorum: more than half of all configured observers",
+        QUORUM,
         ("core/quorum.py", "return configured // 2 + 1", "return configured // 2"),
     ),
     _bug(
         "stale-report-counted",
         "quorum: a report has an age",
+        QUORUM,
         (
             "core/known.py",
             "if born is not None and not self.reached(born + self.policy.report_max_age_ms + 1):",
@@ -142,6 +168,7 @@ BUGS = (
     _bug(
         "relay-log-not-applied",
         "promotion: after all that was received is applied",
+        DATA,
         (
             "core/positions.py",
             (
@@ -154,6 +181,7 @@ BUGS = (
     _bug(
         "position-not-final",
         "election: by positions of stopped receivers",
+        DATA,
         (
             "core/positions.py",
             "if record is None or facts is None or facts.receives:",
@@ -166,6 +194,7 @@ BUGS = (
     _bug(
         "one-position-is-proof",
         "election: as many final positions as one of them must have acknowledged everything",
+        DATA,
         (
             "core/candidates.py",
             "needed = len(view.data_nodes) - view.policy.acknowledgements\n    if len(positions) >= needed:",
@@ -175,21 +204,29 @@ BUGS = (
     _bug(
         "semi-sync-not-on",
         "no silent fall-back to asynchronous replication",
+        DATA,
         ("core/plan.py", "        StepKind.BECOME_SOURCE,\n        StepKind.AWAIT_REPLICA,\n", ""),
     ),
     _bug(
         "given-without-what-was-given",
         "switchover: the successor has all that the holder had",
+        DATA,
         (
             "core/rules.py",
             "return follows_holder(view) and mine.covers(record.position)",
             "return follows_holder(view)",
+        ),
+        (
+            "core/plan.py",
+            "        and not view.i_am_frozen()\n        and not progress.done(StepKind.AWAIT_POSITION)\n",
+            "        and False\n",
         ),
     ),
     # -- the gate
     _bug(
         "gate-renewed-beyond-the-lease",
         "the kernel keeps the lease, and no longer",
+        LEASE,
         (
             "core/turn.py",
             "self.effects.append(RenewGate(held.term, held.deadline_ms))",
@@ -199,6 +236,7 @@ BUGS = (
     _bug(
         "gate-opened-late-by-a-thawed-process",
         "a relative timeout set late is a lie",
+        LEASE,
         (
             "actions/gate.py",
             "add rule inet failoverd gate meta nfproto @lease meta time < {bound_s} accept",
@@ -208,6 +246,7 @@ BUGS = (
     _bug(
         "wall-clock-read-last",
         "the bound comes out too early, never too late",
+        LEASE,
         (
             "actions/gate.py",
             "        wall_ns = self._wall_ns()\n        rest_ms = until_ms - self._clock.now_ms()\n",
@@ -217,11 +256,13 @@ BUGS = (
     _bug(
         "closed-gate-opened-by-a-slow-call",
         "closing has the last word",
+        LEASE,
         ("actions/gate.py", "        if self._closings != closings:\n", "        if self._closings < 0:\n"),
     ),
     _bug(
         "given-back-with-the-gate-open",
         "demotion: the gate first",
+        LEASE,
         (
             "core/swaps.py",
             "return view.gate is GateState.CLOSED and (rules.demoted(view) or (killed and view.database is None))",
@@ -232,6 +273,7 @@ BUGS = (
     _bug(
         "fence-timeout-taken-as-success",
         "only a confirmed power-off opens promotion",
+        LEASE,
         (
             "core/absorb_steps.py",
             "case StepKind.FENCE if succeeded:",
@@ -241,6 +283,7 @@ BUGS = (
     _bug(
         "lease-kept-while-it-is-given-back",
         "a daemon started in between finds no lease that the store may have been told is over",
+        LEASE,
         ("core/act.py", "        turn.effects.append(KeepLease(None))\n", ""),
         (
             "core/turn.py",
@@ -251,6 +294,7 @@ BUGS = (
     _bug(
         "condemned-taken-as-off",
         "a revoked term ends when its lease does, or its power",
+        LEASE,
         (
             "core/lease.py",
             "if record.holder is None or record.revoked or record.off:",
@@ -260,6 +304,7 @@ BUGS = (
     _bug(
         "paused-cluster-that-acts",
         "paused, nothing acts by itself",
+        PAUSE,
         (
             "core/tenure.py",
             "return self.record is not None and bool(self.record.paused)",
@@ -269,11 +314,13 @@ BUGS = (
     _bug(
         "swap-that-ignores-the-version",
         "the store changes only for who names its version",
+        TERMS,
         ("stores/memory.py", "if self.record.version != expected_version:", "if self.record.term > record.term:"),
     ),
     _bug(
         "lease-file-kept-across-a-reboot",
         "a lease is of one boot: another one's clock says nothing",
+        LEASE,
         (
             "runtime/persist.py",
             'if value.get("boot_id") != self._boot_id or min(term, version, deadline_ms) < 0:',

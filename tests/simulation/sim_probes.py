@@ -49,13 +49,15 @@ class Probes:
         looks = [Look("host", 2000 * sparse, 5, self._host)]
         if node.is_data:
             looks += [
-                Look("database", 500, 5, self._database),
+                Look("database", 500 * min(sparse, 2), 5, self._database),
                 Look("vip", 1000 * sparse, 5, self._vip),
                 Look("disk:/", 2000 * sparse, 5, self._disk),
             ]
             units = [node.policy.database_unit, *(service.unit for service in node.services.values())]
             looks += [Look(f"unit:{unit}", 500 * sparse, 5, partial(self._unit, unit)) for unit in units]
-            looks += [Look(name, 1000, 40, partial(self._service, name, node)) for name in node.services]
+            looks += [
+                Look(name, 1000 * min(sparse, 2), 40, partial(self._service, name, node)) for name in node.services
+            ]
         for number, look in enumerate(looks):
             look.interval_ms *= self._scale
             node.when_running(self._world.chance.latency(10 + 7 * number), self._run, look)

@@ -40,6 +40,7 @@ class Troubles:
         self._gap_ms = weather.policy.ttl_ms * 2 ** random.uniform(-2.5, 2)
         self._burst = random.choice((0.0, 0.3, 0.6))
         weather.strike = self.strike
+        weather.ask = self.kind_promote
         world.agents.manner = lambda: random.choice(weather.agents)
 
     def begin(self) -> None:

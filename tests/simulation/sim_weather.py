@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from failoverd.core.effects import Step, Swap
     from failoverd.core.policy import Policy
 
-SCALES = (1, 2, 3, 4, 6, 8, 10, 10)
+SCALES = (1, 2, 3, 4, 6, 6, 8, 8, 10, 10)
 SPANS = (0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0, 1.0, 1.1, 1.3, 1.7, 2.2, 3.5, 6.0)  # in leases
 ON_TIME = ((1,), (1,), (2,), (2,), (2,), (3,), (3,), (5,), (8,), (15,))
 AT_HOME = (1,)
@@ -72,6 +72,7 @@ class Weather(Chance):
         self.held_up = self._perhaps(0.35, 0.01)  # a call into the kernel
         self.worst_moment = self._perhaps(0.4, 0.2)  # a step begins, or a swap has happened
         self.strike: Callable[[Node], None] = lambda _node: None  # what happens at a bad moment
+        self.ask: Callable[[], None] = lambda: None  # an operator moves the role
 
     def _perhaps(self, probability: float, most: float) -> float:
         """Nothing, or a probability up to `most`, small ones as often as large ones."""
@@ -148,6 +149,8 @@ class Weather(Chance):
         if not self.storm or not self.held_up or self._draw() >= self.held_up:
             return 0
         held_ms = self.span_ms()
+        if self.random.random() < 0.3:
+            node.world.at(self.random.randrange(1, held_ms + 1), self.ask)
         match self.random.choice(("thread", "process", "host")):
             case "process" if not node.stopped:
                 node.stop()

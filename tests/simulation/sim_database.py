@@ -12,8 +12,9 @@ to what was acknowledged (init_rpl_role=SLAVE), the relay log is thrown away and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from sim_binlog import Stream, Transaction
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import DatabaseFacts, Replication, Thread
@@ -29,33 +30,6 @@ SKIP = 1000  # more than could ever have waited for an acknowledgement
 
 def _nobody(_: bool) -> None:
     """Whoever asked is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """`heartbeat` is (term, beat) where it is one of the controller's own, else None.
-
-    `made` is what no server knows: two with the same id are different transactions, after one was lost in a crash.
-    """
-
-    server: int
-    number: int
-    made: int
-    heartbeat: tuple[int, int] | None = None
-
-    @property
-    def gtid(self) -> tuple[int, int]:
-        """All that servers compare."""
-        return self.server, self.number
-
-
-@dataclass(eq=False, slots=True)
-class Stream:
-    """One replica's connection to its source."""
-
-    source: Database
-    life: int  # of the source: a connection does not outlive its server
-    heard_at: int
 
 
 class Database:

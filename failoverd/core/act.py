@@ -42,7 +42,7 @@ def act(turn: Turn) -> None:
             )
         )
         # A daemon that is started in between must not find a lease that the store may have been told is over.
-        turn.effects.append(KeepLease(None))
+        turn.effects.append(KeepLease(held, leaving=True))
         rule = _decide(turn)
     forget_old_request(turn)
     _say_why_not(turn)

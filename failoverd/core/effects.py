@@ -141,9 +141,14 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class KeepLease:
-    """The lease held (or none), where a restarted daemon of the same boot finds it."""
+    """The lease held (or none), where a restarted daemon of the same boot finds it, and the guard.
+
+    `leaving`: it is being given back. A daemon that is started anew does not go on with it, since the store may have
+    been told by then; until its deadline it is the guard's all the same.
+    """
 
     held: Held | None
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,7 @@ class Turn:
     def hold(self, held: Held) -> None:
         """The lease runs longer: here, for a daemon that is restarted, and in the kernel where the gate is open."""
         self.see(held=held)
-        if self.view.leaving is None:
-            self.effects.append(KeepLease(held))
+        self.effects.append(KeepLease(held, leaving=self.view.leaving is not None))
         if self.view.gate is GateState.OPEN and self.view.i_hold():
             self.effects.append(RenewGate(held.term, held.deadline_ms))
 

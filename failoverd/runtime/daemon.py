@@ -59,8 +59,8 @@ _log = structlog.get_logger(__name__)
 class LeaseKeeper(Protocol):
     """Where the lease is noted for a daemon that is started again."""
 
-    def write(self, held: Held) -> None:
-        """Note it."""
+    def write(self, held: Held, *, leaving: bool = False) -> None:
+        """Note it, or that it is being given back."""
         ...
 
     def clear(self) -> None:
@@ -222,8 +222,8 @@ class Daemon:
                 executor.renew_gate(effect)
             case Push(report):
                 self._push(report)
-            case KeepLease(held):
-                self._keep(held)
+            case KeepLease():
+                self._keep(effect)
             case Beat():
                 executor.beat(effect, deadline_ms=self.state.view.policy.heartbeat_ms)
             case Remember():
@@ -259,13 +259,17 @@ class Daemon:
         if not self._failed.done():
             self._failed.set_exception(error)
 
-    def _keep(self, held: Held | None) -> None:
+    def _keep(self, effect: KeepLease) -> None:
         try:
-            if held is None:
+            if effect.held is None:
                 self._lease.clear()
             else:
-                self._lease.write(held)
+                self._lease.write(effect.held, leaving=effect.leaving)
         except OSError as error:
+            if effect.held is None or effect.leaving:
+                # What stands there would bring the role back. Before the store is told: the daemon ends.
+                self.broken(error)
+                return
             _log.warning("the lease cannot be noted: a restart would drop the role", reason=str(error))
 
     async def _swap(self, swap: Swap) -> None:

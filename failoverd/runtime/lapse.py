@@ -23,13 +23,13 @@ LOADING_MS = 1_500  # before the end: the time to read the configuration and loa
 def is_ending(runtime: Path, before_ms: int = LOADING_MS) -> bool:
     """Wait until the lease has `before_ms` left. False when there is none, or it was renewed or given back."""
     lease, clock = LeaseFile(runtime, boot_id()), BootClock()
-    first = lease.read()
+    first = lease.noted()
     if first is None:
         sys.stderr.write("drop: no lease is noted: nothing is held here\n")
         return False
     while clock.now_ms() < first.deadline_ms - before_ms:
         time.sleep(LOOK_S)
-        if lease.read() != first:
+        if lease.noted() != first:
             sys.stderr.write("drop: a daemon has renewed the lease, or given it back\n")
             return False
     return True

@@ -86,20 +86,27 @@ class LeaseFile:
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
 
     def read(self) -> Held | None:
+        """Return the lease that a daemon may go on with: `noted`, unless it is being given back. Raises OSError."""
+        return None if self._value().get("leaving") else self.noted()
+
+    def noted(self) -> Held | None:
         """Return the lease as last written in this boot, over or not; None when there is none. Raises OSError."""
-        try:
-            value = _object(self._path.read_text(errors="replace"))
-        except FileNotFoundError:
-            return None
+        value = self._value()
         numbers = [value.get(key) for key in ("term", "version", "deadline_ms")]
         term, version, deadline_ms = (n if isinstance(n, int) and not isinstance(n, bool) else -1 for n in numbers)
         if value.get("boot_id") != self._boot_id or min(term, version, deadline_ms) < 0:
             return None
         return Held(term, version, deadline_ms)
 
-    def write(self, held: Held) -> None:
-        """Note a renewal. A memory file system, so without sync: about 0.1 ms. Raises OSError."""
-        value = {"term": held.term, "version": held.version, "deadline_ms": held.deadline_ms, "boot_id": self._boot_id}
+    def _value(self) -> Mapping[str, object]:
+        try:
+            return _object(self._path.read_text(errors="replace"))
+        except FileNotFoundError:
+            return {}
+
+    def write(self, held: Held, *, leaving: bool = False) -> None:
+        """Note a renewal, or that it is being given back. A memory file system: about 0.1 ms. Raises OSError."""
+        value = asdict(held) | {"boot_id": self._boot_id} | ({"leaving": True} if leaving else {})
         _replace(self._path, json.dumps(value) + "\n", durable=False)
 
     def clear(self) -> None:

@@ -44,9 +44,9 @@ class Unused:
 class NoLease:
     """An arbiter holds none."""
 
-    def write(self, held: object) -> None:
+    def write(self, held: object, *, leaving: bool = False) -> None:
         """Never."""
-        raise AssertionError(held)
+        raise AssertionError(held, leaving)
 
     def clear(self) -> None:
         """Never."""

@@ -225,13 +225,13 @@ def test_what_came_of_an_earlier_runs_takeover_is_no_lease() -> None:
     assert step(state(known), StoreSeen(won), NOW).state.view.held is None
 
 
-def test_a_lease_is_forgotten_before_the_role_is_given_back() -> None:
+def test_a_lease_is_marked_before_the_role_is_given_back() -> None:
     before = state(view("mail1", held=Held(TERM, 40, NOW + 1000), renewed_ms=NOW - 1700))
     reaction = step(before, Ticked(), NOW)
-    assert KeepLease(None) in reaction.effects
+    assert KeepLease(Held(TERM, 40, NOW + 1000), leaving=True) in reaction.effects
     swap = Swap(Purpose.RENEW, 40, record(counter=31), NOW - 100)
     later = step(reaction.state, Swapped(swap, Outcome.SUCCEEDED, record(counter=31, version=41)), NOW)
-    assert not [effect for effect in later.effects if isinstance(effect, KeepLease)]
+    assert all(effect.leaving for effect in later.effects if isinstance(effect, KeepLease))
 
 
 def test_a_report_that_does_not_ask_gets_no_promise() -> None:

@@ -284,12 +284,7 @@ BUGS = (
         "lease-kept-while-it-is-given-back",
         "a daemon started in between finds no lease that the store may have been told is over",
         LEASE,
-        ("core/act.py", "        turn.effects.append(KeepLease(None))\n", ""),
-        (
-            "core/turn.py",
-            "        if self.view.leaving is None:\n            self.effects.append(KeepLease(held))",
-            "        self.effects.append(KeepLease(held))",
-        ),
+        ("runtime/persist.py", 'return None if self._value().get("leaving") else self.noted()', "return self.noted()"),
     ),
     _bug(
         "condemned-taken-as-off",

@@ -209,8 +209,8 @@ class Daemon:
                 self.executor.cancel(step)
             case RenewGate():
                 self.executor.renew_gate(effect)
-            case KeepLease(held):
-                self.node.keep_lease(held)
+            case KeepLease():
+                self.node.keep_lease(effect)
             case Beat():
                 self.executor.beat(effect)
             case _:

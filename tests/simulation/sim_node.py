@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from world import World
 
+    from failoverd.core.effects import KeepLease
     from failoverd.core.lease import Held, Memory
     from failoverd.core.machine import Event
     from failoverd.core.model import Node as Member
@@ -259,14 +260,14 @@ class Node:
         """On disk before anything that follows."""
         TermFile(self._directory).keep(memory)
 
-    def keep_lease(self, held: Held | None) -> None:
+    def keep_lease(self, effect: KeepLease) -> None:
         """For a daemon that is started again. The file is written when somebody is about to read it."""
-        self._run_lease = None if held is None else (held, self.boot_id)
+        self._run_lease = None if effect.held is None else (effect.held, effect.leaving, self.boot_id)
 
     def _lease_on_disk(self) -> Held | None:
         if self._run_lease is not None:
-            held, boot_id = self._run_lease
-            LeaseFile(self._directory, boot_id).write(held)
+            held, leaving, boot_id = self._run_lease
+            LeaseFile(self._directory, boot_id).write(held, leaving=leaving)
         else:
             LeaseFile(self._directory, self.boot_id).clear()
         held_still = LeaseFile(self._directory, self.boot_id).read()
@@ -275,7 +276,7 @@ class Node:
     def lease_left_ms(self) -> int:
         """How long this node may take itself for the primary, by its own clock: 0 when it does not."""
         held = self.daemon.state.view.held if self.daemon else None
-        if held is None and self.daemon is None and self._run_lease is not None and self._run_lease[1] == self.boot_id:
+        if held is None and self.daemon is None and self._run_lease is not None and self._run_lease[2] == self.boot_id:
             held = self._run_lease[0]
         return max(0, held.deadline_ms - self.clock.now_ms()) if held else 0
 

@@ -103,6 +103,14 @@ def test_a_held_lease_is_found_again_in_the_same_boot(tmp_path: Path) -> None:
     assert file.read() is None
 
 
+def test_a_lease_that_is_being_given_back_is_not_gone_on_with_and_still_has_its_end(tmp_path: Path) -> None:
+    file, held = LeaseFile(tmp_path, "b"), Held(7, 41, 123_456)
+    file.write(held, leaving=True)
+    assert (file.read(), file.noted()) == (None, held)
+    file.write(held)
+    assert (file.read(), file.noted()) == (held, held)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"boot_id": "b", "term": 1, "version": true}'])
 def test_a_damaged_lease_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lease").write_bytes(content)

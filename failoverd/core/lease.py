@@ -118,11 +118,6 @@ def over_from_ms(record: Record, watch: Watch, promise: Promise | None) -> int:
     return counted_ms if promise is None else max(counted_ms, promise.bound_until_ms(record))
 
 
-def is_over(record: Record, watch: Watch, promise: Promise | None, now_ms: int) -> bool:
-    """Whether it is that late."""
-    return now_ms >= over_from_ms(record, watch, promise)
-
-
 def prolonged(held: Held, round_sent_ms: int, ttl_ms: int, margin_ms: int) -> Held:
     """Rule 4: every other data node promised a round; it counts from before that was sent."""
     return Held(held.term, held.version, max(held.deadline_ms, round_sent_ms + ttl_ms - margin_ms))

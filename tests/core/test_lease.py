@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from views import record
 
 from failoverd.core import lease
-from failoverd.core.lease import Held, Watch
+from failoverd.core.lease import Held, Promise, Watch
+from failoverd.core.model import Heard, NodeName
 
 TIMES = st.integers(0, 10**6)
 
@@ -33,10 +34,16 @@ def test_the_wait_starts_anew_with_a_renewal_and_with_nothing_else() -> None:
 
 def test_over_when_seen_for_a_whole_ttl_or_given_back() -> None:
     watch = Watch(5, 30, 1000)
-    assert not lease.is_over(record(), watch, None, 3999)
-    assert lease.is_over(record(), watch, None, 4000)
-    assert lease.is_over(record(revoked=True), watch, None, 1000)
-    assert lease.is_over(replace(record(), holder=None), watch, None, 1000)
+    assert lease.over_from_ms(record(), watch, None) == 4000
+    assert lease.over_from_ms(record(revoked=True), watch, None) == 0
+    assert lease.over_from_ms(replace(record(), holder=None), watch, None) == 0
+    assert lease.over_from_ms(record(off="anna: pulled the plug"), watch, None) == 0
+
+
+def test_a_promise_of_this_term_prolongs_the_wait_and_never_shortens_it() -> None:
+    watch, heard = Watch(5, 30, 1000), Heard(NodeName("mail1"), "mail1#1", 7)
+    for term, until, over in ((5, 4500, 4500), (5, 3500, 4000), (4, 4500, 4000)):
+        assert lease.over_from_ms(record(), watch, Promise(term, heard, until)) == over
 
 
 def test_a_lower_term_is_refused() -> None:
@@ -58,5 +65,5 @@ def test_the_holder_ends_before_a_candidate_begins(  # noqa: PLR0917 - hypothesi
     held = lease.granted(record(ttl_ms=ttl), sent, margin)
     seen = sent + to_store + to_candidate + offset  # by the candidate's clock, `offset` ahead
     watch = lease.watched(None, record(ttl_ms=ttl), seen)
-    over = next(now for now in (seen + ttl - 1, seen + ttl) if lease.is_over(record(ttl_ms=ttl), watch, None, now))
+    over = lease.over_from_ms(record(ttl_ms=ttl), watch, None)
     assert held.deadline_ms <= over - offset + drift

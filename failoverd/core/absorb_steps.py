@@ -14,6 +14,7 @@ from failoverd.core.rules import Decision
 from failoverd.core.turn import Turn
 from failoverd.core.view import GateState
 
+NOBODY_LISTENS = "DB_REFUSED"  # databases.CODES
 STUCK_FAILURES = 5  # attempts at one step of a promotion, some seconds, before another node may do better
 
 
@@ -74,9 +75,16 @@ def _step_means(turn: Turn, event: StepEnded, *, succeeded: bool) -> None:
             )
             turn.see(restarts=restarts)
         case StepKind.MAKE_READ_ONLY if not succeeded:
-            _take_back(turn, event)
+            _not_read_only(turn, event)
         case _:
             pass
+
+
+def _not_read_only(turn: Turn, event: StepEnded) -> None:
+    if event.code == NOBODY_LISTENS:  # there is no server to be killed: what was known is of one that has ended
+        turn.see(database=None)
+        turn.keep(facts_from_ms=turn.view.now_ms)
+    _take_back(turn, event)
 
 
 def _take_back(turn: Turn, event: StepEnded) -> None:

@@ -45,7 +45,10 @@ def main(config: Config, options: argparse.Namespace) -> int:
         return 0 if _closed(gate_of(config)) else 1
     if options.at_lease_end and not is_ending(options.runtime, int(config.lease.demote_budget_ms * BEFORE_END)):
         return 0
-    return 0 if drop(config, gate_of(config)) else 1
+    budget_ms = config.lease.demote_budget_ms
+    # At the lease's end the time that is left is all there is: the next primary does not wait for slow SQL.
+    within_ms = int(budget_ms * BEFORE_END) if options.at_lease_end else budget_ms
+    return 0 if drop(config, gate_of(config), within_ms) else 1
 
 
 def _was_here(state: Path) -> bool:
@@ -56,13 +59,13 @@ def _was_here(state: Path) -> bool:
         return True
 
 
-def drop(config: Config, gate: Gate) -> bool:
-    """Close, then read-only or killed. Each is tried whatever becomes of the other."""
+def drop(config: Config, gate: Gate, within_ms: int) -> bool:
+    """Close, then read-only within this time, or killed. Each is tried whatever becomes of the other."""
     closed = _closed(gate)
     database = database_of(config)
-    made = database.make_read_only(deadline_ms=config.lease.demote_budget_ms)
+    made = database.make_read_only(deadline_ms=within_ms)
     if made.code == "DB_LOST":  # the server ended meanwhile: the one that comes up is asked anew
-        made = database.make_read_only(deadline_ms=config.lease.demote_budget_ms)
+        made = database.make_read_only(deadline_ms=within_ms)
     obeyed = made.outcome is Outcome.SUCCEEDED or made.code == "DB_REFUSED"  # no server writes nothing
     if not obeyed:
         _say(f"the database is not read-only: {made.code}: {made.reason}: its server is killed")

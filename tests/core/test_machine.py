@@ -560,3 +560,15 @@ def test_a_commit_counts_as_acknowledged_when_a_new_heartbeat_of_this_term_is_re
         facts = primary_facts(heartbeat_beat=beat, heartbeat_term=term)
         seen = Observation("database", MAIL1, Reading(Health.OK, facts=facts), NOW, 5)
         assert after(state(known), Observed(seen)).view.beat_seen_ms == seen_ms
+
+
+def test_a_server_that_is_not_there_is_not_killed() -> None:
+    known = view("mail2", database=replica_facts(read_only=False))
+    asked = step(state(known), Ticked(), NOW)
+    (made,) = [effect.step for effect in asked.effects if isinstance(effect, Perform)]
+    assert made.kind is StepKind.MAKE_READ_ONLY
+    refused = step(asked.state, StepEnded(made, Outcome.FAILED, "DB_REFUSED", "connection refused"), NOW + 5)
+    assert refused.state.view.database is None
+    assert StepKind.KILL_DATABASE not in kinds(refused)
+    hangs = step(asked.state, StepEnded(made, Outcome.UNKNOWN, "DB_READ_ONLY_BLOCKED", "a commit waits"), NOW + 5)
+    assert StepKind.KILL_DATABASE in kinds(hangs)

@@ -99,6 +99,7 @@ def test_a_stopped_database_is_seen_in_both_services(lab: Lab, replica: str) -> 
 
 
 def test_a_mail_store_that_is_away_fails_the_select_not_the_login(lab: Lab, replica: str) -> None:
+    wait_for("mail is well before", lambda: look(lab, FROM, "imap")[0] == "", 30)  # its database was started just now
     lab.exec(replica, "mount", "-t", "tmpfs", "-o", "mode=000", "away", "/srv/mail")
     try:
         code, reason, _ = look(lab, FROM, "imap")

@@ -154,7 +154,7 @@ class Executor:
             case Lane.FENCE:
                 self._fence(step)
             case Lane.DATABASE if not self._node.database.up:
-                self._end(step, Outcome.FAILED, "DATABASE_DOWN", "the server does not answer")
+                self._end(step, Outcome.FAILED, "DB_REFUSED", "the server does not answer")
             case Lane.DATABASE:
                 self._sql(step)
 
@@ -260,7 +260,7 @@ class Executor:
         if step.number not in self._running:
             return
         if not self._node.database.up:
-            self._end(step, Outcome.FAILED, "DATABASE_DOWN", "the server stopped")
+            self._end(step, Outcome.FAILED, "DB_REFUSED", "the server stopped")
         elif ready():
             self._end(step, Outcome.SUCCEEDED)
         else:

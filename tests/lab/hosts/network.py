@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _CLONE_NEWNET = 0x40000000
 BRIDGE_NS = Path("/run/netns") / layout.BRIDGE_NETNS
 CLIENT_NS = Path("/run/netns") / layout.CLIENT_NETNS
+BRIDGE_MAC = "02:89:01:00:00:01"
 STRANGER_NETNS = "failoverd-lab-stranger"
 
 
@@ -39,7 +40,9 @@ def up() -> None:
         "-batch",
         "-",
         stdin=(
-            f"link add {layout.BRIDGE} type bridge forward_delay 0 mcast_snooping 0\n"
+            # An address of its own: otherwise it has that of some host's port, and another one when that host is lost.
+            # Who knows the former one, for the power switch's, talks to nobody for seconds.
+            f"link add {layout.BRIDGE} address {BRIDGE_MAC} type bridge forward_delay 0 mcast_snooping 0\n"
             f"link set {layout.BRIDGE} up\n"
             f"link add vb-client type veth peer name eth0 netns {client}\n"
             f"link set vb-client master {layout.BRIDGE} up\n"

@@ -90,6 +90,7 @@ class Guard:
         self._sql: threading.Thread | None = None
         self._began_for: Held | None = None
         self._proven = False
+        self._absent = False  # nobody listened: what listens by now is another server, started read-only
         self._again_ms = 0
         self._told = ""
         self.refused = ""  # why the server cannot be tied
@@ -155,7 +156,7 @@ class Guard:
     # ---- SQL --------------------------------------------------------------------------------------------------
 
     def _begin(self, held: Held | None, within_ms: int) -> None:
-        self._began_for, self._proven = held, False
+        self._began_for, self._proven, self._absent = held, False, False
         self._sql = threading.Thread(target=self._make_read_only, args=(within_ms,), name="sql", daemon=True)
         self._sql.start()
 
@@ -165,6 +166,7 @@ class Guard:
         if result.outcome is Outcome.SUCCEEDED and isinstance(facts, DatabaseFacts) and facts.read_only:
             self._proven = True
         else:
+            self._absent = result.code == "DB_REFUSED"
             self._tell(f"not read-only: {result.code}: {result.reason}")
         self._wake()
 
@@ -181,7 +183,8 @@ class Guard:
         self._sql = None
         self._again_ms = now_ms + RETRY_MS
         if not self._proven:
-            self._kill_without_leash(held, now_ms)
+            if not self._absent:
+                self._kill_without_leash(held, now_ms)
         elif held == self._began_for:  # otherwise it was renewed meanwhile: the daemon is there again
             self._settled, self._owed = held, False
             self._leash.release()

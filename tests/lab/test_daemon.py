@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hosts import Lab
     from trials.cluster import Cluster
 
-LEASE_MS = 3000
 pytestmark = pytest.mark.lab
 
 DROP, GUARD, DAEMON = "failoverd-drop.service", "failoverd-guard.service", "failoverd.service"
@@ -46,12 +45,7 @@ def serves_on_without_a_pause(lab: Lab, cluster: Cluster, directory: Path, act: 
         watch.wait_until_served(MOVED_S)
         watch.stop_client()
         failed = [attempt for attempt in watch.attempts if attempt.start >= began and not attempt.ok]
-        # A busy machine may be too slow for an attempt; what is refused or cut off was interrupted.
-        assert not [attempt for attempt in failed if "time-out" not in attempt.error]
-        outages = watch.outages(began, now_ms())
-        assert all(outage_ms < LEASE_MS for outage_ms in outages.values()), (
-            outages
-        )  # a gate that closed would be longer
+        assert not failed
     assert (cluster.primary(), cluster.term()) == (primary, term)
 
 

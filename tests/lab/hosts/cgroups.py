@@ -6,14 +6,17 @@ that runs on another host as well would hang now and then until its time-out.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import layout
+from .shell import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +73,19 @@ def kill(group: str) -> None:
 
 
 def remove(group: str) -> None:
-    """Remove the group; its processes must be gone."""
+    """Remove the group; its processes must be gone, and are reaped within moments."""
     for hierarchy in hierarchies():
         for directory, _, _ in os.walk(hierarchy / group, topdown=False):
-            with suppress(FileNotFoundError):
-                Path(directory).rmdir()
+            wait_for(f"{directory} is empty", partial(_removed, Path(directory)), 10, every_s=0.01)
+
+
+def _removed(place: Path) -> bool:
+    try:
+        place.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # a process that has ended is in its group until its parent has looked
+            raise
+        return False
+    return True

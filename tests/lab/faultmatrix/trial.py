@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from hosts import LabError, layout
 from hosts.shell import wait_for
 from trials import figures
-from trials.cluster import Cluster, Terms, audit_of
+from trials.cluster import SETTLED, Cluster, Terms, audit_of
 from trials.lost import Auditor
 from trials.story import Story
 from trials.watch import Watch, now_ms
@@ -219,7 +219,7 @@ class Run:
             return self._cluster.is_settled() and self._acknowledged(watch, figures.PROTOCOLS)
 
         try:
-            wait_for("healed: one primary, two healthy replicas, every service up", settled, SETTLED_S)
+            wait_for(f"healed: {SETTLED}", settled, SETTLED_S, why_not=lambda: "; ".join(self._cluster.unsettled()))
         except LabError as error:
             self._result.broken = True
             self._problem(str(error))

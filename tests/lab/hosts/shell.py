@@ -48,12 +48,18 @@ def _short(argv: tuple[str, ...]) -> str:
     return line if len(line) < 160 else line[:157] + "..."
 
 
-def wait_for(what: str, done: Callable[[], bool], deadline_s: float, every_s: float = 0.05) -> None:
-    """Poll until the thing has happened; a LabError names it when it has not by the deadline."""
+def wait_for(
+    what: str,
+    done: Callable[[], bool],
+    deadline_s: float,
+    every_s: float = 0.05,
+    why_not: Callable[[], str] | None = None,
+) -> None:
+    """Poll until the thing has happened; a LabError names it, and what is missing, when it has not by the deadline."""
     end = time.monotonic() + deadline_s
     while not done():
         if time.monotonic() > end:
-            raise LabError(f"{what}: not so after {deadline_s:g} s")
+            raise LabError(f"{what}: not so after {deadline_s:g} s" + (f": {why_not()}" if why_not else ""))
         time.sleep(every_s)
 
 

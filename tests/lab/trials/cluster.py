@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BEHIND_FEW = 100  # transactions on their way: about two seconds of the client's and of failoverd's own
 LAG_FEW_MS = 2000
+SETTLED = "one primary, two healthy replicas, every service up"
 _ANSWER_S = 2.0
 _VIP_IN_TRIE = f"|-- {layout.VIP}\n"
 
@@ -128,17 +129,31 @@ class Cluster:
 
     def is_settled(self) -> bool:
         """Tell whether all is well: one primary, two healthy replicas, each service works, a failover is possible."""
+        return not self.unsettled()
+
+    def unsettled(self) -> list[str]:
+        """Say what is not well yet, in the words of the status."""
         status = self._status_of_primary()
-        return (
-            status is not None
-            and status["failover"]["possible"]
-            and all(_is_healthy_replica(status, host) for host in layout.DATA_NODES if host != status["holder"])
-            and all(service["verdict"] == "up" for node in status["nodes"] for service in node["services"].values())
-        )
+        if status is None:
+            return [f"no primary tells a status; the virtual IP is on {self.holders_of_vip() or 'no host'}"]
+        found = []
+        if not status["failover"]["possible"]:
+            found.append(f"no failover is possible: {status['failover']['blockers']}")
+        for node in status["nodes"]:
+            name = node["name"]
+            if name != status["holder"] and name in layout.DATA_NODES and not _is_healthy_replica(status, name):
+                kept = {key: node[key] for key in ("fresh", "ready", "desired", "actual", "database")}
+                found.append(f"{name} is no healthy replica: {kept}")
+            found += [
+                f"{name}: {service} is {state}"
+                for service, state in node["services"].items()
+                if state["verdict"] != "up"
+            ]
+        return found
 
     def wait_until_settled(self, deadline_s: float = 40.0) -> None:
         """Wait until all is well."""
-        wait_for("one primary, two healthy replicas, every service up", self.is_settled, deadline_s)
+        wait_for(SETTLED, self.is_settled, deadline_s, why_not=lambda: "; ".join(self.unsettled()))
 
     def end_flap_block(self, deadline_s: float = 40.0) -> None:
         """Do what an operator does after too many failovers: move the role by hand, which starts the count anew."""

@@ -103,7 +103,8 @@ async def run(config: Config, directories: Directories) -> None:
     """Be this node until SIGTERM or SIGINT. Raises what kept it from starting, or the bug that ended it."""
     refused = host.harden(realtime=True)
     clock, notifier, me = BootClock(), Notifier(), config.this
-    term, lease = TermFile(directories.state), LeaseFile(directories.runtime, boot_id())
+    term = TermFile(directories.state)
+    lease = LeaseFile(directories.runtime, boot_id(), config.lease.demote_budget_ms)
     audit = AuditFile(config.audit.directory / "audit.jsonl", me.name, clock)
     stop, state = _told_to_stop(), _state(config, clock.now_ms(), term.memory, lease.read())
 

@@ -92,6 +92,7 @@ class Guard:
         self._proven = False
         self._absent = False  # nobody listened: what listens by now is another server, started read-only
         self._again_ms = 0
+        self._budget_ms = settings.demote_budget_ms
         self._told = ""
         self.refused = ""  # why the server cannot be tied
 
@@ -107,7 +108,7 @@ class Guard:
         if not self._owed:
             return IDLE_MS
         if self._sql is None and now_ms >= self._again_ms:
-            self._begin(held, self._settings.demote_budget_ms)
+            self._begin(held, self._budget_ms)
         return RETRY_MS
 
     def end(self) -> None:
@@ -117,10 +118,17 @@ class Guard:
 
     def _noted(self) -> Held | None:
         try:
-            return self._lease.noted()  # also one that is being given back: its end is the same
+            noted = self._lease.noted()  # also one that is being given back: its end is the same
         except OSError as error:
             self._say(f"the lease cannot be read: {error}")
             return None
+        if noted is None:
+            return None
+        # The daemon's own: one that was started with another configuration since demotes itself at another moment,
+        # and ahead of it there is nothing to be done here.
+        if noted.demote_budget_ms is not None:
+            self._budget_ms = noted.demote_budget_ms
+        return noted.held
 
     def _in_force(self, held: Held, now_ms: int) -> int:
         self._owed = True
@@ -129,7 +137,7 @@ class Guard:
             return left_ms + 1
         self._tie(held)
         # Not later than a live daemon: replicas then stop receiving, and a commit under way is acknowledged by nobody.
-        due_ms = left_ms - self._settings.demote_budget_ms
+        due_ms = left_ms - self._budget_ms
         if due_ms > 0:
             return due_ms if self._leash.server is not None else min(due_ms, RETRY_MS)
         if self._sql is None and now_ms >= self._again_ms:

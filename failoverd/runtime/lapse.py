@@ -27,7 +27,7 @@ def is_ending(runtime: Path, before_ms: int = LOADING_MS) -> bool:
     if first is None:
         sys.stderr.write("drop: no lease is noted: nothing is held here\n")
         return False
-    while clock.now_ms() < first.deadline_ms - before_ms:
+    while clock.now_ms() < first.held.deadline_ms - before_ms:
         time.sleep(LOOK_S)
         if lease.noted() != first:
             sys.stderr.write("drop: a daemon has renewed the lease, or given it back\n")

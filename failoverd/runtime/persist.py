@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,26 +77,38 @@ class TermFile:
         return Memory(**kept)  # type: ignore[arg-type] # each was looked at above
 
 
-class LeaseFile:
-    """The lease this node holds, for a daemon that is started again before it has run out."""
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A lease as the daemon wrote it down, and how long before its end that daemon begins to demote itself."""
 
-    def __init__(self, directory: Path, boot_id: str) -> None:
+    held: Held
+    demote_budget_ms: int | None = None  # of the daemon that wrote: its configuration may be newer than the guard's
+    leaving: bool = False
+
+
+class LeaseFile:
+    """The lease this node holds, for a daemon that is started again before it has run out, and for the guard."""
+
+    def __init__(self, directory: Path, boot_id: str, demote_budget_ms: int | None = None) -> None:
+        """A writer gives its demote budget."""
         self._path = directory / "lease"
         self._boot_id = boot_id
+        self._demote_budget_ms = demote_budget_ms
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
 
     def read(self) -> Held | None:
         """Return the lease that a daemon may go on with: `noted`, unless it is being given back. Raises OSError."""
-        return None if self._value().get("leaving") else self.noted()
+        noted = self.noted()
+        return None if noted is None or noted.leaving else noted.held
 
-    def noted(self) -> Held | None:
+    def noted(self) -> Noted | None:
         """Return the lease as last written in this boot, over or not; None when there is none. Raises OSError."""
         value = self._value()
-        numbers = [value.get(key) for key in ("term", "version", "deadline_ms")]
-        term, version, deadline_ms = (n if isinstance(n, int) and not isinstance(n, bool) else -1 for n in numbers)
-        if value.get("boot_id") != self._boot_id or min(term, version, deadline_ms) < 0:
+        numbers = [value.get(key) for key in ("term", "version", "deadline_ms", "demote_budget_ms")]
+        *held, budget_ms = (n if isinstance(n, int) and not isinstance(n, bool) else -1 for n in numbers)
+        if value.get("boot_id") != self._boot_id or min(held) < 0:
             return None
-        return Held(term, version, deadline_ms)
+        return Noted(Held(*held), None if budget_ms < 0 else budget_ms, bool(value.get("leaving")))
 
     def _value(self) -> Mapping[str, object]:
         try:
@@ -106,7 +118,8 @@ class LeaseFile:
 
     def write(self, held: Held, *, leaving: bool = False) -> None:
         """Note a renewal, or that it is being given back. A memory file system: about 0.1 ms. Raises OSError."""
-        value = asdict(held) | {"boot_id": self._boot_id} | ({"leaving": True} if leaving else {})
+        value = asdict(held) | {"boot_id": self._boot_id, "demote_budget_ms": self._demote_budget_ms}
+        value |= {"leaving": True} if leaving else {}
         _replace(self._path, json.dumps(value) + "\n", durable=False)
 
     def clear(self) -> None:

@@ -6,6 +6,7 @@ The test is the daemon: it notes leases in a runtime directory of its own, or st
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,10 +95,10 @@ class Node:
             )
         wait_for(lambda: missing(self.runtime) is None, name=f"the guard: {self.log.read_text()}")
 
-    def renew(self) -> int:
+    def renew(self, lasts_ms: int = LEASE_MS) -> int:
         """Note a renewal; its deadline."""
         self.version += 1
-        held = Held(3, self.version, CLOCK.now_ms() + LEASE_MS)
+        held = Held(3, self.version, CLOCK.now_ms() + lasts_ms)
         self.lease.write(held)
         return held.deadline_ms
 
@@ -136,6 +137,11 @@ def over(deadline_ms: int) -> bool:
     return CLOCK.now_ms() >= deadline_ms
 
 
+def left_ms(node: Node) -> list[int]:
+    """What the leases had left each time the guard took one for not renewed."""
+    return [int(found) for found in re.findall(r"has (-?\d+) ms left and was not renewed", node.said())]
+
+
 def test_a_lease_that_is_renewed_leaves_the_database_alone(node: Node) -> None:
     first_ms = node.renew()
     node.wait_tied()
@@ -161,6 +167,17 @@ def test_a_lease_that_nobody_renews_ends_with_a_read_only_database_that_still_ru
     assert node.server.variable("read_only") == "ON"
     assert node.status("TracerPid") == "0"
     assert node.guard.poll() is None
+
+
+def test_the_moment_is_that_of_the_daemon_that_holds_the_lease(node: Node) -> None:
+    """A daemon that was started with another configuration than the guard: the guard comes as late as it does."""
+    for budget_ms, lasts_ms in ((100, 900), (60_000, 60_000)):  # by the guard's own: at once, and after 59 s
+        node.lease = LeaseFile(node.runtime, boot_id(), budget_ms)
+        node.renew(lasts_ms)
+        wait_for(lambda: len(left_ms(node)) == node.version, name=node.said())
+    first_ms, second_ms = left_ms(node)
+    assert first_ms <= 100
+    assert second_ms > 50_000
 
 
 def test_everything_stopped_at_the_deadline_is_ended_by_the_kernel(node: Node) -> None:

@@ -284,7 +284,7 @@ BUGS = (
         "lease-kept-while-it-is-given-back",
         "a daemon started in between finds no lease that the store may have been told is over",
         LEASE,
-        ("runtime/persist.py", 'return None if self._value().get("leaving") else self.noted()', "return self.noted()"),
+        ("runtime/persist.py", "None if noted is None or noted.leaving else", "None if noted is None else"),
     ),
     _bug(
         "condemned-taken-as-off",

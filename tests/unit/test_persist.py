@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from failoverd.core.lease import Held, Memory
 from failoverd.core.model import NodeName
 from failoverd.runtime.clock import BootClock
-from failoverd.runtime.persist import LeaseFile, StateError, TermFile, boot_id
+from failoverd.runtime.persist import LeaseFile, Noted, StateError, TermFile, boot_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,9 +106,15 @@ def test_a_held_lease_is_found_again_in_the_same_boot(tmp_path: Path) -> None:
 def test_a_lease_that_is_being_given_back_is_not_gone_on_with_and_still_has_its_end(tmp_path: Path) -> None:
     file, held = LeaseFile(tmp_path, "b"), Held(7, 41, 123_456)
     file.write(held, leaving=True)
-    assert (file.read(), file.noted()) == (None, held)
+    assert (file.read(), file.noted()) == (None, Noted(held, leaving=True))
     file.write(held)
-    assert (file.read(), file.noted()) == (held, held)
+    assert (file.read(), file.noted()) == (held, Noted(held))
+
+
+def test_a_lease_says_when_its_daemon_begins_to_demote_itself(tmp_path: Path) -> None:
+    held = Held(7, 41, 123_456)
+    LeaseFile(tmp_path, "b", 2_500).write(held)
+    assert LeaseFile(tmp_path, "b").noted() == Noted(held, 2_500)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b'{"boot_id": "b", "term": 1, "version": true}'])

@@ -27,6 +27,7 @@ LINTERS = {
     "imports": ["-c", IMPORTS],
 }
 LINTER_LIMIT_S = 60
+CLEAN_UP_S = 60
 NOTHING_COLLECTED = 5  # pytest's exit code
 DEBIAN = {"nft": "nftables", "ip": "iproute2", "fence_dummy": "fence-agents"}  # what root tests call on this machine
 
@@ -73,9 +74,9 @@ def run(command: list[str], limit_s: int) -> int | None:
             return None
         finally:
             if child.poll() is None:
-                os.killpg(child.pid, signal.SIGTERM)  # pytest's fixtures clean up
+                child.send_signal(signal.SIGINT)  # pytest's fixtures clean up, and it tells what has failed so far
                 try:
-                    child.wait(20)
+                    child.wait(CLEAN_UP_S)
                 except subprocess.TimeoutExpired:
                     os.killpg(child.pid, signal.SIGKILL)
 
@@ -130,7 +131,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/run", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--fast", action="store_true", help="no root, no lab: what answers in under a minute")
     fast = parser.parse_args().fast
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, and tests look at what dies of it
+    # `nohup` has the one ignored, a shell's `&` the other, and tests look at what dies of them.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not fast:
         if os.geteuid() != 0:
             print("tests/run needs root for namespaces and the lab; tests/run --fast does not", file=sys.stderr)

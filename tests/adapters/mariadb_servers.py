@@ -67,8 +67,12 @@ def nft(script: str) -> None:
 
 
 @contextlib.contextmanager
-def private_network() -> Iterator[None]:
-    """Put this thread, and all that it starts, into a network namespace of its own."""
+def private_network() -> Iterator[Path]:
+    """Put this thread, and all that it starts, into a network namespace of its own; gives the lab's root.
+
+    The root first: where it has to be built, that needs the machine's network.
+    """
+    root = lab_root()
     libc = ctypes.CDLL(None, use_errno=True)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
@@ -79,7 +83,7 @@ def private_network() -> Iterator[None]:
             subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
         nft(SILENCE)
         hear()
-        yield
+        yield root
     finally:
         if libc.setns(before, CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "setns: the way back was refused")

@@ -22,7 +22,6 @@ from mariadb_servers import (
     Server,
     copies,
     hear,
-    lab_root,
     lay_out,
     make_template,
     private_network,
@@ -45,8 +44,7 @@ CLOCK = BootClock()
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    with private_network():
-        root = lab_root()
+    with private_network() as root:
         yield root, make_template(root, tmp_path_factory.mktemp("template"))
 
 

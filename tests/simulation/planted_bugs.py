@@ -318,8 +318,8 @@ BUGS = (
         LEASE,
         (
             "runtime/persist.py",
-            'if value.get("boot_id") != self._boot_id or min(term, version, deadline_ms) < 0:',
-            "if min(term, version, deadline_ms) < 0:",
+            'if value.get("boot_id") != self._boot_id or min(held) < 0:',
+            "if min(held) < 0:",
         ),
     ),
 )

@@ -261,6 +261,7 @@ class Report:
     role: Role
     serving: bool  # the gate is open
     ready: bool  # its own services answer its own probes
+    steady: bool  # and have done so for a while
     frozen_term: int | None
     database: DatabaseFacts | None
     claims: tuple[Claim, ...]

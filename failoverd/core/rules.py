@@ -118,8 +118,16 @@ def restart_under_way(view: View) -> bool:
 
 
 def another_could_serve(view: View) -> bool:
-    """A replica is fit to take over, and a change is allowed now. A dead database has no lag to compare with."""
-    fit = candidates.could_elect(view) if view.database is None else candidates.planned(view).best is not None
+    """A replica is fit to take over, and a change is allowed now. A dead database has no lag to compare with.
+
+    It has been ready for a while: where all suffer from the same (the shared mail store hangs), the first that is well
+    again is no better than the others a moment later.
+    """
+    steady = {name for name, report in view.fresh.items() if report.steady}
+    if view.database is None:
+        fit = candidates.could_elect(view) and bool(steady)
+    else:
+        fit = candidates.planned(view).best in steady
     return fit and not candidates.change_blockers(view)
 
 

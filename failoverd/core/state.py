@@ -127,6 +127,7 @@ def make_report(state: State) -> Report:
         role=role_of(state),
         serving=view.gate is GateState.OPEN,
         ready=view.ready,
+        steady=view.steady,
         frozen_term=view.frozen_term,
         database=view.database,
         claims=tuple(seen.claim() for seen in view.sightings),

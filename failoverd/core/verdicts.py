@@ -10,6 +10,7 @@ from failoverd.core.model import Claim, Health, HostFacts, NodeName, UnitFacts, 
 from failoverd.core.quorum import Tally, Vote, tally
 
 DISK_FAILURES = 2
+STEADY_MS = 5_000  # longer than every observer needs for its next look at a service
 STUCK_MS = 60_000  # how long others are preferred to a node whose promotion failed
 
 
@@ -107,6 +108,12 @@ class Verdicts(Known):
             return False
         seen = [self.sighting(name, self.me.name) for name, _, _ in self.policy.services]
         return all(sight is not None and sight.failures == 0 for sight in seen)
+
+    @property
+    def steady(self) -> bool:
+        """Ready, and for so long that a node which suffered from the same trouble would know that it is over."""
+        seen = [self.sighting(name, self.me.name) for name, _, _ in self.policy.services]
+        return self.ready and all(sight is not None and self.reached(sight.since_ms + STEADY_MS) for sight in seen)
 
     def stuck_lately(self) -> bool:
         """A step of this node's promotion failed again and again, not long ago: another one may do better."""

@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 CLAIMS = sorted({claim for rule in rules.RULES for claim in rule.when}, key=lambda claim: claim.__name__)
 QUESTIONS: tuple[Callable[[View], object], ...] = (
     *CLAIMS,
-    lambda v: (v.fresh, v.valid, v.ready, v.failing_here, v.failing_disks, v.findings, v.vip, v.host, v.units),
+    lambda v: (
+        v.fresh,
+        v.valid,
+        v.ready,
+        v.steady,
+        v.failing_here,
+        v.failing_disks,
+        v.findings,
+        v.vip,
+        v.host,
+        v.units,
+    ),
     lambda v: (v.store_answers(), v.asking(), v.promised_to(), v.round_promised_ms(), v.takeovers_in_window),
     lambda v: [(v.verdict(name, node.name), v.sighting(name, node.name)) for node in NODES for name in ("imap", "vip")],
     candidates.failover,

@@ -115,6 +115,7 @@ def reports(draw: st.DrawFn, known: View) -> Reported:
             lease_over=draw(st.booleans()),
             serving=draw(st.booleans()),
             ready=draw(st.booleans()),
+            steady=draw(st.booleans()),
             frozen_term=draw(st.sampled_from([None, TERM, TERM + 1])),
             database=draw(st.one_of(st.none(), facts)),
             request=draw(st.sampled_from(["", "r1", "r2"])),

@@ -17,6 +17,7 @@ from failoverd.core.known import Stuck
 from failoverd.core.lease import Held, Promise, Watch
 from failoverd.core.model import Heard, NodeName, Record, Request, Thread, VipFacts
 from failoverd.core.rules import RULES, Decision
+from failoverd.core.verdicts import STEADY_MS
 from failoverd.core.view import GateState, Leaving, Restart, View
 
 M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
@@ -76,6 +77,8 @@ FIRES = [
     ("primary-serves", view("mail1", sightings=IMAP_DOWN[1:])),
     ("own-service-step-down", view("mail1", sightings=IMAP_DOWN, restarts=TRIED)),
     ("primary-serves", view("mail1", {"mail2": None, "mail3": None}, sightings=IMAP_DOWN, restarts=TRIED)),
+    # One that has just got well, after a trouble that all had, perhaps: this node may be well in a moment, too.
+    ("primary-serves", view("mail1", {"mail2": {"steady": False}}, sightings=IMAP_DOWN, restarts=TRIED)),
     ("primary-serves", view("mail1", sightings=IMAP_DOWN, restarts=(Restart("imap", NOW - 900, None, worked=False),))),
     ("store-unread", view(record=None, highest_term=0)),
     ("store-unread-fenced", view(record=None)),
@@ -173,8 +176,18 @@ def test_a_dead_database_has_no_lag_but_can_be_left() -> None:
     known = view("mail1", database=None, sightings=dead, restarts=restarted)
     assert rules.decide(known).id == "own-service-step-down"
     assert rules.successor_for(known, rules.decide(known)) is None
+    well_again: dict[str, dict[str, object]] = {"mail2": {"steady": False}, "mail3": {"steady": False}}
+    lately = view("mail1", well_again, database=None, sightings=dead, restarts=restarted)
+    assert rules.decide(lately).id == "primary-serves"
     alone = view("mail1", {"mail3": None}, database=None, sightings=dead, restarts=restarted)
     assert rules.decide(alone).id == "primary-serves"  # one replica could prove nothing
+
+
+def test_a_node_is_steady_once_its_services_have_been_well_for_a_while() -> None:
+    for ended_ms, steady in ((NOW - STEADY_MS + 1, False), (NOW - STEADY_MS, True)):
+        seen = tuple(sighting(name, "mail2", ended_ms=ended_ms) for name in ("imap", "smtp"))
+        known = view("mail2", sightings=seen)
+        assert (known.ready, known.steady) == (True, steady)
 
 
 # ---- the order is the safety argument -------------------------------------------------------------------------------

@@ -118,6 +118,7 @@ def report(name: str, me: str, **changes: Any) -> Report:
         role=Role.REPLICA,
         serving=name == "mail1",
         ready=name != "arbiter",
+        steady=name != "arbiter",
         frozen_term=None,
         database=facts_of(name),
         claims=(),

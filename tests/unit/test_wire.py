@@ -68,6 +68,7 @@ reports = st.builds(
     role=st.sampled_from(Role),
     serving=st.booleans(),
     ready=st.booleans(),
+    steady=st.booleans(),
     frozen_term=st.none() | numbers,
     database=st.none() | databases,
     claims=st.lists(st.builds(Claim, texts, names, st.sampled_from(Health), numbers, texts, texts), max_size=3).map(
@@ -104,6 +105,7 @@ REPORT = Report(
     role=Role.PRIMARY,
     serving=True,
     ready=True,
+    steady=True,
     frozen_term=None,
     database=None,
     claims=(Claim("imap", NodeName("mail2"), Health.OK, 0),),

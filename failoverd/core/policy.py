@@ -35,6 +35,8 @@ class Policy:
     restart_settle_ms: int = 3000  # after a unit's restart, before it is judged again
     restart_memory_ms: int = 600_000  # one restart of a unit in this time, the next failure steps down
     request_ms: int = 30_000  # a switchover that its holder could not begin by then is dropped
+    shared_disk: str = ""  # the write probe of what all data nodes share, and within what time all have found a trouble
+    shared_disk_ms: int = 2000
     writes_stuck_ms: int = 5000  # without one acknowledged commit, a primary that others could replace lets go
     fenced: tuple[str, ...] = ()  # the nodes that a fence agent can switch off
     fence_required: bool = False  # no takeover of a lost primary before its power-off is confirmed

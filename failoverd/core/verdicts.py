@@ -91,13 +91,18 @@ class Verdicts(Known):
 
     @property
     def failing_disks(self) -> tuple[Sighting, ...]:
-        """The write probes of this node's mounts that failed twice in a row: once may be the blink of a busy disk."""
+        """The write probes of this node's mounts that failed twice in a row: once may be the blink of a busy disk.
+
+        Of what all share only once the others have had the time to find it, too: first to know is not worst off.
+        """
+        shared, shared_ms = self.policy.shared_disk, self.policy.shared_disk_ms
         return tuple(
             seen
             for seen in self.looks.failing
             if seen.observation.probe.startswith("disk:")
             and seen.observation.target == self.me.name
             and seen.failures >= DISK_FAILURES
+            and (seen.observation.probe != shared or self.reached(seen.since_ms + shared_ms))
         )
 
     @property

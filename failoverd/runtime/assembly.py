@@ -76,6 +76,8 @@ def policy_of(config: Config) -> Policy:
         demote_budget_ms=config.lease.demote_budget_ms,
         heartbeat_ms=config.database.heartbeat_ms,
         max_lag_ms=config.database.max_lag_ms,
+        shared_disk=f"disk:{config.mail_store.path}",
+        shared_disk_ms=config.disks.interval_ms + config.disks.deadline_ms,
         failovers=config.flapping.failovers,
         window_ms=config.flapping.window_ms,
         hold_off_ms=config.flapping.hold_off_ms,

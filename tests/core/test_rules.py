@@ -21,6 +21,7 @@ from failoverd.core.verdicts import STEADY_MS
 from failoverd.core.view import GateState, Leaving, Restart, View
 
 M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
+SHARED = replace(POLICY, shared_disk="disk:/srv/mail", shared_disk_ms=2000)
 IMAP_DOWN = (sighting("unit:dovecot.service", "mail1", 2), sighting("database", "mail1"))
 TRIED = (Restart("imap", NOW - 9000, NOW - 8000, worked=True),)
 STOPPED = Thread.STOPPED
@@ -117,6 +118,22 @@ FIRES = [
     ("fencing-primary", silent(policy=FENCED, reports={"mail1": None, "mail3": None}, record=record(condemned_by=M3))),
     ("own-service-step-down", view("mail1", sightings=(sighting("disk:/srv/mail", "mail1", 2), *IMAP_DOWN[1:]))),
     ("primary-serves", view("mail1", sightings=(sighting("disk:/srv/mail", "mail1", 1), *IMAP_DOWN[1:]))),
+    (
+        "primary-serves",
+        view(
+            "mail1",
+            policy=SHARED,
+            sightings=(sighting("disk:/srv/mail", "mail1", 2, ended_ms=NOW - 1999), *IMAP_DOWN[1:]),
+        ),
+    ),
+    (
+        "own-service-step-down",
+        view(
+            "mail1",
+            policy=SHARED,
+            sightings=(sighting("disk:/srv/mail", "mail1", 2, ended_ms=NOW - 2000), *IMAP_DOWN[1:]),
+        ),
+    ),
     ("take-over-given", lost(**given_back("mail2"))),
     ("receive-given", view(**given_back("mail2"))),
     ("receive-given", lost(**given_back("mail2", last=501))),

@@ -131,8 +131,22 @@ def _not_done(kind: StepKind) -> Needed:
     return lambda _view, progress: not progress.done(kind)
 
 
+def _killed_at_once(view: View, progress: Progress) -> bool:
+    """A server whose commits can come to no end is ended as it is.
+
+    What waits there was acknowledged to nobody. A client that is killed while its commit waits leaves the transaction
+    behind, or half of it where the disk is full, and with it a server that cannot come home; a server that is killed
+    drops it when it recovers (prior-art 6.6).
+    """
+    leaving, tried = view.leaving, progress.of(StepKind.KILL_DATABASE)
+    stuck = leaving is not None and not leaving.undo and (leaving.rule == "writes-stuck" or view.database_disk_failing)
+    return stuck and (tried is None or tried.outcome is Outcome.SUCCEEDED)
+
+
 def _read_only_needed(view: View, progress: Progress) -> bool:
     """A server that does not answer is left alone, since it may be recovering, unless a term hangs on it."""
+    if _killed_at_once(view, progress):
+        return False
     if view.database is None:
         tried = progress.done(StepKind.MAKE_READ_ONLY) or progress.done(StepKind.KILL_DATABASE)
         return view.leaving is not None and not tried
@@ -141,6 +155,8 @@ def _read_only_needed(view: View, progress: Progress) -> bool:
 
 def _kill_needed(view: View, progress: Progress) -> bool:
     """SQL that does not obey is not argued with; a planned switchover is taken back instead."""
+    if _killed_at_once(view, progress):
+        return not progress.done(StepKind.KILL_DATABASE)
     tried = progress.of(StepKind.MAKE_READ_ONLY)
     planned = view.leaving is not None and view.leaving.undo
     disobeyed = tried is not None and tried.outcome is not Outcome.SUCCEEDED

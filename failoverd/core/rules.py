@@ -124,7 +124,7 @@ def another_could_serve(view: View) -> bool:
     again is no better than the others a moment later.
     """
     steady = {name for name, report in view.fresh.items() if report.steady}
-    if view.database is None:
+    if view.database is None or view.database_disk_failing:
         fit = candidates.could_elect(view) and bool(steady)
     else:
         fit = candidates.planned(view).best in steady
@@ -481,8 +481,13 @@ def decide(view: View) -> Rule:
 
 
 def successor_for(view: View, rule: Rule) -> NodeName | None:
-    """To whom a LET_GO of this rule gives the term; None when it just ends."""
+    """To whom a LET_GO of this rule gives the term; None when it just ends.
+
+    From a disk that cannot be written to nobody gets the rest: the others elect by what they have.
+    """
     if rule.id == "switchover-asked":
         request = view.record.request if view.record else None
         return request.target if request else None
-    return candidates.planned(view).best if rule.id == "own-service-step-down" else None
+    if rule.id != "own-service-step-down" or view.database_disk_failing:
+        return None
+    return candidates.planned(view).best

@@ -106,6 +106,11 @@ class Verdicts(Known):
         )
 
     @property
+    def database_disk_failing(self) -> bool:
+        """A disk that only this node has cannot be written to: its binary log may end in the middle of an event."""
+        return any(seen.observation.probe != self.policy.shared_disk for seen in self.failing_disks)
+
+    @property
     @remembered
     def ready(self) -> bool:
         """This node's own services answer its own probes, so that it could serve."""
@@ -117,8 +122,14 @@ class Verdicts(Known):
     @property
     def steady(self) -> bool:
         """Ready, and for so long that a node which suffered from the same trouble would know that it is over."""
-        seen = [self.sighting(name, self.me.name) for name, _, _ in self.policy.services]
-        return self.ready and all(sight is not None and self.reached(sight.since_ms + STEADY_MS) for sight in seen)
+        services = {name for name, _, _ in self.policy.services}
+        seen = [
+            sight
+            for sight in self.looks
+            if sight.observation.target == self.me.name
+            and (sight.observation.probe in services or sight.observation.probe.startswith("disk:"))
+        ]
+        return self.ready and all(not sight.failures and self.reached(sight.since_ms + STEADY_MS) for sight in seen)
 
     def stuck_lately(self) -> bool:
         """A step of this node's promotion failed again and again, not long ago: another one may do better."""

@@ -6,8 +6,8 @@ hang in the kernel for ever. Standard input is its leash: at its end, which the 
     (a line) ──> open, write, fsync ──> ok | error NUMBER | busy
 
 `busy`: the writer of an earlier daemon still hangs on this path; there are never two. It writes as the owner of the
-directory does, since the kernel keeps a last reserve of a file system for root, and its file is made anew each time:
-overwriting a block needs no free one.
+directory does, since the kernel keeps a last reserve of a file system for root, and beside
+the file of the last time, whose block would still be there on a full disk. Several hosts may do so in one directory.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ def write(directory: str) -> str:
             os.setgid(owner.st_gid)
             os.setuid(owner.st_uid)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(f"{directory}/{NAME}", flags, 0o600)
+        new = f"{directory}/{NAME}.{os.uname().nodename}"
+        descriptor = os.open(new, flags, 0o600)
         try:
             os.write(descriptor, b"failoverd writes here to see whether it can be done.\n".ljust(SIZE, b"\0"))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        os.rename(new, f"{directory}/{NAME}")  # noqa: PTH104 - as above
     except OSError as error:
         return f"error {error.errno}"
     return "ok"

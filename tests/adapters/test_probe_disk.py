@@ -119,6 +119,7 @@ def test_a_writer_that_was_killed_is_started_again(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_a_full_disk(image: Path, tmp_path: Path) -> None:
+    assert looked(image, tmp_path) == [(Health.OK, "")]
     fill(image)
     assert looked(image, tmp_path) == [(Health.FAILED, "DISK_FULL")]
     (image / "filler").unlink()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from views import NOW, TERM, address, at, primary_facts, record, replica_facts, view
+from views import NOW, TERM, address, at, primary_facts, record, replica_facts, sighting, view
 
 from failoverd.core import plan
 from failoverd.core.effects import Step, StepKind
@@ -177,6 +177,21 @@ def test_a_server_that_does_not_obey_is_killed_but_not_in_a_planned_switchover()
         known, leaving=Leaving(TERM, NodeName("mail3"), "switchover-asked", renew=True, began_ms=NOW, undo=True)
     )
     assert next_step(planned, Decision.GIVE_BACK, failed) is None
+
+
+def test_a_server_whose_commits_can_come_to_no_end_is_killed_at_once() -> None:
+    known = start(Decision.GIVE_BACK, "writable", GateState.CLOSED)
+    assert known.leaving is not None
+    full = replace(known, sightings=(sighting("disk:/var/lib/mysql", "mail2", 2),))
+    for stuck in (full, replace(known, leaving=replace(known.leaving, rule="writes-stuck"))):
+        assert next_step(stuck, Decision.GIVE_BACK, Progress()) is StepKind.KILL_DATABASE
+        killed = Progress().with_ended(Ended(StepKind.KILL_DATABASE, Outcome.SUCCEEDED, NOW, 0))
+        assert next_step(obey(stuck, StepKind.KILL_DATABASE), Decision.GIVE_BACK, killed) is None
+        refused = Progress().with_ended(Ended(StepKind.KILL_DATABASE, Outcome.FAILED, NOW, 1))
+        assert next_step(stuck, Decision.GIVE_BACK, refused) is StepKind.MAKE_READ_ONLY
+        assert stuck.leaving is not None
+        asked = replace(stuck, leaving=replace(stuck.leaving, rule="switchover-asked", undo=True))
+        assert next_step(asked, Decision.GIVE_BACK, Progress()) is StepKind.MAKE_READ_ONLY
 
 
 @pytest.mark.parametrize(

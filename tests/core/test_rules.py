@@ -200,11 +200,22 @@ def test_a_dead_database_has_no_lag_but_can_be_left() -> None:
     assert rules.decide(alone).id == "primary-serves"  # one replica could prove nothing
 
 
+def test_nobody_gets_the_rest_from_a_disk_that_cannot_be_written_to() -> None:
+    known = view("mail1", sightings=(sighting("disk:/var/lib/mysql", "mail1", 2), *IMAP_DOWN[1:]))
+    rule = rules.decide(known)
+    assert (rule.id, rules.successor_for(known, rule)) == ("own-service-step-down", None)
+    shared = replace(known, policy=replace(POLICY, shared_disk="disk:/var/lib/mysql", shared_disk_ms=0))
+    assert rules.successor_for(shared, rule) is not None
+
+
 def test_a_node_is_steady_once_its_services_have_been_well_for_a_while() -> None:
     for ended_ms, steady in ((NOW - STEADY_MS + 1, False), (NOW - STEADY_MS, True)):
         seen = tuple(sighting(name, "mail2", ended_ms=ended_ms) for name in ("imap", "smtp"))
         known = view("mail2", sightings=seen)
         assert (known.ready, known.steady) == (True, steady)
+    for failures, ended_ms in ((1, NOW - STEADY_MS), (0, NOW - STEADY_MS + 1)):
+        disk = sighting("disk:/srv/mail", "mail2", failures, ended_ms=ended_ms)
+        assert not view("mail2", sightings=(*seen, disk)).steady
 
 
 # ---- the order is the safety argument -------------------------------------------------------------------------------

@@ -225,10 +225,12 @@ def failover(view: View) -> Election:
     least = record.began if handed is None else handed
     proof = _proof_missing(view, positions, handed)
     heirs = _heirs(view, record, positions)
-    # Whoever has gone astray is compared with all the same, unless the holder itself says what it had: if heartbeats
-    # failed, what looks astray may be what was acknowledged.
+    # Whoever has gone astray, or was refused by the holder, is compared with all the same, unless the holder itself
+    # says what it had: if heartbeats failed, or the holder's server crashed and came back with less, it may be what was
+    # acknowledged.
     told = handed is not None or record.holder in positions
-    final = {name: positions[name] for name in positions if name in heirs and not (told and view.gone_astray(name))}
+    compared = heirs if told else heirs | {name for name in positions if _refused_by(view, name, record.holder)}
+    final = {name: positions[name] for name in positions if name in compared and not (told and view.gone_astray(name))}
     order: list[Node] = []
     for node in view.data_nodes:
         why = _unfit(view, node)
@@ -260,6 +262,14 @@ def _follows(view: View, name: NodeName, source: NodeName) -> bool:
     facts = view.facts_of(name)
     replication = facts.replication if facts else None
     return replication is not None and replication.source == view.node(source).address and not replication.refused
+
+
+def _refused_by(view: View, name: NodeName, source: NodeName | None) -> bool:
+    facts = view.facts_of(name)
+    replication = facts.replication if facts else None
+    if source is None or replication is None:
+        return False
+    return replication.source == view.node(source).address and replication.refused
 
 
 def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> set[NodeName]:

@@ -12,7 +12,7 @@ from views import NOW, POLICY, TERM, at, lost, primary_facts, record, replica_fa
 
 from failoverd.core import candidates
 from failoverd.core.gtid import GtidSet
-from failoverd.core.model import NodeName, Rejected, Thread
+from failoverd.core.model import UNKNOWN_TO_SOURCE, NodeName, Rejected, Thread
 
 if TYPE_CHECKING:
     from failoverd.core.view import View
@@ -83,6 +83,8 @@ OTHER = replace(
 )
 
 ASTRAY = frozen(900, heartbeat_term=TERM - 1)
+REFUSED = frozen(501, receiver_error=f"1236: ... {UNKNOWN_TO_SOURCE}")
+LOST_REFUSED = lost(reports={"mail3": REFUSED})
 UNSURE = frozen(900, applied=400, heartbeat_term=TERM - 1)
 
 FAILOVER = [
@@ -116,6 +118,31 @@ FAILOVER = [
         {M3: "BLK_DIVERGED"},
     ),
     ("gone astray, the holder gave back", lost(reports={"mail3": ASTRAY}, record=GAVE), (M2,), {M3: "BLK_DIVERGED"}),
+    # The holder's server crashed, came back with less, and is gone: what mail3 had before may have been acknowledged.
+    (
+        "refused by the holder: no candidate, and nobody past it",
+        LOST_REFUSED,
+        (),
+        {M2: "BLK_BEHIND", M3: "BLK_REPLICATION"},
+    ),
+    (
+        "refused by the holder, which gave back, position unknown",
+        replace(LOST_REFUSED, record=record(revoked=True)),
+        (),
+        {M2: "BLK_BEHIND"},
+    ),
+    (
+        "refused by the holder, which is back",
+        lost(reports={"mail1": LEVEL, "mail3": REFUSED}),
+        (M1, M2),
+        {M3: "BLK_REPLICATION"},
+    ),
+    (
+        "refused by the holder, which gave back",
+        lost(reports={"mail3": REFUSED}, record=GAVE),
+        (M2,),
+        {M3: "BLK_REPLICATION"},
+    ),
     ("nothing applied of what may be of the term", lost(reports={"mail3": UNSURE}), (M3,), {M2: "BLK_BEHIND"}),
     ("nothing of the term, and no more", lost(reports={"mail3": frozen(100, heartbeat_term=4)}), (M2,), {}),
     ("diverged", lost(reports={"mail3": {"database": OTHER}}, record=record(began=None)), (), {M2: "BLK_DIVERGED"}),

@@ -15,6 +15,11 @@ whole seconds of wall-clock time here, so it is rounded down: it closes up to a 
 that cannot renew is letting go anyway (demote_budget). A wall clock that is set back lengthens only this bound, not
 the other; both must be open.
 
+*Why a turn.* An opening call that the kernel holds up may come true when its thread was given up for long, and
+another one has closed; a role that was handed over ends before its deadline, so that neither bound would help. So each
+closing begins a new turn, a number in the set `turn`, and an opening transaction takes that of its own out and puts it
+back: where another stands there, the kernel refuses the whole of it.
+
 *Somebody else's hand.* Each renewal sets the open gate anew, with all that leads to it. A closed one is looked at by
 `verify`: whatever empties the ruleset (a firewall's restart) would otherwise leave it open for good.
 
@@ -39,11 +44,16 @@ if TYPE_CHECKING:
     from failoverd.ports import Clock
 
 TABLES = ("inet", "arp")
+TURNS_A_MS = 100
 
 _CLOSED = "".join(
     f"flush set {family} failoverd lease\nflush chain {family} failoverd gate\nadd rule {family} failoverd gate drop\n"
     for family in TABLES
 )
+
+
+def _turn_is(turn: int) -> str:
+    return f"flush set inet failoverd turn\nadd element inet failoverd turn {{ {turn} }}\n"
 
 
 def _skeleton(*, vip: str, own: str, cluster: Sequence[str], ports: Sequence[int]) -> str:
@@ -52,6 +62,7 @@ def _skeleton(*, vip: str, own: str, cluster: Sequence[str], ports: Sequence[int
     return f"""
 add table inet failoverd
 add set inet failoverd lease {{ typeof meta nfproto; flags timeout; }}
+add set inet failoverd turn {{ typeof meta mark; }}
 add chain inet failoverd gate
 add chain inet failoverd input {{ type filter hook input priority -10; policy accept; }}
 add chain inet failoverd output {{ type filter hook output priority -10; policy accept; }}
@@ -74,8 +85,10 @@ add rule arp failoverd output arp saddr ip {vip} goto gate
 """
 
 
-def _opened(rest_ms: int, bound_s: int) -> str:
+def _opened(turn: int, rest_ms: int, bound_s: int) -> str:
     return f"""
+delete element inet failoverd turn {{ {turn} }}
+add element inet failoverd turn {{ {turn} }}
 flush set inet failoverd lease
 add element inet failoverd lease {{ ipv4 timeout {rest_ms}ms }}
 add element inet failoverd lease {{ ipv6 timeout {rest_ms}ms }}
@@ -139,6 +152,7 @@ class KernelGate:
         self._wall_ns = wall_ns
         self._nft: Ruleset = ruleset or Nft()
         self._closings = 0
+        self._first_turn = clock.now_ms() * TURNS_A_MS  # another one in each process
         self._as_closed: dict[str, str] | None = None  # each table as `close` left it; None: open, or never closed
 
     def install(self) -> Result:
@@ -146,10 +160,13 @@ class KernelGate:
         try:
             known = {family: "chain gate" in self._listed(family) for family in TABLES}
             fresh = "".join(f"add rule {family} failoverd gate accept\n" for family in TABLES if not known[family])
-            self._nft.run(self._skeleton + fresh)
+            self._nft.run(self._skeleton + fresh + _turn_is(self._turn(self._closings)))
         except NftError as error:
             return Result(Outcome.FAILED, "GATE_NFT", str(error))
         return Result(Outcome.SUCCEEDED)
+
+    def _turn(self, closings: int) -> int:
+        return (self._first_turn + closings) % (1 << 32)
 
     def _listed(self, family: str) -> str:
         try:
@@ -167,7 +184,7 @@ class KernelGate:
             return self._too_late(until_ms)
         bound_s = (wall_ns + rest_ms * 1_000_000) // 1_000_000_000
         try:
-            self._change(_opened(rest_ms, bound_s))
+            self._open(closings, rest_ms, bound_s)
             if self._closings == closings:
                 self._vip.keep(rest_ms)
         except NftError as error:
@@ -181,6 +198,18 @@ class KernelGate:
         if self._clock.now_ms() >= until_ms:
             return self._too_late(until_ms)
         return self._announced() if announce else Result(Outcome.SUCCEEDED)
+
+    def _open(self, closings: int, rest_ms: int, bound_s: int) -> None:
+        turn = self._turn(closings)
+        try:
+            self._change(_opened(turn, rest_ms, bound_s))
+        except NftError:
+            if self._closings != closings:
+                return  # refused for good reason
+            # Somebody has emptied the ruleset, or another process has closed: this one holds the lease, and goes on.
+            self._change(_turn_is(turn))
+            if self._closings == closings:
+                self._change(_opened(turn, rest_ms, bound_s))
 
     def _change(self, script: str) -> None:
         """Set the gate's state, and all that leads to it: an administrator's hand is put right in one transaction."""
@@ -206,7 +235,7 @@ class KernelGate:
         self._as_closed = None
         failure: Result | None = None
         try:
-            self._change(_CLOSED)
+            self._change(_CLOSED + _turn_is(self._turn(self._closings)))
             self._as_closed = {family: self._listed(family) for family in TABLES}
         except NftError as error:
             failure = Result(Outcome.FAILED, "GATE_NFT", str(error))

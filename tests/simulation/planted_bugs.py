@@ -257,7 +257,7 @@ BUGS = (
         "closed-gate-opened-by-a-slow-call",
         "closing has the last word",
         LEASE,
-        ("actions/gate.py", "        if self._closings != closings:\n", "        if self._closings < 0:\n"),
+        ("actions/gate.py", "delete element inet failoverd turn {{ {turn} }}\n", ""),
     ),
     _bug(
         "given-back-with-the-gate-open",

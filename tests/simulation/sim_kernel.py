@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FOREVER = 1 << 60
 _ELEMENT = re.compile(r"inet failoverd lease \{ ipv4 timeout (\d+)ms")
 _BOUND = re.compile(r"inet failoverd gate .*@lease meta time < (\d+) accept")
+_TAKEN = re.compile(r"delete element inet failoverd turn \{ (\d+) \}")
+_TURN = re.compile(r"flush set inet failoverd turn\nadd element inet failoverd turn \{ (\d+) \}")
 _CLOSED = "add rule inet failoverd gate drop"
 _UNENFORCED = "add rule inet failoverd gate accept"
 
@@ -40,6 +42,7 @@ class Kernel:
         "_element_until_ms",
         "_installed",
         "_node",
+        "_turn",
         "_vip_until",
         "open_until",
         "unenforced",
@@ -56,6 +59,7 @@ class Kernel:
         self._element_until_ms = 0
         self._bound_s: int | None = None
         self._vip_until = 0
+        self._turn = ""
         self.open_until = 0  # the world's time until which an enforced gate lets clients through
 
     # ---- what reaches clients ---------------------------------------------------------------------------------
@@ -99,7 +103,10 @@ class Kernel:
                 raise NftError("No such file or directory")
             return "chain gate"
         self._node.hold_up()
-        element = _ELEMENT.search(script)
+        taken, turn, element = _TAKEN.search(script), _TURN.search(script), _ELEMENT.search(script)
+        if taken is not None and taken[1] != self._turn:
+            raise NftError("Could not process rule: No such file or directory")
+        self._turn = turn[1] if turn is not None else self._turn
         self._installed = True
         if element is not None:
             bound = _BOUND.search(script)

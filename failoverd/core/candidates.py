@@ -371,8 +371,9 @@ def change_blockers(view: View) -> tuple[Rejected, ...]:
     """Why no automatic change of primary may be made now, whoever the candidate is."""
     found: list[Rejected] = []
     policy = view.policy
-    if view.record is None:
-        found.append(Rejected(view.me.name, "BLK_STORE", "the store has not been read: the cluster may be paused"))
+    if not view.store_is_known():
+        text = "the store has not been read, or is an old copy: the cluster may be paused"
+        found.append(Rejected(view.me.name, "BLK_STORE", text))
     if view.takeovers_in_window >= policy.failovers:
         found.append(
             Rejected(

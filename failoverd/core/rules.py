@@ -101,7 +101,7 @@ def service_failing(view: View) -> bool:
 
 def restart_not_tried(view: View) -> bool:
     """The first failing service has not been restarted lately, and has a unit that could be."""
-    if not view.failing_here or view.paused() or view.store_unread():  # paused it may be, until that is known
+    if not view.failing_here or view.paused() or not view.store_is_known():  # paused it may be, until that is known
         return False
     service, unit, _ = view.failing_here[0]
     return bool(unit) and view.restart_of(service) is None

@@ -115,6 +115,10 @@ class Tenure(Known):
         """The store's record is of a lower term than one that this node has seen: an old copy, or not read since."""
         return self.record is not None and self.record.term < self.highest_term
 
+    def store_is_known(self) -> bool:
+        """A record of the newest term that this node has seen was read: what it says, as of a pause, is so."""
+        return not self.store_unread() and not self.store_is_behind()
+
     def never_claimed(self) -> bool:
         """The store answers and holds no record: nobody has ever been primary under failoverd."""
         return self.record is not None and self.record.version == 0

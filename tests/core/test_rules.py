@@ -114,6 +114,7 @@ FIRES = [
     ("primary-serves", serving(NOW - 5000, {"mail2": None, "mail3": None, "arbiter": {"hears": (M1, M2)}})),
     ("primary-serves", view("mail1", record=None, sightings=IMAP_DOWN)),  # paused it may be
     ("primary-serves", view("mail1", record=None, sightings=IMAP_DOWN, restarts=TRIED)),
+    ("primary-serves", view("mail1", record=record(term=TERM - 1), sightings=IMAP_DOWN)),  # an old copy of the store
     ("ended-term-told", view("mail1", held=None, gate=GateState.CLOSED, database=primary_facts(read_only=True))),
     ("fencing-primary", silent(policy=FENCED, reports={"mail1": None, "mail3": None}, record=record(condemned_by=M3))),
     ("own-service-step-down", view("mail1", sightings=(sighting("disk:/srv/mail", "mail1", 2), *IMAP_DOWN[1:]))),

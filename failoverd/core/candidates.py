@@ -372,7 +372,7 @@ def change_blockers(view: View) -> tuple[Rejected, ...]:
     found: list[Rejected] = []
     policy = view.policy
     if not view.store_is_known():
-        text = "the store has not been read, or is an old copy: the cluster may be paused"
+        text = "the store's newest word is not known: the cluster may be paused"
         found.append(Rejected(view.me.name, "BLK_STORE", text))
     if view.takeovers_in_window >= policy.failovers:
         found.append(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _VERDICT_STYLE = {"up": "green", "down": "bold red", "degraded": "yellow", "unknown": "dim"}
 _GAP = 2
+_TERM_APART = 100_000  # transactions; databases/mariadb_promote.py leaves out at least as many
 _SHORTEST_POSITION = 12
 _PLAIN_WIDTH = 1000  # in a pipe nothing is cut or folded
 _ASCII = str.maketrans({"●": "*", "○": "-", "←": "<", "→": ">", "·": "|"})
@@ -235,7 +236,8 @@ def _position(database: DatabaseStatus | None) -> Text:
         return Text("")
     position = Text(database.position)
     if database.behind:
-        position.append(f" -{database.behind}", "yellow")
+        # A term begins with a number of its own, far beyond: whoever lacks that lacks the term so far.
+        position.append(f" -{database.behind}" if database.behind < _TERM_APART else " -1 term", "yellow")
     return position
 
 

@@ -7,6 +7,7 @@ deadline, raises Failure where it ends early, and can be run again from wherever
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from pymysql.constants import ER
@@ -124,8 +125,8 @@ def make_writable(
 
     *No number is used twice.* A source that crashed has dropped what nobody had acknowledged, and a replica may have
     received it all the same. Were the same numbers given to other transactions, nothing could tell the two apart later.
-    So the first transaction of a writable server skips more numbers than any dropped tail is long: a replica that has
-    such a tail asks for a number that nobody has, and is refused (1236, `needs-rejoin`). That transaction is the term's
+    So the first transaction of a writable server has a number that none has ever had (`fresh_number`): a replica that
+    has such a tail asks for one that nobody has, and is refused (1236, `needs-rejoin`). That transaction is the term's
     first heartbeat, so that nothing of the term comes before one. It may wait for its acknowledgement as it likes;
     read_only goes as soon as it is in the binary log, in front of whatever is written then.
     """
@@ -136,7 +137,10 @@ def make_writable(
         raise Failure("DB_NOT_SOURCE", "semi-sync source is off, degraded or set to degrade")
     if not facts.read_only:
         return
-    number = max((intervals[-1][1] for _, intervals in facts.holdings.parts), default=0) + SKIPPED
+    last = max((intervals[-1][1] for _, intervals in facts.holdings.parts), default=0)
+    number = fresh_number(
+        last, boot_us=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000, wall_us=time.time_ns() // 1000
+    )
     with second() as writer:
         if writer is None:
             raise Failure("DB_CONNECTIONS", "the server gives no second connection")
@@ -154,6 +158,15 @@ def make_writable(
                     raise Failure("DB_SQL", f"transaction {number} is committed and not in the binary log")
             deadline.check("the term's first transaction")
         connection.run(deadline, "SET GLOBAL read_only = 0")
+
+
+def fresh_number(last: int, *, boot_us: int, wall_us: int) -> int:
+    """A transaction number beyond `last`, and beyond all that this server gave before a crash made it forget them.
+
+    The time in microseconds, since no server commits more than one in each. It need not be right: where the wall clock
+    was set back below what was given already, the time since boot keeps two numbers of one boot apart.
+    """
+    return max(last + SKIPPED + boot_us, wall_us)
 
 
 def _is_logged(connection: Connection, deadline: Deadline, number: int) -> bool:

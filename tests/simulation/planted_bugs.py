@@ -208,6 +208,12 @@ BUGS = (
         ("core/plan.py", "        StepKind.BECOME_SOURCE,\n        StepKind.AWAIT_REPLICA,\n", ""),
     ),
     _bug(
+        "numbers-given-again",
+        "what a crash dropped, and a replica may have, is never given to another transaction",
+        DATA,
+        ("databases/mariadb_promote.py", "return max(last + SKIPPED + boot_us, wall_us)", "return last + 1"),
+    ),
+    _bug(
         "given-without-what-was-given",
         "switchover: the successor has all that the holder had",
         DATA,

@@ -3,10 +3,10 @@
     client ── commit ──> binary log ──stream──> relay log of each replica ──applier──> its binary log
                  <── acknowledged ── as soon as one replica has it in its relay log (AFTER_SYNC, never degrading)
 
-A transaction is (server id, number). Numbers grow along a log, and a server that is made writable leaves out SKIP of
-them: what it lost in a crash, and a replica may have, is never given to another transaction. A source looks only at
-the replica's last id, as the real one does. What a crash does: waiting clients learn nothing, the binary log stays up
-to what was acknowledged (init_rpl_role=SLAVE), the relay log is thrown away and fetched again.
+A transaction is (server id, number). Numbers grow along a log, and a server that is made writable goes on with
+production's `fresh_number`: what it lost in a crash, and a replica may have, is never given to another transaction. A
+source looks only at the replica's last id, as the real one does. What a crash does: waiting clients learn nothing, the
+binary log stays up to what was acknowledged (init_rpl_role=SLAVE), the relay log is thrown away and fetched again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sim_binlog import Stream, Transaction
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import DatabaseFacts, Replication, Thread
+from failoverd.databases.mariadb_promote import fresh_number
 
 if TYPE_CHECKING:
     from sim_node import Node
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Answer = Callable[[bool], None]
 NET_TIMEOUT_MS = 4000  # slave_net_timeout
 RETRY_MS = 1000
-SKIP = 1000  # more than could ever have waited for an acknowledgement
 
 
 def _nobody(_: bool) -> None:
@@ -60,7 +60,7 @@ class Database:
         self.stream: Stream | None = None
         self.semi_sync_source = False
         self.waiting: list[tuple[int, Answer, tuple[int, int] | None]] = []  # place, whom to tell, heartbeat
-        self._skipped = 0
+        self._fresh = 0
         self._applying = False
         self._unsure = 0  # how many at the log's end nobody had acknowledged when it crashed
         self._pump_ms = self.world.chance.pump_ms
@@ -132,7 +132,10 @@ class Database:
     def make_writable(self, term: int) -> None:
         """SET GLOBAL read_only = 0, behind the term's first heartbeat, whose number is one that nobody can have."""
         if self.read_only:
-            self._skipped = SKIP
+            clock = self._node.clock
+            self._fresh = fresh_number(
+                self._last_number, boot_us=clock.now_ms() * 1000, wall_us=clock.wall_ns() // 1000
+            )
             self.read_only = False
             self.commit(_nobody, heartbeat=(term, self.heartbeat[1] + 1))
 
@@ -285,8 +288,7 @@ class Database:
 
     def _transaction(self, heartbeat: tuple[int, int] | None = None) -> Transaction:
         self.world.made += 1
-        number = self._last_number + 1 + self._skipped
-        self._skipped = 0
+        number, self._fresh = max(self._last_number + 1, self._fresh), 0
         return Transaction(self.server_id, number, self.world.made, heartbeat)
 
     def _append(self, transaction: Transaction) -> None:

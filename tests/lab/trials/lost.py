@@ -71,7 +71,7 @@ class Auditor:
             name, _, domain = user.partition("@")
             self._mailboxes[protocol] = Mailbox(store / domain / name / "Maildir")
 
-    def fates(self, attempts: Iterable[Attempt], primary: str, drain_s: float = 40.0) -> dict[str, Fate]:
+    def fates(self, attempts: Iterable[Attempt], primary: str, drain_s: float = 100.0) -> dict[str, Fate]:
         """Wait for the queues, then compare."""
         tried: dict[str, dict[str, bool]] = {protocol: {} for protocol in PROTOCOLS}
         for attempt in attempts:

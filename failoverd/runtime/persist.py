@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+EXCHANGED_SIZE = 512  # characters; a memory takes some hundred
 
 
 class StateError(Exception):
@@ -59,7 +60,7 @@ class TermFile:
             raise StateError(f"term {memory.term} is lower than {self.term}, the highest that {self._path} has seen")
         if memory != self._memory:
             value = asdict(memory)
-            _replace(self._path, json.dumps(value | {"crc": _checksum(value)}) + "\n", durable=True)
+            _exchange(self._path, json.dumps(value | {"crc": _checksum(value)}))
             self._memory = memory
 
     def _parsed(self, text: str) -> Memory:
@@ -120,7 +121,7 @@ class LeaseFile:
         """Note a renewal, or that it is being given back. A memory file system: about 0.1 ms. Raises OSError."""
         value = asdict(held) | {"boot_id": self._boot_id, "demote_budget_ms": self._demote_budget_ms}
         value |= {"leaving": True} if leaving else {}
-        _replace(self._path, json.dumps(value) + "\n", durable=False)
+        _replace(self._path, json.dumps(value) + "\n")
 
     def clear(self) -> None:
         """Forget it: the role was dropped. Raises OSError."""
@@ -144,19 +145,41 @@ def _object(text: str) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _replace(path: Path, text: str, *, durable: bool) -> None:
+def _replace(path: Path, text: str) -> None:
     """Write a new file and put it in the old one's place: a reader sees one or the other, never half."""
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor, for its mode
         file.write(text)
-        file.flush()
-        if durable:
-            os.fsync(descriptor)
     temporary.replace(path)
-    if durable:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+
+
+def _exchange(path: Path, text: str) -> None:
+    """The same, synced, with two files that change places: a full disk, once there are both, does not matter.
+
+    A node that could not remember a term on a full disk would believe an old copy of the store after its next start.
+    """
+    spare, kept = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+    if kept.exists() and not spare.exists():  # ended between the last two steps
+        kept.replace(spare)
+    kept.unlink(missing_ok=True)
+    if not path.exists():
+        _overwrite(kept, text)  # the first time: what is to be the spare one, while there is room
+    else:
+        kept.hardlink_to(path)
+    _overwrite(spare, text)
+    spare.replace(path)
+    kept.replace(spare)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _overwrite(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor, for its mode
+        file.write(text.ljust(EXCHANGED_SIZE - 1) + "\n")  # always as long: into the blocks that it has
+        file.flush()
+        os.fsync(descriptor)

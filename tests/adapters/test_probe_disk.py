@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from failoverd.core.lease import Memory
 from failoverd.core.model import Health, NodeName, Observation
 from failoverd.ports import Target
 from failoverd.probes.deadline import observe
 from failoverd.probes.disk import WRITER, DiskProbe
 from failoverd.probes.disk_writer import NAME
 from failoverd.runtime.clock import BootClock
+from failoverd.runtime.persist import TermFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +126,17 @@ def test_a_full_disk(image: Path, tmp_path: Path) -> None:
     assert looked(image, tmp_path) == [(Health.FAILED, "DISK_FULL")]
     (image / "filler").unlink()
     assert looked(image, tmp_path) == [(Health.OK, "")]
+
+
+@pytest.mark.root
+def test_a_term_is_remembered_on_a_full_disk(image: Path) -> None:
+    TermFile(image).keep(Memory(1))
+    fill(image)
+    for term in range(2, 20):
+        TermFile(image).keep(Memory(term))
+    assert TermFile(image).term == 19
+    with pytest.raises(OSError, match="No space left"):
+        (image / "anything else").write_bytes(b"x" * 5000)
 
 
 @pytest.mark.root

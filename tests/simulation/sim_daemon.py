@@ -156,17 +156,21 @@ class Daemon:
             node.when_running(CLOSING_WITHIN_MS, self._perform_all, [e for e in effects if closes(e)])
             node.when_running(AUDIT_WITHIN_MS, self._not_written, [e for e in effects if not closes(e)])
         elif node.database.disk_full or node.audit_fails:
+            node.when_running(AUDIT_MS, self._remember, effects)  # its place is taken already, and it comes first
             node.when_running(AUDIT_MS, self._perform_all, [e for e in effects if closes(e)])
             node.when_running(AUDIT_MS, self._not_written, [e for e in effects if not closes(e)])
         else:
             node.when_running(self.world.chance.latency(AUDIT_MS), self._written, effects)
 
+    def _remember(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if self.lives and isinstance(effect, Remember):
+                self.node.remember(effect.memory)
+
     def _written(self, effects: list[Effect]) -> None:
         if not self.lives:
             return
-        for effect in effects:
-            if isinstance(effect, Remember):
-                self.node.remember(effect.memory)
+        self._remember(effects)
         self._perform_all([effect for effect in effects if not isinstance(effect, Remember)])
         self._go_on_writing()
 

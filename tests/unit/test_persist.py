@@ -26,7 +26,18 @@ def test_the_highest_term_survives(tmp_path: Path) -> None:
     first.keep(Memory(7, NodeName("mail1"), 3000, 41))
     first.keep(Memory(7, NodeName("mail1"), 3000, 41))
     assert (first.term, TermFile(directory).memory) == (7, Memory(7, NodeName("mail1"), 3000, 41))
-    assert os.listdir(directory) == ["term"]  # noqa: PTH208 - names are all that is asked
+    assert sorted(os.listdir(directory)) == [".term.new", "term"]  # noqa: PTH208 - names are all that is asked
+
+
+@pytest.mark.parametrize("left", [".term.old", ".term.new"])
+def test_it_goes_on_from_wherever_it_was_ended(tmp_path: Path, left: str) -> None:
+    file = TermFile(tmp_path)
+    file.keep(Memory(7))
+    (tmp_path / ".term.new").rename(tmp_path / left)
+    (tmp_path / left).write_text("half a memor")
+    TermFile(tmp_path).keep(Memory(8))
+    assert TermFile(tmp_path).memory == Memory(8)
+    assert sorted(os.listdir(tmp_path)) == [".term.new", "term"]  # noqa: PTH208 - likewise
 
 
 def test_a_lower_term_is_refused(tmp_path: Path) -> None:

@@ -142,6 +142,12 @@ BUGS = (
         ("core/lease.py", "return record.term >= highest_term", "return True"),
     ),
     _bug(
+        "takeover-sent-late",
+        "rule 6: nor is a term begun that a node has seen already",
+        TERMS,
+        ("core/swaps.py", "return view.highest_term > swap.record.term - begins", "return False"),
+    ),
+    _bug(
         "term-forgotten-by-a-restart",
         "rule 6: the highest term is on the node's own disk",
         TERMS,

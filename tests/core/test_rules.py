@@ -66,6 +66,8 @@ FIRES = [
     ("arbiter-arbitrates", view("arbiter")),
     ("giving-back", view("mail1", leaving=Leaving(TERM, M2, "switchover-asked", renew=True, began_ms=NOW, undo=True))),
     ("lease-running-out", view("mail1", held=Held(TERM, 40, NOW + 1000))),
+    ("primary-serves", view("mail1", record=None, held=Held(TERM, 40, NOW + 501))),  # just started: it asks first
+    ("lease-running-out", view("mail1", record=None, held=Held(TERM, 40, NOW + 500))),
     ("primary-serves", view("mail1", held=Held(TERM, 40, NOW + 1001))),
     ("lease-lost", view("mail1", held=Held(TERM, 40, NOW))),
     ("lease-lost", view("mail1", held=None, gate=GateState.UNKNOWN, database=None)),

@@ -142,8 +142,15 @@ class Gate(Protocol):
         """Create the tables, closed, or adopt those that stand without opening them. Idempotent."""
         ...
 
-    def open(self, *, until_ms: int, announce: bool) -> Result:
+    @property
+    def closings(self) -> int:
+        """How often it was closed. May be asked from any thread."""
+        ...
+
+    def open(self, *, until_ms: int, announce: bool, closings: int | None = None) -> Result:
         """Traffic passes and the VIP stays until `until_ms` (CLOCK_BOOTTIME), by relative and absolute bound.
+
+        `closings` as of when this was decided (None: now): after another one nothing is opened, and it is FAILED.
 
         Looks at the clock again right after: late means close and FAILED. Renewing is opening again with a later
         bound. `announce` sends the gratuitous ARP burst.

@@ -29,6 +29,7 @@ has not been adopted yet must not be cut off by starting failoverd.
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,10 +51,6 @@ _CLOSED = "".join(
     f"flush set {family} failoverd lease\nflush chain {family} failoverd gate\nadd rule {family} failoverd gate drop\n"
     for family in TABLES
 )
-
-
-def _turn_is(turn: int) -> str:
-    return f"flush set inet failoverd turn\nadd element inet failoverd turn {{ {turn} }}\n"
 
 
 def _skeleton(*, vip: str, own: str, cluster: Sequence[str], ports: Sequence[int]) -> str:
@@ -152,7 +149,8 @@ class KernelGate:
         self._wall_ns = wall_ns
         self._nft: Ruleset = ruleset or Nft()
         self._closings = 0
-        self._first_turn = clock.now_ms() * TURNS_A_MS  # another one in each process
+        self._turns = itertools.count(clock.now_ms() * TURNS_A_MS)  # others in each process; threads share it
+        self._turn = next(self._turns)
         self._as_closed: dict[str, str] | None = None  # each table as `close` left it; None: open, or never closed
 
     def install(self) -> Result:
@@ -160,13 +158,14 @@ class KernelGate:
         try:
             known = {family: "chain gate" in self._listed(family) for family in TABLES}
             fresh = "".join(f"add rule {family} failoverd gate accept\n" for family in TABLES if not known[family])
-            self._nft.run(self._skeleton + fresh + _turn_is(self._turn(self._closings)))
+            self._nft.run(self._skeleton + fresh + self._new_turn())
         except NftError as error:
             return Result(Outcome.FAILED, "GATE_NFT", str(error))
         return Result(Outcome.SUCCEEDED)
 
-    def _turn(self, closings: int) -> int:
-        return (self._first_turn + closings) % (1 << 32)
+    def _new_turn(self) -> str:
+        self._turn = next(self._turns) % (1 << 32)
+        return f"flush set inet failoverd turn\nadd element inet failoverd turn {{ {self._turn} }}\n"
 
     def _listed(self, family: str) -> str:
         try:
@@ -174,9 +173,20 @@ class KernelGate:
         except NftError:
             return ""  # there is none yet; if it cannot be made either, that is what fails
 
-    def open(self, *, until_ms: int, announce: bool) -> Result:
+    @property
+    def closings(self) -> int:
         """See ports.Gate."""
-        closings, self._as_closed = self._closings, None
+        return self._closings
+
+    def open(self, *, until_ms: int, announce: bool, closings: int | None = None) -> Result:
+        """See ports.Gate."""
+        now, turn = self._closings, self._turn  # a closing counts first and takes its turn then
+        if closings not in {None, now} or self._closings != now:
+            return Result(Outcome.FAILED, "GATE_LATE", "it was closed after it was to be opened: it stays closed")
+        return self._open_in(turn, now, until_ms=until_ms, announce=announce)
+
+    def _open_in(self, turn: int, closings: int, *, until_ms: int, announce: bool) -> Result:
+        self._as_closed = None
         # The wall clock first: frozen between the two, the bound comes out too early and not too late.
         wall_ns = self._wall_ns()
         rest_ms = until_ms - self._clock.now_ms()
@@ -184,7 +194,7 @@ class KernelGate:
             return self._too_late(until_ms)
         bound_s = (wall_ns + rest_ms * 1_000_000) // 1_000_000_000
         try:
-            self._open(closings, rest_ms, bound_s)
+            self._set_open(turn, closings, rest_ms, bound_s)
             if self._closings == closings:
                 self._vip.keep(rest_ms)
         except NftError as error:
@@ -199,15 +209,17 @@ class KernelGate:
             return self._too_late(until_ms)
         return self._announced() if announce else Result(Outcome.SUCCEEDED)
 
-    def _open(self, closings: int, rest_ms: int, bound_s: int) -> None:
-        turn = self._turn(closings)
+    def _set_open(self, turn: int, closings: int, rest_ms: int, bound_s: int) -> None:
         try:
             self._change(_opened(turn, rest_ms, bound_s))
         except NftError:
             if self._closings != closings:
                 return  # refused for good reason
-            # Somebody has emptied the ruleset, or another process has closed: this one holds the lease, and goes on.
-            self._change(_turn_is(turn))
+            # Somebody has emptied the ruleset, or another process has closed: this one holds the lease, and goes on, in
+            # a turn that no call has which is still on its way.
+            begun = self._new_turn()
+            turn = self._turn
+            self._change(begun)
             if self._closings == closings:
                 self._change(_opened(turn, rest_ms, bound_s))
 
@@ -235,7 +247,7 @@ class KernelGate:
         self._as_closed = None
         failure: Result | None = None
         try:
-            self._change(_CLOSED + _turn_is(self._turn(self._closings)))
+            self._change(_CLOSED + self._new_turn())
             self._as_closed = {family: self._listed(family) for family in TABLES}
         except NftError as error:
             failure = Result(Outcome.FAILED, "GATE_NFT", str(error))

@@ -204,7 +204,10 @@ class Executor:
                 async with asyncio.timeout(within_ms / 1000):
                     return await self._unit_step(step)
             case Lane.KERNEL:
-                return await self._workers["kernel"].call(lambda: self._kernel_step(step), within_ms=within_ms)
+                closings = self._gate.closings  # as of now: the lane's thread may stand still before it begins
+                return await self._workers["kernel"].call(
+                    lambda: self._kernel_step(step, closings), within_ms=within_ms
+                )
             case Lane.STORE:
                 return await self._workers["mail-store"].call(lambda: self._store_step(step), within_ms=within_ms)
             case Lane.DATABASE:
@@ -247,11 +250,11 @@ class Executor:
             raise AssertionError("locks are broken of a holder that was lost")
         return self._store.break_locks(host=step.previous, deadline_ms=step.deadline_ms)
 
-    def _kernel_step(self, step: Step) -> Result:
+    def _kernel_step(self, step: Step, closings: int) -> Result:
         if step.kind is StepKind.CLOSE_GATE:
             self._announce_due_ms = None
             return self._gate.close()
-        result = self._gate.open(until_ms=self._until_ms, announce=True)
+        result = self._gate.open(until_ms=self._until_ms, announce=True, closings=closings)
         self._announced_ms = self._clock.now_ms()
         self._announce_due_ms = self._announced_ms + ANNOUNCE_AGAIN_MS
         return result
@@ -302,14 +305,14 @@ class Executor:
         self._until_ms = max(self._until_ms, effect.until_ms)
         if not self._renewing:
             self._renewing = True
-            self._spawn(self._renew(effect.term))
+            self._spawn(self._renew(effect.term, self._gate.closings))
 
-    async def _renew(self, term: int) -> None:
+    async def _renew(self, term: int, closings: int) -> None:
         try:
             done_ms = 0
             while done_ms < self._until_ms and term >= self._term:
                 done_ms = self._until_ms
-                result = await self._workers["kernel"].call(self._reopen, within_ms=1000)
+                result = await self._workers["kernel"].call(lambda: self._reopen(closings), within_ms=1000)
                 if result.outcome is not Outcome.SUCCEEDED:
                     _log.error("gate not renewed", code=result.code, reason=result.reason)
         except TimeoutError:
@@ -317,7 +320,7 @@ class Executor:
         finally:
             self._renewing = False
 
-    def _reopen(self) -> Result:
+    def _reopen(self, closings: int) -> Result:
         """In the kernel lane. A gate that was closed meanwhile, in the same lane, stays closed."""
         due_ms, now_ms = self._announce_due_ms, self._clock.now_ms()
         if due_ms is None:
@@ -325,7 +328,7 @@ class Executor:
         announce = now_ms >= due_ms
         if announce:
             self._announce_due_ms = now_ms + ANNOUNCE_EVERY_MS
-        return self._gate.open(until_ms=self._until_ms, announce=announce)
+        return self._gate.open(until_ms=self._until_ms, announce=announce, closings=closings)
 
     def beat(self, effect: Beat, *, deadline_ms: int) -> None:
         """Write the heartbeat row, unless the last one still waits."""

@@ -100,7 +100,8 @@ class Executor:
         self._term, self._until_ms = step.term, until_ms
         self._running[step.number] = step
         self._world.at(step.deadline_ms, self._late, step)
-        self._node.when_running(self._world.chance.latency(TAKES_MS.get(step.kind, 5)), self._begin, step)
+        closings = self._gate.closings if step.lane is Lane.KERNEL else 0
+        self._node.when_running(self._world.chance.latency(TAKES_MS.get(step.kind, 5)), self._begin, step, closings)
         self._world.chance.step_begins(self._node, step)
 
     def cancel(self, step: Step) -> None:
@@ -113,7 +114,7 @@ class Executor:
         self._until_ms = max(self._until_ms, effect.until_ms)
         if not self._renewing:
             self._renewing = True
-            self._node.when_running(1, self._renew, effect)
+            self._node.when_running(1, self._renew, effect, self._gate.closings)
 
     def beat(self, effect: Beat) -> None:
         """Write the heartbeat row, unless the last one still waits."""
@@ -141,12 +142,12 @@ class Executor:
         readable = step.lane is Lane.DATABASE and database.answers and outcome is Outcome.SUCCEEDED
         self._deliver(StepEnded(step, outcome, code, reason, database.facts() if readable else None))
 
-    def _begin(self, step: Step) -> None:
+    def _begin(self, step: Step, closings: int) -> None:
         if step.number not in self._running and step.lane is not Lane.KERNEL:
             return  # cancelled, or late: the socket is shut
         match step.lane:
             case Lane.KERNEL:
-                self._kernel(step)
+                self._kernel(step, closings)
             case Lane.UNITS:
                 self._units(step)
             case Lane.STORE:
@@ -158,7 +159,7 @@ class Executor:
             case Lane.DATABASE:
                 self._sql(step)
 
-    def _kernel(self, step: Step) -> None:
+    def _kernel(self, step: Step, closings: int) -> None:
         self._node.calls += 1
         try:
             if step.kind is StepKind.CLOSE_GATE:
@@ -166,18 +167,18 @@ class Executor:
                 result = self._gate.close()
             else:
                 self._opened = True
-                result = self._gate.open(until_ms=self._until_ms, announce=False)
+                result = self._gate.open(until_ms=self._until_ms, announce=False, closings=closings)
         except GoneError:
             return
         finally:
             self._node.call_ended()
         self._end(step, result.outcome, result.code, result.reason)
 
-    def _renew(self, effect: RenewGate) -> None:
+    def _renew(self, effect: RenewGate, closings: int) -> None:
         self._node.calls += 1
         try:
             if self._opened and effect.term >= self._term:  # closed meanwhile stays closed
-                self._gate.open(until_ms=self._until_ms, announce=False)
+                self._gate.open(until_ms=self._until_ms, announce=False, closings=closings)
         except GoneError:
             return
         finally:
@@ -216,7 +217,7 @@ class Executor:
     def _sql(self, step: Step) -> None:  # noqa: C901 - one case a statement
         database = self._node.database
         if database.disk_hung:  # no statement comes back
-            self._node.when_running(POLL_MS * 10, self._begin, step)
+            self._node.when_running(POLL_MS * 10, self._begin, step, 0)
             return
         match step.kind:
             case StepKind.AWAIT_POSITION:

@@ -40,6 +40,7 @@ REPORT = Report(
     role=Role.PRIMARY,
     serving=True,
     ready=True,
+    steady=True,
     frozen_term=None,
     database=None,
     claims=(Claim("imap", MAIL2, Health.OK, 0),),

@@ -147,6 +147,7 @@ class Node:
                 role=Role.PRIMARY,
                 serving=True,
                 ready=True,
+                steady=True,
                 frozen_term=None,
                 database=None,
                 claims=(),

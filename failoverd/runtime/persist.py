@@ -162,12 +162,12 @@ def _exchange(path: Path, text: str) -> None:
     spare, kept = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
     if kept.exists() and not spare.exists():  # ended between the last two steps
         kept.replace(spare)
+    _overwrite(spare, text)  # before the other has two names: what is found as the spare one is never what counts
     kept.unlink(missing_ok=True)
-    if not path.exists():
-        _overwrite(kept, text)  # the first time: what is to be the spare one, while there is room
-    else:
+    if path.exists():
         kept.hardlink_to(path)
-    _overwrite(spare, text)
+    else:
+        _overwrite(kept, text)  # the first time: what is to be the spare one, while there is room
     spare.replace(path)
     kept.replace(spare)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -29,6 +29,21 @@ def test_the_highest_term_survives(tmp_path: Path) -> None:
     assert sorted(os.listdir(directory)) == [".term.new", "term"]  # noqa: PTH208 - names are all that is asked
 
 
+def test_what_counts_is_never_written_into(tmp_path: Path) -> None:
+    """Also where there is no spare file and none can be made: a directory stands in its place."""
+    TermFile(tmp_path).keep(Memory(7))
+    (tmp_path / ".term.new").unlink()
+    (tmp_path / ".term.new").mkdir()
+    for _ in range(2):
+        with pytest.raises(IsADirectoryError):
+            TermFile(tmp_path).keep(Memory(8))
+    (tmp_path / ".term.new").rmdir()
+    before = (tmp_path / "term").stat().st_ino
+    TermFile(tmp_path).keep(Memory(8))
+    assert (tmp_path / "term").stat().st_ino != before
+    assert (tmp_path / ".term.new").stat().st_ino == before
+
+
 @pytest.mark.parametrize("left", [".term.old", ".term.new"])
 def test_it_goes_on_from_wherever_it_was_ended(tmp_path: Path, left: str) -> None:
     file = TermFile(tmp_path)

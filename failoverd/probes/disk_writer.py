@@ -6,8 +6,8 @@ hang in the kernel for ever. Standard input is its leash: at its end, which the 
     (a line) ──> open, write, fsync ──> ok | error NUMBER | busy
 
 `busy`: the writer of an earlier daemon still hangs on this path; there are never two. It writes as the owner of the
-directory does, since the kernel keeps a last reserve of a file system for root, and beside
-the file of the last time, whose block would still be there on a full disk. Several hosts may do so in one directory.
+directory does, since the kernel keeps a last reserve of a file system for root, and beside the file of the last time,
+whose block would still be there on a full disk. Several hosts may do so in one directory.
 """
 
 from __future__ import annotations

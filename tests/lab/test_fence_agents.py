@@ -78,7 +78,19 @@ class Configured:
     def _healthy(self) -> bool:
         holders = self._cluster.holders_of_vip()
         others = [host for host in layout.DATA_NODES if host not in holders]
-        return len(holders) == 1 and all(self._cluster.is_healthy_replica(host) for host in others)
+        return (
+            len(holders) == 1
+            and all(self._cluster.is_healthy_replica(host) for host in others)
+            and not any(self._held_off(host) for host in others)
+        )
+
+    def _held_off(self, host: str) -> bool:
+        """Whether `host` saw the role change a moment ago, as a restart of all under another configuration may do.
+
+        Until its hold-off is over it neither fences nor takes over, whatever else would have opened that.
+        """
+        status = self._cluster.status(host)
+        return status is None or any(blocker["code"] == "BLK_HOLD_OFF" for blocker in status["failover"]["blockers"])
 
     def _write(self, text: str) -> None:
         for host in layout.HOSTS:

@@ -1,50 +1,70 @@
-"""The shared mail store after a failover: locks that the lost primary's Dovecot held are broken.
+"""The shared mail store after a failover: locks that a lost node's Dovecot held are broken.
 
 Dovecot locks a Maildir by a file beside it (`dovecot-uidlist.lock`, content `PID:HOST`). When its host dies in the
 middle of a delivery, that file stays in the shared store, and Dovecot on another host, which cannot ask whether that
 PID lives, waits 120 s for it: every session of that mailbox hangs, and soon the user's connection limit is reached.
 (Measured in the lab: a mailbox unusable for 130 s after a power cut in the middle of an APPEND.)
 
-At this point the lost primary's lease is over and its gate is closed, so nothing that its processes still do under
-such a lock is acknowledged to anyone. Only locks of that host are broken, and only those older than a moment, so that
-a process which merely lost the network has finished what it was doing.
+At this point every other node's lease is over and its gate is closed, so nothing that their processes still do under
+such a lock is acknowledged to anyone. So the locks of all of them are broken: where a candidate died in the middle of
+its promotion, the ones in the way are those of the primary before it. Only those older than a moment, so that a process
+which merely lost the network has finished what it was doing.
+
+This node's own as well, where they are older than its boot: it may have been the primary that lost its power. Dovecot
+takes such a lock for a living process's where the process id has been given anew, as after a reboot it soon is.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from failoverd.core.model import Outcome
 from failoverd.ports import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+FIRST_PROCESS = Path("/proc/1/stat")
+STARTED = 19  # of its fields behind the name: clock ticks since boot
 OLDER_S = 1.0
 LONGEST = 64  # bytes of a lock's content; anything longer is no dotlock of Dovecot
 
 
+def _label(host: str) -> str:
+    return host.partition(".")[0]
+
+
+def _booted() -> float:
+    """When this host's first process began, in seconds of the wall clock: in a container not when its kernel did."""
+    ticks = int(FIRST_PROCESS.read_text().rpartition(")")[2].split()[STARTED])
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
 class SharedStore:
-    """A mail store that every data node has mounted at `path`."""
+    """A mail store that every data node has mounted at `path`: this one, `me`, and the `others`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, me: str, others: Iterable[str]) -> None:
         self._path = path
+        self._me = _label(me)
+        self._others = frozenset(map(_label, others))
 
-    def break_locks(self, *, host: str, deadline_ms: int) -> Result:
-        """Remove the dotlocks of `host`. Blocks; UNKNOWN when the store was not walked through in time."""
+    def break_locks(self, *, deadline_ms: int) -> Result:
+        """Remove the dotlocks that lost nodes left. Blocks; UNKNOWN when the store was not walked through in time."""
         end = time.monotonic() + deadline_ms / 1000
+        booted = _booted()
         broken = 0
         try:
             for lock in self._locks(self._path):
                 if time.monotonic() > end:
                     text = f"{self._path} was not walked through within {deadline_ms} ms, {broken} locks broken so far"
                     return Result(Outcome.UNKNOWN, "STORE_WALK_LONG", text)
-                broken += _break(lock, host)
+                broken += self._break(lock, booted)
         except OSError as error:
             return Result(Outcome.FAILED, "STORE_UNREADABLE", f"{error.filename}: {error.strerror}")
-        return Result(Outcome.SUCCEEDED, reason=f"{broken} locks of {host} broken" if broken else "")
+        return Result(Outcome.SUCCEEDED, reason=f"{broken} locks broken" if broken else "")
 
     def _locks(self, directory: str) -> Iterator[os.DirEntry[str]]:
         """Every *.lock below `directory`; messages themselves (cur, new, tmp) are not looked at."""
@@ -58,15 +78,16 @@ class SharedStore:
         for path in deeper:
             yield from self._locks(path)
 
-
-def _break(lock: os.DirEntry[str], host: str) -> bool:
-    try:
-        with open(lock.path, "rb") as file:  # noqa: PTH123 - scandir gives a path as text
-            pid, _, holder = file.read(LONGEST).partition(b":")
-            age_s = time.time() - os.fstat(file.fileno()).st_mtime
-        if not pid.isdigit() or holder.strip() != host.encode() or age_s < OLDER_S:
-            return False
-        os.unlink(lock.path)  # noqa: PTH108 - likewise
-    except FileNotFoundError:
-        return False  # its owner was quicker
-    return True
+    def _break(self, lock: os.DirEntry[str], booted: float) -> bool:
+        try:
+            with open(lock.path, "rb") as file:  # noqa: PTH123 - scandir gives a path as text
+                pid, _, holder = file.read(LONGEST).decode(errors="replace").partition(":")
+                made = os.fstat(file.fileno()).st_mtime
+            host = _label(holder.strip())  # Dovecot writes what the host calls itself, with a domain or not
+            lost = made < time.time() - OLDER_S if host in self._others else host == self._me and made < booted
+            if not (pid.isdigit() and lost):
+                return False
+            os.unlink(lock.path)  # noqa: PTH108 - likewise
+        except FileNotFoundError:
+            return False  # its owner was quicker
+        return True

@@ -160,7 +160,9 @@ async def run(config: Config, directories: Directories) -> None:
             database=database_of(config),
             heart=database_of(config),
             units=Units(),
-            store=SharedStore(str(config.mail_store.path)),
+            store=SharedStore(
+                str(config.mail_store.path), me=me.name, others=(name for name in config.nodes if name != me.name)
+            ),
             prove=_Prover(config, schedule, prober, clock).prove,
             deliver=daemon.step_ended,
             broken=daemon.broken,

@@ -56,8 +56,8 @@ class UnitActions(Protocol):
 class MailStore(Protocol):
     """What the executor needs of the mail store."""
 
-    def break_locks(self, *, host: str, deadline_ms: int) -> Result:
-        """Remove the locks that `host` left; blocking."""
+    def break_locks(self, *, deadline_ms: int) -> Result:
+        """Remove the locks that lost nodes left; blocking."""
         ...
 
 
@@ -209,7 +209,8 @@ class Executor:
                     lambda: self._kernel_step(step, closings), within_ms=within_ms
                 )
             case Lane.STORE:
-                return await self._workers["mail-store"].call(lambda: self._store_step(step), within_ms=within_ms)
+                break_locks = partial(self._store.break_locks, deadline_ms=step.deadline_ms)
+                return await self._workers["mail-store"].call(break_locks, within_ms=within_ms)
             case Lane.DATABASE:
                 return await self._workers["database"].call(lambda: self._database_step(step), within_ms=within_ms)
             case Lane.FENCE:
@@ -244,11 +245,6 @@ class Executor:
                 return await self._prove(step.deadline_ms)
             case _:
                 raise AssertionError(f"{step.kind} is no step of the units lane")
-
-    def _store_step(self, step: Step) -> Result:
-        if step.previous is None:
-            raise AssertionError("locks are broken of a holder that was lost")
-        return self._store.break_locks(host=step.previous, deadline_ms=step.deadline_ms)
 
     def _kernel_step(self, step: Step, closings: int) -> Result:
         if step.kind is StepKind.CLOSE_GATE:

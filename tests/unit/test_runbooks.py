@@ -34,6 +34,7 @@ NO_CODES = {
     "JOURNAL_STREAM",
     "LC_ALL",
     "NOTIFY_SOCKET",
+    "SC_CLK_TCK",  # of sysconf
     "SUDO_USER",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",

@@ -145,6 +145,7 @@ def _numbers_of_report(report: Report) -> Iterator[tuple[str, int]]:
     if report.frozen_term is not None:
         yield "report.frozen_term", report.frozen_term
     yield "report.asks_ms", report.asks_ms
+    yield "report.beat", report.beat
     if report.promised is not None:
         yield "report.promised.number", report.promised.number
     for index, heard in enumerate(report.heard):

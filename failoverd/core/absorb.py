@@ -8,6 +8,7 @@ Asked · Confirmed · PauseAsked   kept until the store has them      here
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from failoverd.core import lease
@@ -120,7 +121,7 @@ def _database_read(turn: Turn, facts: DatabaseFacts) -> None:
     beat = (facts.heartbeat_term, facts.heartbeat_beat)
     if before is not None and beat[0] == view.highest_term and beat != (before.heartbeat_term, before.heartbeat_beat):
         turn.see(beat_seen_ms=view.now_ms)
-    turn.see(database=facts)
+    turn.read(facts)
 
 
 def reported(turn: Turn, report: Report) -> None:
@@ -140,12 +141,26 @@ def reported(turn: Turn, report: Report) -> None:
     turn.see(reports=(*others, report))
     if report.term > view.highest_term:
         turn.new_term(report.term)
+    _told_beat(turn, report)
     if report.asks_ms and turn.view.may_promise(report):
         heard = Heard(report.sender, report.process, report.number)
         if view.promise is None or view.promise.term != report.term:
             turn.note("promised", f"no takeover of {report.sender} while the store does not answer it")
         turn.see(promise=lease.Promise(report.term, heard, turn.view.now_ms + report.asks_ms))
     _prolong(turn)
+
+
+def _told_beat(turn: Turn, report: Report) -> None:
+    """The primary tells how far its heartbeats are, after this node's database was seen to have started."""
+    view = turn.view
+    since, record = view.catch_up, view.record
+    if since is None or (since.beat and since.term == report.term) or not report.beat:
+        return
+    if record is None or record.holder != report.sender or not record.term == report.term == view.highest_term:
+        return
+    born = born_after_ms(report, view.me.name, view.sendings)
+    if born is not None and born >= since.seen_ms:
+        turn.see(catch_up=replace(since, term=report.term, beat=report.beat))
 
 
 def _prolong(turn: Turn) -> None:

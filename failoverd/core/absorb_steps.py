@@ -37,7 +37,7 @@ def step_ended(turn: Turn, event: StepEnded) -> None:
         step=str(done.number),
     )
     if event.facts is not None:
-        turn.see(database=event.facts)
+        turn.read(event.facts)
         turn.keep(facts_from_ms=turn.view.now_ms)
     if done.kind in plan.PLANS[Decision.SERVE] and done.kind not in plan.OPTIONAL:
         worn = not succeeded and failures >= STUCK_FAILURES and turn.view.i_hold()

@@ -63,7 +63,8 @@ def _remember(turn: Turn) -> None:
     else:
         holder, ttl_ms = None, 0
     sent = view.takeover_sent
-    kept = Memory(view.highest_term, holder, ttl_ms, sent.version if sent is not None else None)
+    caught_up = view.database.run if view.database is not None and view.catches_up() else memory.caught_up
+    kept = Memory(view.highest_term, holder, ttl_ms, sent.version if sent is not None else None, caught_up)
     if kept != memory:
         turn.see(memory=kept)
         turn.effects.insert(0, Remember(kept))

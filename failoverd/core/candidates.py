@@ -5,7 +5,8 @@ acknowledged is lost:
 
     planned   the holder is alive, closes and gives its position: the candidate must reach that position
     failover  the holder is gone: positions must be *final* (receivers frozen in this term) on so many data nodes that
-              at least one of them has acknowledged every commit: n - acknowledgements, or the ended holder itself
+              at least one of them has acknowledged every commit: n - acknowledgements, or the ended holder itself.
+              A replica whose server was started counts once it has caught up: it forgets what it has not applied
 
 A position is a number in somebody's log, and two logs that have diverged cannot be compared by it. So a candidate is
 the ended holder or has followed it (`_heirs`): an old primary with many transactions of its own is neither.
@@ -258,6 +259,23 @@ def failover(view: View) -> Election:
     return Election(tuple(node.name for node in order), tuple(rejected))
 
 
+def _has_caught_up(view: View, name: NodeName) -> bool:
+    report = view.report_of(name)
+    return view.caught_up() if name == view.me.name else report is not None and report.caught_up
+
+
+def _forgot_nothing(view: View, name: NodeName, holder: NodeName) -> bool:
+    """Its position shows all that it acknowledged in the holder's term.
+
+    One that does not replicate from that holder has never done so: a source is changed to the holder's only, and no
+    other change follows in a term. What it acknowledged before is in what the term began with.
+    """
+    facts = view.facts_of(name)
+    replication = facts.replication if facts else None
+    received = replication is not None and replication.source == view.node(holder).address
+    return not received or _has_caught_up(view, name)
+
+
 def _follows(view: View, name: NodeName, source: NodeName) -> bool:
     facts = view.facts_of(name)
     replication = facts.replication if facts else None
@@ -296,14 +314,17 @@ def _proof_missing(view: View, positions: dict[NodeName, GtidSet], handed: GtidS
     if handed is not None or record.holder in positions:
         return None  # the holder itself said, or says, what it had
     needed = len(view.data_nodes) - view.policy.acknowledgements
-    if len(positions) >= needed:
+    proving = [name for name in positions if _forgot_nothing(view, name, record.holder)]
+    if len(proving) >= needed:
         return None
-    heard = ", ".join(positions) or "none"
-    return Rejected(
-        view.me.name,
-        "BLK_RPO_UNPROVEN",
-        f"final positions of {needed} data nodes are needed to prove that nothing acknowledged is lost, heard: {heard}",
+    text = (
+        f"final positions of {needed} data nodes are needed to prove that nothing acknowledged is lost, "
+        f"heard: {', '.join(proving) or 'none'}"
     )
+    forgetful = ", ".join(name for name in positions if name not in proving)
+    if forgetful:
+        text += f" (not counted: {forgetful}, whose database was started and has not caught up with a primary since)"
+    return Rejected(view.me.name, "BLK_RPO_UNPROVEN", text)
 
 
 def _not_best(name: NodeName, positions: dict[NodeName, GtidSet], least: GtidSet | None) -> Rejected | None:
@@ -331,10 +352,14 @@ def _cannot_apply(view: View, name: NodeName) -> Rejected | None:
     return None
 
 
-def could_elect(view: View) -> bool:
-    """Whether the others could elect one of them without a word of the holder's database (this node's, if it holds)."""
+def could_elect(view: View, *, told: bool = False) -> bool:
+    """Whether the others could elect one of them without a word of the holder's database (this node's, if it holds).
+
+    `told`: that database will say what it has, so that nobody else has to prove it.
+    """
     gone = view.holder or view.me.name
-    others = [node for node in view.data_nodes if node.name != gone and view.facts_of(node.name) is not None]
+    answer = [node for node in view.data_nodes if node.name != gone and view.facts_of(node.name) is not None]
+    others = [node for node in answer if told or _forgot_nothing(view, node.name, gone)]
     enough = len(others) >= len(view.data_nodes) - view.policy.acknowledgements
     return enough and any(_unfit(view, node) is None and _cannot_apply(view, node.name) is None for node in others)
 

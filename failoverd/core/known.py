@@ -84,6 +84,19 @@ class Stuck:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """What would prove that this node's database has all that it may have acknowledged before it was started.
+
+    A heartbeat of `term` with a higher number than `beat`: one that its primary began after `run` had been seen here.
+    """
+
+    run: str
+    seen_ms: int
+    term: int = 0
+    beat: int = 0  # 0: the primary has not told since
+
+
 @dataclass(frozen=True)
 class Known:
     """The fields of a view. Built by `machine`, never changed in place."""
@@ -104,6 +117,7 @@ class Known:
     served_term: int = 0  # the newest term in which this node's database was made writable
     gate: GateState = GateState.UNKNOWN
     frozen_term: int | None = None
+    catch_up: CatchUp | None = None  # None before the first reading of the database
     reports: tuple[Report, ...] = ()
     sightings: tuple[Sighting, ...] = ()
     database: DatabaseFacts | None = None

@@ -73,13 +73,16 @@ class Memory:
 
     `term` is the highest it has seen (rule 6). `holder` and `ttl_ms` are that term's, where known: a node that starts
     while the store is away knows whom it may promise to. `takeover` is the version that an unanswered takeover of its
-    own names (rule 5): a request may outlive the process, and the boot, that sent it.
+    own names (rule 5): a request may outlive the process, and the boot, that sent it. `caught_up` is the run of its
+    database that last had all that the node may have acknowledged (positions.catches_up): a daemon that is restarted
+    while there is no primary could not prove that again.
     """
 
     term: int = 0
     holder: NodeName | None = None
     ttl_ms: int = 0
     takeover: int | None = None
+    caught_up: str = ""
 
 
 NO_MEMORY = Memory()

@@ -133,6 +133,7 @@ class DatabaseFacts:
     semi_sync_clients: int  # replicas attached that acknowledge
     heartbeat_term: int
     heartbeat_beat: int
+    run: str = ""  # which start of the server it is; "" is not known, and proves nothing of what was received before
 
     @property
     def receives(self) -> bool:
@@ -246,7 +247,9 @@ class Report:
 
     `process` names one run of the daemon, `number` counts its reports. `term` is the highest it has seen,
     `version` the store's newest version that it has seen, `lease_over` that it has seen this version's lease run out
-    (or revoked). `frozen_term` is the term in which its receiver was stopped for good.
+    (or revoked). `frozen_term` is the term in which its receiver was stopped for good, `caught_up` that its database
+    has, since it was started, all that it may have acknowledged before. `beat` is the newest heartbeat that the sender
+    had begun to write, 0 while it has begun none.
     """
 
     sender: NodeName
@@ -263,6 +266,7 @@ class Report:
     ready: bool  # its own services answer its own probes
     steady: bool  # and have done so for a while
     frozen_term: int | None
+    caught_up: bool
     database: DatabaseFacts | None
     claims: tuple[Claim, ...]
     findings: tuple[tuple[str, str], ...] = field(default=())  # (code, reason): what an operator should know
@@ -273,6 +277,7 @@ class Report:
     units: tuple[UnitFacts, ...] = ()
     request: str = ""  # the id of the request for this node that it has seen: it is there to take the role
     store_answers: bool = True  # it was heard lately, so that a takeover of the sender would arrive
+    beat: int = 0
     hears: tuple[NodeName, ...] = ()  # whose reports are fresh there: that they live is known beyond their own voice
     asks_ms: int = 0  # above 0, this very report asks every other data node for its promise for so long (rule 4)
     promised: Heard | None = None  # the newest report of the holder that the sender gave its promise to

@@ -30,6 +30,28 @@ class Positions(Tenure):
         facts = self.database
         return facts is not None and (facts.replication is None or facts.applied.covers(facts.replication.received))
 
+    def caught_up(self) -> bool:
+        """This node's database has, since it was started, all that it may have acknowledged before.
+
+        A server that starts throws its relay log away (MariaDB with GTID does, in START SLAVE), and with it what it had
+        acknowledged and not applied yet; it gets that again only while the source lives. Until then its position is no
+        proof of where every acknowledged transaction is.
+        """
+        return self.database is not None and self.database.run == self.memory.caught_up != ""
+
+    def catches_up(self) -> bool:
+        """Now it has: it applied a heartbeat that was begun after its start was seen here, or it is the primary.
+
+        What it acknowledged before that start stands before that heartbeat in the primary's binary log, and a replica
+        receives in that order.
+        """
+        facts, since = self.database, self.catch_up
+        if facts is None or since is None or facts.run != since.run:
+            return False
+        if self.i_hold() and self.served_term == self.highest_term:
+            return not facts.read_only
+        return bool(since.beat) and facts.heartbeat_term == since.term and facts.heartbeat_beat > since.beat
+
     def i_am_frozen(self) -> bool:
         """This node's receiver was stopped in the record's term, and still is, so its position is final."""
         stopped = self.database is not None and not self.database.receives

@@ -133,7 +133,8 @@ def another_could_serve(view: View) -> bool:
 
 def promotion_stuck(view: View) -> bool:
     """A step of this node's promotion fails again and again, and the others could elect one of themselves."""
-    return view.stuck_lately() and candidates.could_elect(view) and not candidates.change_blockers(view)
+    told = view.database is not None  # it is read-only, and gives the term back with its position
+    return view.stuck_lately() and candidates.could_elect(view, told=told) and not candidates.change_blockers(view)
 
 
 def primary_down_by_quorum(view: View) -> bool:

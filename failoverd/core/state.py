@@ -99,6 +99,7 @@ def substance(view: View, rule: Rule | None, progress: Progress) -> tuple[object
         view.gate is GateState.OPEN,
         view.ready,
         view.frozen_term,
+        view.caught_up(),
         rule.id if rule else "",
         _doing(progress),
         tuple(
@@ -129,6 +130,7 @@ def make_report(state: State) -> Report:
         ready=view.ready,
         steady=view.steady,
         frozen_term=view.frozen_term,
+        caught_up=view.caught_up(),
         database=view.database,
         claims=tuple(seen.claim() for seen in view.sightings),
         findings=view.findings,
@@ -141,5 +143,6 @@ def make_report(state: State) -> Report:
         hears=tuple(view.fresh),
         asks_ms=_asks_ms(view),
         promised=view.promised_to(),
+        beat=state.beat,
         units=view.units,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from failoverd.core.effects import Effect, Entry, KeepLease, RenewGate
 from failoverd.core.health import Sightings
+from failoverd.core.known import CatchUp
 from failoverd.core.lease import Held
+from failoverd.core.model import DatabaseFacts
 from failoverd.core.state import State
 from failoverd.core.view import GateState
 
@@ -37,6 +39,13 @@ class Turn:
         """One audit record."""
         rule = self.state.rule.id if self.state.rule else ""
         self.entries.append(Entry(kind, self.view.highest_term, rule, text, code, tuple(sorted(detail.items()))))
+
+    def read(self, facts: DatabaseFacts) -> None:
+        """The database was read; another run of the server has to catch up anew."""
+        since = self.view.catch_up
+        if since is None or since.run != facts.run:
+            since = CatchUp(facts.run, self.view.now_ms)
+        self.see(database=facts, catch_up=since)
 
     # ---- the lease --------------------------------------------------------------------------------------------
 

@@ -15,7 +15,10 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import time
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pymysql
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 else:  # generic in the stubs only
     _Base = pymysql.connections.Connection
 
+_UCRED = struct.Struct("=iII")  # struct ucred {pid, uid, gid}
+STARTED = 19  # of the fields of /proc/PID/stat behind the name: clock ticks since boot
 SHORTEST_S = 0.001  # pymysql takes no time-out of 0
 
 # The server's error numbers that have a code of their own.
@@ -51,6 +56,11 @@ _CODES: dict[int, tuple[str, Outcome]] = {
     CR.CR_SERVER_LOST: ("DB_LOST", Outcome.UNKNOWN),
     CR.CR_SERVER_GONE_ERROR: ("DB_LOST", Outcome.UNKNOWN),
 }
+
+
+@cache
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
 class Failure(Exception):  # noqa: N818 - it carries a result, and ends nothing but the sequence it is raised in
@@ -105,6 +115,7 @@ class Connection(_Base):
         self._secrets = tuple(secret for secret in (password, *secrets) if secret)
         self._socket: socket.socket | None = None
         self._statement = ""
+        self._run: str | None = None
         self.name = user
         self.affected = 0
 
@@ -139,10 +150,29 @@ class Connection(_Base):
     @property
     def peer_uid(self) -> int:
         """The user that the server runs as."""
+        return self._peer()[1]
+
+    def _peer(self) -> tuple[int, int, int]:
         if self._socket is None:
             raise AssertionError("asked before log_in")
-        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        return int.from_bytes(credentials[4:8], "little")  # struct ucred {pid, uid, gid}
+        pid, uid, gid = _UCRED.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return pid, uid, gid
+
+    @property
+    def server_run(self) -> str:
+        """Which start of the server this is: boot, process and when that began. "" where that cannot be known.
+
+        Not known where the process that listens is not the server's own (systemd's socket activation), or cannot be
+        seen from here (another PID namespace).
+        """
+        if self._run is None:
+            pid = self._peer()[0]
+            try:
+                words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                self._run = f"{_boot()[:8]}-{pid}-{words[STARTED]}" if pid > 1 else ""
+            except OSError:
+                self._run = ""
+        return self._run
 
     def run(self, deadline: Deadline, statement: str, *values: object) -> list[dict[str, Any]]:
         """Run one statement and return its rows by column name."""

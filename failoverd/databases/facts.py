@@ -101,6 +101,7 @@ def _error(row: dict[str, Any], thread: str) -> str:
 
 def read_facts(connection: Connection, deadline: Deadline) -> DatabaseFacts:
     """Read it all. Raises Failure."""
+    run = connection.server_run  # first: while the connection lives on, no other process can have that number
     row = slave_row(connection, deadline)
     values = connection.run(deadline, _VARIABLES)[0]
     status = {line["Variable_name"]: line["Value"] for line in connection.run(deadline, _STATUS)}
@@ -123,6 +124,7 @@ def read_facts(connection: Connection, deadline: Deadline) -> DatabaseFacts:
             semi_sync_clients=int(status["Rpl_semi_sync_master_clients"]),
             heartbeat_term=values["term"] or 0,
             heartbeat_beat=values["beat"] or 0,
+            run=run,
         )
     except (KeyError, ValueError) as error:
         raise Failure("DB_SQL", f"an answer of the server is not as expected: {error}") from None

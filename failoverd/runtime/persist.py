@@ -64,12 +64,15 @@ class TermFile:
             self._memory = memory
 
     def _parsed(self, text: str) -> Memory:
-        value = _object(text)
-        kept = {field.name: value.get(field.name) for field in fields(Memory)}
-        term, holder, ttl_ms, takeover = kept.values()
+        value = dict(_object(text))
+        crc = value.pop("crc", None)
+        # What a release before this one did not keep yet is at its default; a file without a term is no term of 0.
+        kept = {"term": None} | {field.name: field.default for field in fields(Memory)[1:]} | value
+        term, holder, ttl_ms, takeover, caught_up, *unknown = kept.values()
         numbers = (term, ttl_ms, 0 if takeover is None else takeover)
         fits = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
-        if not fits or not isinstance(holder, str | None) or value.get("crc") != _checksum(kept):
+        words = isinstance(holder, str | None) and isinstance(caught_up, str)
+        if unknown or not (fits and words) or crc != _checksum(value):
             raise StateError(
                 f"{self._path} is damaged. It keeps an old copy of the store from taking the cluster back. Where"
                 " another node shows the cluster's term (failoverctl status), remove the file: the term is learnt"

@@ -149,6 +149,7 @@ class Node:
                 ready=True,
                 steady=True,
                 frozen_term=None,
+                caught_up=True,
                 database=None,
                 claims=(),
             )

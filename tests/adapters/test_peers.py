@@ -42,6 +42,7 @@ REPORT = Report(
     ready=True,
     steady=True,
     frozen_term=None,
+    caught_up=True,
     database=None,
     claims=(Claim("imap", MAIL2, Health.OK, 0),),
 )

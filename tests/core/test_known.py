@@ -13,7 +13,7 @@ from views import NODES, NOW, POLICY, lost, record, replica_facts, report, sight
 from failoverd.core import act, candidates, known, plan, positions, rules, state, swaps, tenure, verdicts
 from failoverd.core import view as view_module
 from failoverd.core.health import Sendings, Sightings
-from failoverd.core.known import Stuck
+from failoverd.core.known import CatchUp, Stuck
 from failoverd.core.lease import Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.machine import State
 from failoverd.core.model import Heard, NodeName, RequestEnded
@@ -54,6 +54,7 @@ CHANGES: dict[str, Any] = {
     "sendings": Sendings("another run"),
     "highest_term": 6,
     "memory": Memory(6, MAIL1, 3000, 40),
+    "catch_up": CatchUp("another", NOW),
     "record": record(revoked=True, successor=MAIL2),
     "watch": Watch(5, 30, NOW - 4000),
     "store_heard_ms": NOW - 4000,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from views import NODES, NOW, POLICY, TERM, at, lost, primary_facts, record, replica_facts, report, sighting, view
+from views import NODES, NOW, POLICY, RUN, TERM, at, lost, primary_facts, record, replica_facts, report, sighting, view
 
 from failoverd.core.effects import (
     Beat,
@@ -113,7 +113,7 @@ def test_a_newer_term_in_a_report_is_kept_on_disk_and_ends_this_nodes_own() -> N
     reaction = step(state(view("mail1")), Reported(report("mail2", "mail1", number=8, term=TERM + 1)), NOW)
     assert reaction.state.view.held is None
     first_two = [effect for effect in reaction.effects if isinstance(effect, Remember | KeepLease)]
-    assert first_two == [Remember(Memory(TERM + 1)), KeepLease(None)]
+    assert first_two == [Remember(Memory(TERM + 1, caught_up=RUN)), KeepLease(None)]
     assert said(reaction, "superseded")
     assert StepKind.CLOSE_GATE in kinds(reaction)
 

@@ -117,6 +117,8 @@ def reports(draw: st.DrawFn, known: View) -> Reported:
             ready=draw(st.booleans()),
             steady=draw(st.booleans()),
             frozen_term=draw(st.sampled_from([None, TERM, TERM + 1])),
+            caught_up=draw(st.booleans()),
+            beat=draw(st.integers(0, 200)),
             database=draw(st.one_of(st.none(), facts)),
             request=draw(st.sampled_from(["", "r1", "r2"])),
             store_answers=draw(st.booleans()),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from views import MEMBERSHIP, NOW, POLICY, TERM, lost, record, report, view
+from views import MEMBERSHIP, NOW, POLICY, RUN, TERM, lost, record, report, view
 
 from failoverd.core.effects import KeepLease, Purpose, Push, Remember, RenewGate, Swap
 from failoverd.core.health import Sendings
@@ -213,7 +213,7 @@ def test_a_takeover_is_on_disk_before_it_is_sent_and_stands_in_the_way_after_a_r
     assert isinstance(first, Remember)
     assert isinstance(swap, Swap)
     assert swap.purpose is Purpose.TAKE_OVER
-    assert first.memory == Memory(TERM, M1, POLICY.ttl_ms, takeover=40)
+    assert first.memory == Memory(TERM, M1, POLICY.ttl_ms, 40, RUN)
     started = view("mail2", record=None, memory=first.memory, takeover_sent=unanswered(first.memory))
     assert asked(started).state.view.promise is None
     read = step(state(started), StoreSeen(record(version=41, counter=31)), NOW).state

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.health import Sendings, Sighting
-from failoverd.core.lease import Held, Watch
+from failoverd.core.known import CatchUp
+from failoverd.core.lease import Held, Memory, Watch
 from failoverd.core.model import (
     Claim,
     DatabaseFacts,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 NOW = 100_000
 TERM = 5
+RUN = "boot-1000-100"  # of a database's server: caught up long ago
 MEMBERSHIP = "digest"
 POLICY = Policy(
     services=(("imap", "dovecot.service", 3), ("smtp", "postfix@-.service", 3)),
@@ -71,6 +73,7 @@ def primary_facts(last: int = 500, **changes: Any) -> DatabaseFacts:
         semi_sync_clients=2,
         heartbeat_term=TERM,
         heartbeat_beat=100,
+        run=RUN,
     )
     return replace(facts, **changes)
 
@@ -120,6 +123,7 @@ def report(name: str, me: str, **changes: Any) -> Report:
         ready=name != "arbiter",
         steady=name != "arbiter",
         frozen_term=None,
+        caught_up=name != "arbiter",
         database=facts_of(name),
         claims=(),
     )
@@ -174,6 +178,8 @@ def view(me: str = "mail2", reports: Mapping[str, Mapping[str, Any] | None] | No
         if is_data
         else (),
         database=facts_of(me),
+        memory=Memory(caught_up=RUN),
+        catch_up=CatchUp(RUN, NOW - 60_000, TERM, 50),
     )
     return replace(known, **changes)
 

@@ -240,7 +240,6 @@ class Story(Faults):
         if refused is not None:
             self.say("operator", f"refused: {refused.code}: {refused.reason}")
             return
-        self.world.agents.said_off(name)
         daemon.feed(Confirmed(NodeName(name), view.highest_term, "anna", "I have looked"))
 
     def do_status(self) -> None:

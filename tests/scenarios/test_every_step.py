@@ -12,8 +12,17 @@ PROMOTION = [kind.value for kind in PLANS[Decision.SERVE] if kind.value != "rest
 DEMOTION = ["close-gate", "make-read-only"]
 
 
-@pytest.mark.parametrize("back", ["mail1", "mail2"])
-@pytest.mark.parametrize("step", [step for step in PROMOTION if step != "apply-relay-log"])
+# Without the old primary nobody knows what mail2 acknowledged and forgot where it died before it was one itself: its
+# server throws its relay log away (tests/scenarios/replica-restarts-frozen.txt).
+@pytest.mark.parametrize(
+    ("step", "back"),
+    [
+        (step, back)
+        for step in PROMOTION
+        for back in ("mail1", "mail2")
+        if step != "apply-relay-log" and (step, back) != ("freeze", "mail2")
+    ],
+)
 def test_the_new_primary_dies_during_its_promotion(step: str, back: str) -> None:
     Story().tell(
         f"> power-cut mail1\n> until {step} mail2\n> power-cut mail2\n> wait 4s\n> power-on {back}\n"

@@ -25,17 +25,8 @@ class Agents:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._asked_at: dict[str, int] = {}
         self._ended = 0
         self.manner: Callable[[], str] = lambda: "works"
-
-    def asked_at(self, name: str) -> int:
-        """When somebody last asked for the power of `name` to be cut, or said that it is off."""
-        return self._asked_at.get(name, 0)
-
-    def said_off(self, name: str) -> None:
-        """An operator has looked: it is off."""
-        self._asked_at[name] = self._world.now
 
     def heal(self) -> None:
         """What still hangs is ended."""
@@ -44,7 +35,6 @@ class Agents:
 
     def power_off(self, name: str, deadline_ms: int, answer: Answer) -> None:
         """Cut its power."""
-        self._asked_at[name] = self._world.now
         world, manner = self._world, self.manner()
         takes_ms = world.chance.latency(TAKES_MS)
         self._world.tell("agent", f"asked to cut the power of {name}: {manner}")

@@ -105,6 +105,7 @@ class Database:
             semi_sync_clients=len(self.world.replicas_of(self)),
             heartbeat_term=self.heartbeat[0],
             heartbeat_beat=self.heartbeat[1],
+            run=f"{self.name}-{self.life}",
         )
 
     def _replication(self) -> Replication | None:

@@ -53,7 +53,7 @@ class Judge:
         self._first_seen: dict[str, tuple[int, int, int]] = {}  # by node: term, counter, when by its own clock
         self._votes: dict[tuple[str, int], int] = {}  # by node and version: when it said last that the lease is over
         self._judged: tuple[str, int] = ("", 0)
-        self.condemned_at = 0
+        self._condemned_at: dict[int, int] = {}  # by term: when somebody first revoked it to cut its holder's power
 
     def violated(self, invariant: str, text: str) -> NoReturn:
         """Say so in the story as well."""
@@ -86,7 +86,7 @@ class Judge:
         """The store took a swap."""
         self._records[after.version] = after
         if after.condemned_by is not None and before.condemned_by is None:
-            self.condemned_at = self._world.now
+            self._condemned_at.setdefault(after.term, self._world.now)
         if after.term not in (before.term, before.term + 1):
             self.violated("terms-grow", f"the term went from {before.term} to {after.term}")
         if after.term == before.term and before.holder is not None and after.holder != before.holder:
@@ -105,8 +105,8 @@ class Judge:
 
     def _confirmed(self, record: Record) -> None:
         holder = self._world.node(str(record.holder))
-        if holder.powered and holder.powered_at <= self._world.agents.asked_at(holder.name):
-            self.violated("lease-ended", f"{holder.name} is confirmed to be off and was not since anybody asked")
+        if holder.powered and holder.powered_at <= self._condemned_at.get(record.term, self._world.now):
+            self.violated("lease-ended", f"{holder.name} is confirmed to be off and was not since it was condemned")
 
     def _lease_ended(self, before: Record, after: Record) -> None:
         for node in self._world.data_nodes:

@@ -100,7 +100,6 @@ class Operators:
         if off.powered or at is None or view is None or candidates.confirm_rejection(view, off.name) is not None:
             return
         self._say(f"anna on {at.name} confirms that {off.name} has no power")
-        self._world.agents.said_off(off.name)
         at.hear(Confirmed(off.member.name, view.highest_term, "anna", "I have looked"))
 
     def _asked_node(self) -> tuple[Node | None, View | None]:

@@ -127,10 +127,17 @@ class Simulation:
             if node is left_out:
                 continue
             database = node.database
+            if left_out is self.world.node(str(holder)) and not self._has_caught_up(node):
+                return False
             mine = [t.made for t in (*database.log, *database.relay)]
             if history[: len(mine)] != mine or (database is not held and database.source != holder):
                 return False
         return True
+
+    @staticmethod
+    def _has_caught_up(node: Node) -> bool:
+        """Whether it knows, and still will when all is healed, that it has what it acknowledged."""
+        return node.database.up and node.daemon is not None and node.daemon.state.view.caught_up()
 
     def _served(self) -> bool:
         primary = self.world.serving()

@@ -70,6 +70,8 @@ reports = st.builds(
     ready=st.booleans(),
     steady=st.booleans(),
     frozen_term=st.none() | numbers,
+    caught_up=st.booleans(),
+    beat=numbers,
     database=st.none() | databases,
     claims=st.lists(st.builds(Claim, texts, names, st.sampled_from(Health), numbers, texts, texts), max_size=3).map(
         tuple
@@ -107,6 +109,7 @@ REPORT = Report(
     ready=True,
     steady=True,
     frozen_term=None,
+    caught_up=True,
     database=None,
     claims=(Claim("imap", NodeName("mail2"), Health.OK, 0),),
 )

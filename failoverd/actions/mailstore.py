@@ -8,7 +8,8 @@ PID lives, waits 120 s for it: every session of that mailbox hangs, and soon the
 At this point every other node's lease is over and its gate is closed, so nothing that their processes still do under
 such a lock is acknowledged to anyone. So the locks of all of them are broken: where a candidate died in the middle of
 its promotion, the ones in the way are those of the primary before it. Only those older than a moment, so that a process
-which merely lost the network has finished what it was doing.
+which merely lost the network has finished what it was doing; than a longer one where the primary gave the role back,
+alive: its processes end what they do, unless they hang, which may be why it gave back.
 
 This node's own as well, where they are older than its boot: it may have been the primary that lost its power. Dovecot
 takes such a lock for a living process's where the process id has been given anew, as after a reboot it soon is.
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 FIRST_PROCESS = Path("/proc/1/stat")
 STARTED = 19  # of its fields behind the name: clock ticks since boot
 OLDER_S = 1.0
+OLDER_GIVEN_S = 5.0
 LONGEST = 64  # bytes of a lock's content; anything longer is no dotlock of Dovecot
 
 
@@ -51,17 +53,20 @@ class SharedStore:
         self._me = _label(me)
         self._others = frozenset(map(_label, others))
 
-    def break_locks(self, *, deadline_ms: int) -> Result:
-        """Remove the dotlocks that lost nodes left. Blocks; UNKNOWN when the store was not walked through in time."""
+    def break_locks(self, *, given: bool, deadline_ms: int) -> Result:
+        """Remove the dotlocks of nodes that are no primary any more. `given`: the last one gave the role back, alive.
+
+        Blocks; UNKNOWN when the store was not walked through in time.
+        """
         end = time.monotonic() + deadline_ms / 1000
-        booted = _booted()
+        booted, lost = _booted(), time.time() - (OLDER_GIVEN_S if given else OLDER_S)
         broken = 0
         try:
             for lock in self._locks(self._path):
                 if time.monotonic() > end:
                     text = f"{self._path} was not walked through within {deadline_ms} ms, {broken} locks broken so far"
                     return Result(Outcome.UNKNOWN, "STORE_WALK_LONG", text)
-                broken += self._break(lock, booted)
+                broken += self._break(lock, booted=booted, lost=lost)
         except OSError as error:
             return Result(Outcome.FAILED, "STORE_UNREADABLE", f"{error.filename}: {error.strerror}")
         return Result(Outcome.SUCCEEDED, reason=f"{broken} locks broken" if broken else "")
@@ -78,14 +83,14 @@ class SharedStore:
         for path in deeper:
             yield from self._locks(path)
 
-    def _break(self, lock: os.DirEntry[str], booted: float) -> bool:
+    def _break(self, lock: os.DirEntry[str], *, booted: float, lost: float) -> bool:
         try:
             with open(lock.path, "rb") as file:  # noqa: PTH123 - scandir gives a path as text
                 pid, _, holder = file.read(LONGEST).decode(errors="replace").partition(":")
                 made = os.fstat(file.fileno()).st_mtime
             host = _label(holder.strip())  # Dovecot writes what the host calls itself, with a domain or not
-            lost = made < time.time() - OLDER_S if host in self._others else host == self._me and made < booted
-            if not (pid.isdigit() and lost):
+            broken = made < lost if host in self._others else host == self._me and made < booted
+            if not (pid.isdigit() and broken):
                 return False
             os.unlink(lock.path)  # noqa: PTH108 - likewise
         except FileNotFoundError:

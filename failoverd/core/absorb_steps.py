@@ -26,7 +26,9 @@ def step_ended(turn: Turn, event: StepEnded) -> None:
     failures = 0 if succeeded else (was.failures if was else 0) + 1
     running = tuple(step for step in progress.running if step.number != done.number)
     progress = replace(progress, running=running)
-    if progress.key[0] and done.kind in plan.PLANS.get(Decision(progress.key[0]), ()):
+    # One that outlived its term says nothing of the plan of this one: its receiver was stopped for another.
+    decision, term = progress.key
+    if decision and done.term == term and done.kind in plan.PLANS.get(Decision(decision), ()):
         ended = Ended(done.kind, event.outcome, turn.view.now_ms, failures, event.code, event.reason)
         progress = progress.with_ended(ended)
     turn.keep(progress=progress)

@@ -188,11 +188,8 @@ NEEDED: dict[StepKind, Needed] = {
         not view.relay_log_applied() and (view.served_term == 0 or view.served_term != view.highest_term)
     ),
     StepKind.RESTART_UNIT: lambda view, _progress: restart_not_tried(view),
-    # Only after a loss: a holder that gave back is alive, and its processes end what they do.
     StepKind.BREAK_LOCKS: lambda view, progress: (
-        not progress.done(StepKind.BREAK_LOCKS)
-        and view.record is not None
-        and view.record.reason == "primary-lost-by-quorum"
+        not progress.done(StepKind.BREAK_LOCKS) and view.record is not None and view.record.previous is not None
     ),
     StepKind.AWAIT_POSITION: lambda view, progress: (
         view.record is not None
@@ -258,7 +255,7 @@ def make_step(view: View, kind: StepKind, number: int) -> Step:  # noqa: PLR0911
             return replace(step, address=view.node(holder).address)
         case StepKind.AWAIT_POSITION:
             return replace(step, position=record.position if record else None)
-        case StepKind.WRITE_JOURNAL:
+        case StepKind.WRITE_JOURNAL | StepKind.BREAK_LOCKS:
             return replace(step, previous=record.previous if record else None, reason=record.reason if record else "")
         case StepKind.RESTART_UNIT:
             service, unit, why = view.failing_here[0]

@@ -15,6 +15,8 @@ from failoverd.core import candidates
 from failoverd.core.model import NodeName, Thread
 from failoverd.core.view import GateState, Verdict, View
 
+LOST = "primary-lost-by-quorum"  # the one rule that takes over what was not given
+
 
 class Decision(Enum):
     """What this node should do next; `plan` has the steps."""
@@ -405,7 +407,7 @@ RULES: tuple[Rule, ...] = (
         "paused: nobody takes over a lost primary before somebody resumes",
     ),
     Rule(
-        "primary-lost-by-quorum",
+        LOST,
         (V.lease_over_by_quorum, fence_settled, i_am_best_candidate, V.relay_log_applied, change_allowed),
         Decision.TAKE_OVER,
         "a majority of observers has seen the lease run out, and this node has all that was acknowledged",

@@ -23,6 +23,7 @@ import structlog
 from failoverd.core.effects import Lane, StepKind
 from failoverd.core.machine import StepEnded
 from failoverd.core.model import Outcome
+from failoverd.core.rules import LOST
 from failoverd.ports import Result
 from failoverd.runtime import host
 
@@ -56,8 +57,8 @@ class UnitActions(Protocol):
 class MailStore(Protocol):
     """What the executor needs of the mail store."""
 
-    def break_locks(self, *, deadline_ms: int) -> Result:
-        """Remove the locks that lost nodes left; blocking."""
+    def break_locks(self, *, given: bool, deadline_ms: int) -> Result:
+        """Remove the locks that nodes left which are no primary any more; blocking. `given`: the last one gave back."""
         ...
 
 
@@ -209,7 +210,8 @@ class Executor:
                     lambda: self._kernel_step(step, closings), within_ms=within_ms
                 )
             case Lane.STORE:
-                break_locks = partial(self._store.break_locks, deadline_ms=step.deadline_ms)
+                given = step.reason != LOST
+                break_locks = partial(self._store.break_locks, given=given, deadline_ms=step.deadline_ms)
                 return await self._workers["mail-store"].call(break_locks, within_ms=within_ms)
             case Lane.DATABASE:
                 return await self._workers["database"].call(lambda: self._database_step(step), within_ms=within_ms)

@@ -29,25 +29,28 @@ def lock(store: Path, content: str, age_s: float, name: str = "dovecot-uidlist.l
 
 
 @pytest.mark.parametrize(
-    ("content", "age_s", "broken"),
+    ("content", "age_s", "given", "broken"),
     [
-        ("417:mail1", 2.0, True),
-        ("417:mail3", 2.0, True),  # of the primary before the one that was lost in its promotion
-        ("417:mail1.example.org\n", 2.0, True),  # what the host calls itself
-        ("417:mail1", NOW, False),  # it may be at work, and ends that
-        ("417:mail2", 2.0, False),  # this node's own
-        ("417:mail2", LONG_AGO, True),  # of before it lost its power: the process id says nothing any more
-        ("417:mail2.example.org", LONG_AGO, True),
-        ("417:elsewhere", LONG_AGO, False),  # no member of the cluster
-        ("mail1", LONG_AGO, False),  # no lock of Dovecot
-        ("", LONG_AGO, False),
+        ("417:mail1", 2.0, False, True),
+        ("417:mail3", 2.0, False, True),  # of the primary before the one that was lost in its promotion
+        ("417:mail1.example.org\n", 2.0, False, True),  # what the host calls itself
+        ("417:mail1", 2.0, True, False),  # alive, and may be at work
+        ("417:mail1", 9.0, True, True),  # it hangs
+        ("417:mail1", NOW, False, False),  # it may be at work, and ends that
+        ("417:mail2", 2.0, False, False),  # this node's own
+        ("417:mail2", LONG_AGO, False, True),  # of before it lost its power: the process id says nothing any more
+        ("417:mail2.example.org", LONG_AGO, False, True),
+        ("417:elsewhere", LONG_AGO, False, False),  # no member of the cluster
+        ("mail1", LONG_AGO, False, False),  # no lock of Dovecot
+        ("", LONG_AGO, False, False),
     ],
 )
 def test_the_locks_of_lost_nodes_are_broken_and_no_other(
-    tmp_path: Path, content: str, age_s: float, *, broken: bool
+    tmp_path: Path, content: str, age_s: float, *, given: bool, broken: bool
 ) -> None:
     path = lock(tmp_path, content, age_s)
-    result = SharedStore(str(tmp_path), me="mail2", others=["mail1", "mail3", "arbiter"]).break_locks(deadline_ms=1000)
+    store = SharedStore(str(tmp_path), me="mail2", others=["mail1", "mail3", "arbiter"])
+    result = store.break_locks(given=given, deadline_ms=1000)
     assert result.outcome is Outcome.SUCCEEDED
     assert path.exists() is not broken
     assert result.reason == ("1 locks broken" if broken else "")
@@ -59,17 +62,19 @@ def test_messages_are_not_looked_at(tmp_path: Path) -> None:
     message.write_text("417:mail1")
     os.utime(message, (0, 0))
     store = SharedStore(str(tmp_path), me="mail2", others=["mail1"])
-    assert store.break_locks(deadline_ms=1000).outcome is Outcome.SUCCEEDED
+    assert store.break_locks(given=False, deadline_ms=1000).outcome is Outcome.SUCCEEDED
     assert message.exists()
 
 
 def test_a_walk_that_takes_too_long_says_so(tmp_path: Path) -> None:
     lock(tmp_path, "417:mail1", 2.0)
-    result = SharedStore(str(tmp_path), me="mail2", others=["mail1"]).break_locks(deadline_ms=0)
+    result = SharedStore(str(tmp_path), me="mail2", others=["mail1"]).break_locks(given=False, deadline_ms=0)
     assert (result.outcome, result.code) == (Outcome.UNKNOWN, "STORE_WALK_LONG")
 
 
 def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
-    result = SharedStore(str(tmp_path / "gone"), me="mail2", others=["mail1"]).break_locks(deadline_ms=1000)
+    result = SharedStore(str(tmp_path / "gone"), me="mail2", others=["mail1"]).break_locks(
+        given=False, deadline_ms=1000
+    )
     assert (result.outcome, result.code) == (Outcome.FAILED, "STORE_UNREADABLE")
     assert "gone" in result.reason

@@ -456,6 +456,17 @@ def test_beats_do_not_pile_up_and_never_reach_a_read_only_server(members: tuple[
     not_ok(first.database.beat(term=3, beat=9, deadline_ms=QUICK_MS), Outcome.FAILED, "DB_READ_ONLY")
 
 
+def test_each_start_of_a_server_is_a_run_of_its_own(members: tuple[Member, Member, Member]) -> None:
+    first, second, _ = members
+    before = facts(second).run
+    assert before.count("-") == 2
+    assert facts(second).run == facts(Member(second.server, database(second.server))).run == before
+    assert facts(first).run != before
+    second.server.kill()
+    second.server.start()
+    assert facts(second).run not in ("", before)
+
+
 # ---- demote -------------------------------------------------------------------------------------------------------
 
 

@@ -572,3 +572,19 @@ def test_a_server_that_is_not_there_is_not_killed() -> None:
     assert StepKind.KILL_DATABASE not in kinds(refused)
     hangs = step(asked.state, StepEnded(made, Outcome.UNKNOWN, "DB_READ_ONLY_BLOCKED", "a commit waits"), NOW + 5)
     assert StepKind.KILL_DATABASE in kinds(hangs)
+
+
+def test_a_step_that_outlives_its_term_is_not_done_in_the_next() -> None:
+    """Its receiver was stopped for a term that is over: for an election of this one it is stopped again."""
+    known = lost(frozen_term=None)
+    frozen = known.database
+    assert frozen is not None
+    before = step(state(replace(known, database=replica_facts())), Ticked(), NOW)
+    assert kinds(before) == [StepKind.FREEZE]
+    former = replace(before.state.progress.running[0], term=TERM - 1)
+    running = replace(before.state, progress=replace(before.state.progress, running=(former,)))
+    ended = step(running, StepEnded(former, Outcome.SUCCEEDED, facts=frozen), NOW + 10)
+    assert kinds(ended) == [StepKind.FREEZE]
+    again = next(effect.step for effect in ended.effects if isinstance(effect, Perform))
+    assert again.term == TERM
+    assert step(ended.state, StepEnded(again, Outcome.SUCCEEDED, facts=frozen), NOW + 20).state.view.i_am_frozen()

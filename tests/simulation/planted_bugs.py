@@ -203,8 +203,18 @@ BUGS = (
         DATA,
         (
             "core/candidates.py",
-            "needed = len(view.data_nodes) - view.policy.acknowledgements\n    if len(positions) >= needed:",
-            "needed = len(view.data_nodes) - view.policy.acknowledgements - 1\n    if len(positions) >= needed:",
+            "    if len(proving) >= needed:",
+            "    if len(proving) >= needed - 1:",
+        ),
+    ),
+    _bug(
+        "forgetful-replica-proves",
+        "election: a server that was started has forgotten what it acknowledged and had not applied",
+        DATA,
+        (
+            "core/candidates.py",
+            "proving = [name for name in positions if _forgot_nothing(view, name, record.holder)]",
+            "proving = list(positions)",
         ),
     ),
     _bug(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from trials.figures import Attempt
 
+FLUSH_EVERY_S = 10.0
 _MAILBOXES = {"smtp": layout.USERS[0], "imap": layout.USERS[1]}
 _HEAD = 2048  # bytes: what the servers put in front of the client's own header is a third of it
 
@@ -97,14 +98,23 @@ class Auditor:
         return fates
 
     def _drain(self, deadline_s: float) -> set[str]:
-        """Wait until no host has a mail to deliver to the mailbox; give the ids of those that it still has."""
+        """Wait until no host has a mail to deliver to the mailbox; give the ids of those that it still has.
+
+        Flushed now and then, as an operator would: a mail that was under way while Postfix was reloaded goes back to
+        its incoming queue, at which Postfix looks again when the next mail arrives, and on a replica none does.
+        """
         end = time.monotonic() + deadline_s
+        flush_at = time.monotonic() + FLUSH_EVERY_S
         while True:
             waiting = {host: self._queue(host) for host in layout.DATA_NODES if self._lab.pid(host) is not None}
             if not any(waiting.values()):
                 return set()
             if time.monotonic() > end:
                 return {ident for host, queue in waiting.items() for ident in self._read(host, queue)}
+            if time.monotonic() > flush_at:
+                flush_at = time.monotonic() + FLUSH_EVERY_S
+                for host in (host for host, queue in waiting.items() if queue):
+                    self._lab.exec(host, "postqueue", "-f", check=False)
             time.sleep(0.25)
 
     def _queue(self, host: str) -> list[str]:

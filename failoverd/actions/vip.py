@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+from typing import TYPE_CHECKING
 
-from pyroute2 import IPRoute  # type: ignore[import-untyped] # pyroute2 has no annotations
-from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped] # likewise
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute  # type: ignore[import-untyped] # pyroute2 has no annotations
 
 MOST_PREFIXES = 33  # each prefix length once
 
@@ -24,22 +25,39 @@ class VipError(Exception):
         self.code = code
 
 
+# pyroute2 takes as long to load as a third of all the rest. It is loaded where it is first used, in the gate's lane: a
+# daemon that is started again has its lease renewed in the store by then. The arbiter never loads it.
+
+
+def _opened() -> IPRoute:
+    import pyroute2  # noqa: PLC0415 - as above
+
+    return pyroute2.IPRoute()
+
+
+def _refused() -> type[Exception]:
+    import pyroute2  # noqa: PLC0415 - likewise
+
+    refused: type[Exception] = pyroute2.NetlinkError
+    return refused
+
+
 class _Socket(threading.local):
     """One netlink socket a thread: pyroute2's belongs to the thread that opened it, which must not run a loop."""
 
-    _opened: IPRoute | None = None
+    _route: IPRoute | None = None
 
     @property
     def route(self) -> IPRoute:
-        if self._opened is None:
-            self._opened = IPRoute()
-        return self._opened
+        if self._route is None:
+            self._route = _opened()
+        return self._route
 
     def close(self) -> None:
         """Close this thread's."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.close()
+        route, self._route = self._route, None
+        if route is not None:
+            route.close()
 
 
 class Vip:
@@ -62,7 +80,7 @@ class Vip:
             self._socket.route.addr(
                 "replace", index=index, address=self._address, prefixlen=self._prefix, preferred=seconds, valid=seconds
             )
-        except NetlinkError as error:
+        except _refused() as error:
             raise self._failed(error) from error
 
     def remove(self) -> None:
@@ -75,13 +93,13 @@ class Vip:
             for _ in range(MOST_PREFIXES):
                 # Told only the local address, the kernel does not ask for the prefix.
                 self._socket.route.addr("del", index=index, local=self._address, family=socket.AF_INET)
-        except NetlinkError as error:
-            if error.code != errno.EADDRNOTAVAIL:
+        except _refused() as error:
+            if getattr(error, "code", None) != errno.EADDRNOTAVAIL:
                 raise self._failed(error) from error
 
     def release(self) -> None:
         """Close the calling thread's socket."""
         self._socket.close()
 
-    def _failed(self, error: NetlinkError) -> VipError:
+    def _failed(self, error: Exception) -> VipError:
         return VipError("VIP_NETLINK", f"{self._address} on {self._interface}: {error}")

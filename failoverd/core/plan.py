@@ -38,7 +38,7 @@ PLANS: dict[Decision, tuple[StepKind, ...]] = {
     ),
     Decision.GIVE_BACK: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
     Decision.DEMOTE: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
-    Decision.STAY_FENCED: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
+    Decision.STAY_FENCED: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE, StepKind.FREEZE),
     Decision.PREPARE: (StepKind.FREEZE, StepKind.APPLY),
     Decision.FENCE: (StepKind.FENCE, StepKind.FREEZE, StepKind.APPLY),
     Decision.RECEIVE: (StepKind.AWAIT_POSITION, StepKind.FREEZE, StepKind.APPLY),
@@ -153,6 +153,17 @@ def _read_only_needed(view: View, progress: Progress) -> bool:
     return not view.database.read_only
 
 
+def _freeze_needed(view: View, progress: Progress) -> bool:
+    if progress.key[0] == Decision.STAY_FENCED.value:
+        # What it receives from a third node, which may follow the primary, always looks like more than the primary had
+        # told of. Only when it stands still can it be compared.
+        missing = view.missing_at_holder()
+        return missing is not None and bool(missing.parts) and view.receives_from_another()
+    if view.i_am_frozen() or view.served_term == view.highest_term:
+        return False
+    return not (progress.done(StepKind.FREEZE) and view.database is not None and not view.database.receives)
+
+
 def _kill_needed(view: View, progress: Progress) -> bool:
     """SQL that does not obey is not argued with; a planned switchover is taken back instead."""
     if _killed_at_once(view, progress):
@@ -180,10 +191,7 @@ def _follow_needed(view: View, progress: Progress) -> bool:
 NEEDED: dict[StepKind, Needed] = {
     StepKind.CLOSE_GATE: lambda view, _progress: view.gate is not GateState.CLOSED,
     StepKind.OPEN_GATE: lambda view, progress: view.gate is not GateState.OPEN or not progress.done(StepKind.OPEN_GATE),
-    StepKind.FREEZE: lambda view, progress: (
-        not (view.i_am_frozen() or view.served_term == view.highest_term)
-        and not (progress.done(StepKind.FREEZE) and view.database is not None and not view.database.receives)
-    ),
+    StepKind.FREEZE: _freeze_needed,
     StepKind.APPLY: lambda view, _progress: (
         not view.relay_log_applied() and (view.served_term == 0 or view.served_term != view.highest_term)
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.known import GateState
-from failoverd.core.model import NodeName
+from failoverd.core.model import NodeName, Thread
 from failoverd.core.tenure import Tenure
 
 
@@ -56,6 +56,13 @@ class Positions(Tenure):
         """This node's receiver was stopped in the record's term, and still is, so its position is final."""
         stopped = self.database is not None and not self.database.receives
         return stopped and self.record is not None and self.frozen_term == self.record.term
+
+    def receives_from_another(self) -> bool:
+        """This node receives, and not from the holder: its server was started, or its source has lost the role."""
+        replication = self.database.replication if self.database is not None else None
+        if replication is None or replication.receiver is Thread.STOPPED or self.holder in (None, self.me.name):
+            return False
+        return replication.source != self.node(NodeName(str(self.holder))).address
 
     def position_of(self, name: NodeName) -> GtidSet | None:
         """All that `name` has got, if known."""

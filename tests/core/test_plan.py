@@ -8,8 +8,9 @@ from itertools import product
 import pytest
 from views import NOW, TERM, address, at, primary_facts, record, replica_facts, sighting, view
 
-from failoverd.core import plan
+from failoverd.core import plan, rules
 from failoverd.core.effects import Step, StepKind
+from failoverd.core.gtid import GtidSet
 from failoverd.core.model import DatabaseFacts, NodeName, Outcome, Replication, Thread
 from failoverd.core.plan import PLANS, RETRY_MOST_MS, Ended, Progress, next_step
 from failoverd.core.rules import Decision
@@ -206,3 +207,18 @@ def test_a_server_whose_commits_can_come_to_no_end_is_killed_at_once() -> None:
 def test_what_somebody_else_has_undone_is_done_again(changes: dict[str, bool], again: set[StepKind]) -> None:
     known = view("mail1", database=primary_facts(**changes))
     assert plan.undone(known, Decision.SERVE, Progress()) == again
+
+
+def test_a_replica_that_receives_from_a_third_node_stands_still_before_it_is_judged() -> None:
+    """Its server was started and went on with its former source, which follows the primary by now."""
+    chained = replica_facts(501, source="mail3")
+    known = view("mail2", database=replace(chained, holdings=GtidSet.upto({"0-1": 501})))
+    assert rules.decide(known).id == "needs-rejoin"
+    progress = Progress(key=(Decision.STAY_FENCED.value, TERM))
+    assert next_step(known, Decision.STAY_FENCED, progress) is StepKind.FREEZE
+    stopped = replace(known, database=replica_facts(501, source="mail3", receiver=Thread.STOPPED))
+    assert next_step(stopped, Decision.STAY_FENCED, progress) is None
+    level = replace(known, database=replica_facts(500, source="mail3"))
+    assert next_step(level, Decision.STAY_FENCED, progress) is None
+    told = {"mail1": {"database": primary_facts(502)}}
+    assert rules.decide(view("mail2", told, database=stopped.database)).id == "replica-rejoins"

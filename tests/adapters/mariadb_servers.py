@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -163,9 +164,19 @@ class Server:
             self.process = None
 
     def signal(self, number: int) -> None:
-        """Send a signal to the server."""
+        """Send a signal. After SIGSTOP none of the server's threads runs any more: one may be late to hear of it."""
         assert self.process is not None
         self.process.send_signal(number)
+        if number == signal.SIGSTOP:
+            wait_for(self._stands_still, name=f"{self.name} to stand still")
+
+    def _stands_still(self) -> bool:
+        assert self.process is not None
+        states = set()
+        for thread in Path(f"/proc/{self.process.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # that thread has ended meanwhile
+                states.add(thread.read_text().rpartition(")")[2].split()[0])
+        return states == {"T"}
 
     def connect(self, user: str = "root", password: str = "", **more: Any) -> pymysql.Connection[Any]:
         """A local session."""

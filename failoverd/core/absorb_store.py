@@ -14,7 +14,6 @@ from failoverd.core.effects import KeepLease, Purpose, Swap
 from failoverd.core.events import Swapped
 from failoverd.core.model import Outcome, Record
 from failoverd.core.turn import Turn
-from failoverd.core.view import View
 
 
 def record_seen(turn: Turn, record: Record) -> None:
@@ -87,16 +86,12 @@ def _answer_of_record(turn: Turn, record: Record) -> None:
     won = mine and record.term == waiting.term  # and not this node's own, ended term, read once more
     if won and turn.view.held is None:  # the watch may be quicker than the answer
         granted = lease.still_held(lease.granted(record, waiting.sent_ms, view.policy.margin_ms), view.now_ms)
-        turn.see(held=granted, renewed_ms=waiting.sent_ms, elected=_run_of(view))
+        turn.see(held=granted, renewed_ms=waiting.sent_ms)
         turn.effects.append(KeepLease(granted))
     swap = turn.state.swap
     in_flight = swap is not None and swap.purpose in (Purpose.TAKE_OVER, Purpose.ADOPT, Purpose.CONDEMN)
     if not in_flight and record.version > waiting.version:  # rule 5: before that it may still come to pass
         turn.see(takeover_sent=None)
-
-
-def _run_of(view: View) -> str:
-    return view.database.run if view.database is not None else ""
 
 
 def _request_of_record(turn: Turn, record: Record) -> None:
@@ -156,7 +151,7 @@ def _swap_won(turn: Turn, swap: Swap, record: Record) -> None:
             turn.see(takeover_sent=None)
             granted = lease.still_held(lease.granted(record, sent_ms, policy.margin_ms), turn.view.now_ms)
             turn.keep(renewed_ms=swap.sent_ms)
-            turn.see(held=granted, renewed_ms=swap.sent_ms, elected=_run_of(turn.view), stuck=None)
+            turn.see(held=granted, renewed_ms=swap.sent_ms, stuck=None)
             turn.effects.append(KeepLease(granted))
         case Purpose.RENEW:
             held = turn.view.held

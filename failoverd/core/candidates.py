@@ -6,9 +6,7 @@ acknowledged is lost:
     planned   the holder is alive, closes and gives its position: the candidate must reach that position
     failover  the holder is gone: positions must be *final* (receivers frozen in this term) on so many data nodes that
               at least one of them has acknowledged every commit: n - acknowledgements, or the ended holder itself.
-              A replica whose server was started counts once it has caught up: it forgets what it has not applied.
-              A holder whose server was started is one of them, and no more: it forgets what its engine had not synced
-              (init-rpl-role=SLAVE). Where all data nodes are heard nothing more can be learnt, and the best is taken
+              A replica whose server was started counts once it has caught up: it forgets what it has not applied
 
 A position is a number in somebody's log, and two logs that have diverged cannot be compared by it. So a candidate is
 the ended holder or has followed it (`_heirs`): an old primary with many transactions of its own is neither.
@@ -226,13 +224,12 @@ def failover(view: View) -> Election:
             positions[node.name] = position
     handed = record.position if record.revoked else None
     least = record.began if handed is None else handed
-    # The holder itself said, or says, what it had.
-    told = handed is not None or (record.holder in positions and _has_caught_up(view, record.holder))
-    proof = None if told else _proof_missing(view, record, positions)
-    heirs = _heirs(view, record, positions, told=told)
+    proof = _proof_missing(view, positions, handed)
+    heirs = _heirs(view, record, positions)
     # Whoever has gone astray, or was refused by the holder, is compared with all the same, unless the holder itself
     # says what it had: if heartbeats failed, or the holder's server crashed and came back with less, it may be what was
     # acknowledged.
+    told = handed is not None or record.holder in positions
     compared = heirs if told else heirs | {name for name in positions if _refused_by(view, name, record.holder)}
     final = {name: positions[name] for name in positions if name in compared and not (told and view.gone_astray(name))}
     order: list[Node] = []
@@ -279,11 +276,6 @@ def _forgot_nothing(view: View, name: NodeName, holder: NodeName) -> bool:
     return not received or _has_caught_up(view, name)
 
 
-def _has_beat(view: View, name: NodeName, term: int) -> bool:
-    facts = view.facts_of(name)
-    return facts is not None and facts.heartbeat_term == term
-
-
 def _follows(view: View, name: NodeName, source: NodeName) -> bool:
     facts = view.facts_of(name)
     replication = facts.replication if facts else None
@@ -298,11 +290,8 @@ def _refused_by(view: View, name: NodeName, source: NodeName | None) -> bool:
     return replication.source == view.node(source).address and replication.refused
 
 
-def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet], *, told: bool) -> set[NodeName]:
+def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> set[NodeName]:
     """Whose history is the holder's: the holder, and who follows it.
-
-    A holder whose server crashed may refuse what it had sent itself: whoever has a heartbeat of its term had that from
-    there, and everything before it.
 
     Where it was lost before anybody had anything of its term (no position beyond the one it began with), nothing of
     that term was acknowledged, and the former holder and its followers have the same history up to there.
@@ -311,21 +300,22 @@ def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet], *, to
     if holder is None:
         return set(positions)
     heirs = {name for name in positions if name == holder or _follows(view, name, holder)}
-    if not told:
-        heirs |= {name for name in positions if _refused_by(view, name, holder) and _has_beat(view, name, record.term)}
     began = record.began
     if holder in positions or former is None or began is None or not all(began.covers(positions[n]) for n in heirs):
         return heirs
     return heirs | {name for name in positions if name == former or _follows(view, name, former)}
 
 
-def _proof_missing(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> Rejected | None:
+def _proof_missing(view: View, positions: dict[NodeName, GtidSet], handed: GtidSet | None) -> Rejected | None:
     """Whether what was heard proves where every acknowledged transaction is."""
-    if record.holder is None:
+    record = view.record
+    if record is None or record.holder is None:
         return None
+    if handed is not None or record.holder in positions:
+        return None  # the holder itself said, or says, what it had
     needed = len(view.data_nodes) - view.policy.acknowledgements
-    proving = [name for name in positions if name == record.holder or _forgot_nothing(view, name, record.holder)]
-    if len(proving) >= needed or len(positions) == len(view.data_nodes):
+    proving = [name for name in positions if _forgot_nothing(view, name, record.holder)]
+    if len(proving) >= needed:
         return None
     text = (
         f"final positions of {needed} data nodes are needed to prove that nothing acknowledged is lost, "

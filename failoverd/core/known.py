@@ -118,7 +118,6 @@ class Known:
     gate: GateState = GateState.UNKNOWN
     frozen_term: int | None = None
     catch_up: CatchUp | None = None  # None before the first reading of the database
-    elected: str = ""  # the run of this node's database with which it took a term
     reports: tuple[Report, ...] = ()
     sightings: tuple[Sighting, ...] = ()
     database: DatabaseFacts | None = None

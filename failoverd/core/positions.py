@@ -40,7 +40,7 @@ class Positions(Tenure):
         return self.database is not None and self.database.run == self.memory.caught_up != ""
 
     def catches_up(self) -> bool:
-        """Now it has: it applied a heartbeat that was begun after its start was seen here, or was elected as it is.
+        """Now it has: it applied a heartbeat that was begun after its start was seen here, or it is the primary.
 
         What it acknowledged before that start stands before that heartbeat in the primary's binary log, and a replica
         receives in that order.
@@ -48,8 +48,8 @@ class Positions(Tenure):
         facts, since = self.database, self.catch_up
         if facts is None or since is None or facts.run != since.run:
             return False
-        if facts.run == self.elected:
-            return True
+        if self.i_hold() and self.served_term == self.highest_term:
+            return not facts.read_only
         return bool(since.beat) and facts.heartbeat_term == since.term and facts.heartbeat_beat > since.beat
 
     def i_am_frozen(self) -> bool:

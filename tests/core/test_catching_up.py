@@ -94,11 +94,12 @@ def test_a_run_that_is_not_known_never_has() -> None:
     assert not known.caught_up()
 
 
-def test_who_was_elected_has_all_while_its_server_lives() -> None:
-    known = view("mail1", memory=Memory(TERM), catch_up=CatchUp(RUN, NOW - 100), elected=RUN)
+def test_a_primary_has_all_by_itself() -> None:
+    known = view("mail1", memory=Memory(TERM), catch_up=CatchUp(RUN, NOW - 100))
     assert known.catches_up()
-    assert not replace(known, elected="").catches_up()
-    assert not replace(known, database=primary_facts(run=ANOTHER), catch_up=CatchUp(ANOTHER, NOW)).catches_up()
+    assert not replace(known, held=None).catches_up()
+    assert not replace(known, database=primary_facts(read_only=True)).catches_up()
+    assert not replace(known, database=primary_facts(run=ANOTHER)).catches_up()
 
 
 # ---- what it is for: an election ------------------------------------------------------------------------------------

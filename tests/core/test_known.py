@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from views import NODES, NOW, POLICY, RUN, lost, record, replica_facts, report, sighting, view
+from views import NODES, NOW, POLICY, lost, record, replica_facts, report, sighting, view
 
 from failoverd.core import act, candidates, known, plan, positions, rules, state, swaps, tenure, verdicts
 from failoverd.core import view as view_module
@@ -55,7 +55,6 @@ CHANGES: dict[str, Any] = {
     "highest_term": 6,
     "memory": Memory(6, MAIL1, 3000, 40),
     "catch_up": CatchUp("another", NOW),
-    "elected": RUN,
     "record": record(revoked=True, successor=MAIL2),
     "watch": Watch(5, 30, NOW - 4000),
     "store_heard_ms": NOW - 4000,

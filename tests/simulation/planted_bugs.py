@@ -203,8 +203,8 @@ BUGS = (
         DATA,
         (
             "core/candidates.py",
-            "    if len(proving) >= needed or",
-            "    if len(proving) >= needed - 1 or",
+            "    if len(proving) >= needed:",
+            "    if len(proving) >= needed - 1:",
         ),
     ),
     _bug(
@@ -213,8 +213,8 @@ BUGS = (
         DATA,
         (
             "core/candidates.py",
-            "if name == record.holder or _forgot_nothing(view, name, record.holder)]",
-            "if name is not None]",
+            "proving = [name for name in positions if _forgot_nothing(view, name, record.holder)]",
+            "proving = list(positions)",
         ),
     ),
     _bug(

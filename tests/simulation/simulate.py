@@ -127,7 +127,7 @@ class Simulation:
             if node is left_out:
                 continue
             database = node.database
-            if database is not held and not self._has_caught_up(node):
+            if left_out is self.world.node(str(holder)) and not self._has_caught_up(node):
                 return False
             mine = [t.made for t in (*database.log, *database.relay)]
             if history[: len(mine)] != mine or (database is not held and database.source != holder):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -95,6 +97,19 @@ def test_no_changed_byte_makes_another_term(tmp_path: Path, where: int, byte: in
     path.write_bytes(content)
     with suppress(StateError):
         assert TermFile(tmp_path).term == 123_456  # a changed blank
+
+
+def test_a_file_of_a_release_that_kept_less_is_read_and_one_that_keeps_more_is_not(tmp_path: Path) -> None:
+    def written(value: dict[str, object]) -> None:
+        crc = f"{zlib.crc32(json.dumps(value).encode()):08x}"
+        (tmp_path / "term").write_text(json.dumps(value | {"crc": crc}) + "\n")
+
+    before = {"term": 7, "holder": "mail1", "ttl_ms": 3000, "takeover": None}
+    written(before)
+    assert TermFile(tmp_path).memory == Memory(7, NodeName("mail1"), 3000)
+    written(before | {"caught_up": "run", "more": 1})
+    with pytest.raises(StateError):
+        TermFile(tmp_path)
 
 
 def test_killed_at_any_point_the_term_is_the_old_or_the_new_one(tmp_path: Path) -> None:

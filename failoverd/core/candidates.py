@@ -6,10 +6,14 @@ acknowledged is lost:
     planned   the holder is alive, closes and gives its position: the candidate must reach that position
     failover  the holder is gone: positions must be *final* (receivers frozen in this term) on so many data nodes that
               at least one of them has acknowledged every commit: n - acknowledgements, or the ended holder itself.
-              A replica whose server was started counts once it has caught up: it forgets what it has not applied
+              A replica whose server was started counts once it has caught up: it forgets what it has not applied.
+              A holder whose server crashed has all that was acknowledged, and takes back what was not: a replica
+              that it refuses for that may go on where it cannot
 
 A position is a number in somebody's log, and two logs that have diverged cannot be compared by it. So a candidate is
-the ended holder or has followed it (`_heirs`): an old primary with many transactions of its own is neither.
+the ended holder or has followed it (`_heirs`): an old primary with many transactions of its own is neither. Within a
+term numbers only grow, also after a crash (mariadb_promote.fresh_number): of two heirs the one with the higher last
+number has all that the other has, or all that was acknowledged after the other's.
 """
 
 from __future__ import annotations
@@ -290,8 +294,34 @@ def _refused_by(view: View, name: NodeName, source: NodeName | None) -> bool:
     return replication.source == view.node(source).address and replication.refused
 
 
+def _refused_heir(view: View, name: NodeName, record: Record) -> bool:
+    """The holder's server took back in a crash what this one has: nothing that any client was told of.
+
+    That it is the same history, its heartbeat shows: those of a term came from one server only.
+    """
+    facts = view.facts_of(name)
+    of_term = facts is not None and facts.heartbeat_term >= view.written_term()
+    return of_term and _refused_by(view, name, record.holder) and not view.gone_astray(name)
+
+
+def ahead_of_me(view: View) -> list[NodeName]:
+    """Who has more of this term than this node, its holder."""
+    record, mine = view.record, view.database
+    if record is None or record.holder != view.me.name or mine is None:
+        return []
+    ahead = []
+    for node in view.data_nodes:
+        theirs = view.facts_of(node.name)
+        if theirs is None or theirs.heartbeat_term != record.term or theirs.replication is None:
+            continue
+        received = theirs.replication.source == view.me.address and not view.gone_astray(node.name)
+        if received and not mine.position.covers(theirs.position):
+            ahead.append(node.name)
+    return ahead
+
+
 def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> set[NodeName]:
-    """Whose history is the holder's: the holder, and who follows it.
+    """Whose history is the holder's: the holder, who follows it, and who has more of it than its server has left.
 
     Where it was lost before anybody had anything of its term (no position beyond the one it began with), nothing of
     that term was acknowledged, and the former holder and its followers have the same history up to there.
@@ -299,7 +329,11 @@ def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> se
     holder, former = record.holder, record.previous
     if holder is None:
         return set(positions)
-    heirs = {name for name in positions if name == holder or _follows(view, name, holder)}
+    heirs = {
+        name
+        for name in positions
+        if name == holder or _follows(view, name, holder) or _refused_heir(view, name, record)
+    }
     began = record.began
     if holder in positions or former is None or began is None or not all(began.covers(positions[n]) for n in heirs):
         return heirs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.known import GateState
-from failoverd.core.model import NodeName, Thread
+from failoverd.core.model import DatabaseFacts, NodeName, Record, Thread
 from failoverd.core.tenure import Tenure
 
 
@@ -33,10 +33,12 @@ class Positions(Tenure):
     def caught_up(self) -> bool:
         """This node's database has, since it was started, all that it may have acknowledged before.
 
-        A server that starts throws its relay log away (MariaDB with GTID does, in START SLAVE), and with it what it had
-        acknowledged and not applied yet; it gets that again only while the source lives. Until then its position is no
-        proof of where every acknowledged transaction is.
+        A server that starts throws its relay log away (MariaDB with GTID does, in START SLAVE with both threads
+        stopped), and with it what it had acknowledged and not applied yet; it gets that again only while the source
+        lives. Until then its position is no proof of where every acknowledged transaction is.
         """
+        if self.catch_up is not None and self.catch_up.again:
+            return False
         return self.database is not None and self.database.run == self.memory.caught_up != ""
 
     def catches_up(self) -> bool:
@@ -87,19 +89,49 @@ class Positions(Tenure):
         return facts.position if final else None
 
     def gone_astray(self, name: NodeName) -> bool:
-        """`name` holds transactions beyond the term's beginning, and none of the holder's heartbeats.
+        """`name` holds transactions beyond the term's beginning that are not of that term.
 
-        A server that lost what nobody had acknowledged writes other transactions under the same numbers: whoever had
-        received the former ones looks further than it is, and once the numbers have passed it, nothing in them tells.
-        So a position counts as the term's own only with a heartbeat of that term, which is the first thing written.
+        They are its own (its server's id), or none of the holder's heartbeats is among them: that is the first thing
+        written in a term. A server that lost what nobody had acknowledged writes other transactions instead: whoever
+        had received the former ones looks further than it is.
         """
         record, facts = self.record, self.facts_of(name)
-        if record is None or facts is None or name == record.holder or facts.heartbeat_term == record.term:
+        if record is None or facts is None or name == record.holder:
+            return False
+        if self._wrote_itself(facts, record):
+            return True
+        if facts.heartbeat_term >= self.written_term():
             return False
         replication = facts.replication
         if replication is not None and not facts.applied.covers(replication.received):
             return False  # the heartbeat may be among what is not applied yet
         return record.began is not None and not record.began.covers(facts.position)
+
+    def written_term(self) -> int:
+        """The newest term in which anything was acknowledged: the record's, unless its holder itself shows otherwise.
+
+        Its server keeps what was acknowledged, and a heartbeat stands before all else of a term. Without one the term
+        has left nothing behind, and what counts is the term of which it has one.
+        """
+        record = self.record
+        if record is None or record.holder is None:
+            return self.highest_term
+        facts = self.facts_of(record.holder)
+        if facts is None or self.frozen_position_of(record.holder) is None or not facts.heartbeat_term:
+            return record.term
+        replication = facts.replication
+        whole = replication is None or facts.applied.covers(replication.received)
+        return min(facts.heartbeat_term, record.term) if whole else record.term
+
+    @staticmethod
+    def _wrote_itself(facts: DatabaseFacts, record: Record) -> bool:
+        """It holds a transaction of its own beyond the beginning of a term that another wrote."""
+        began = dict(record.began.parts) if record.began is not None else {}
+        for source, intervals in facts.holdings.parts:
+            domain, _, server = source.partition("-")
+            if server == str(facts.server_id) and domain in began and intervals[-1][1] > began[domain][-1][1]:
+                return True
+        return False
 
     def missing_at_holder(self) -> GtidSet | None:
         """What this node's database holds and the present holder's lacks; None while that cannot be known."""

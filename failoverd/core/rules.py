@@ -133,6 +133,14 @@ def another_could_serve(view: View) -> bool:
     return fit and not candidates.change_blockers(view)
 
 
+def another_has_more(view: View) -> bool:
+    """This primary's server crashed and took back what a replica has: that one would be refused, and could go on."""
+    if view.served_term != view.highest_term or view.database is None or not view.database.read_only:
+        return False
+    ahead = not view.caught_up() and bool(candidates.ahead_of_me(view))
+    return ahead and candidates.could_elect(view, told=True) and not candidates.change_blockers(view)
+
+
 def promotion_stuck(view: View) -> bool:
     """A step of this node's promotion fails again and again, and the others could elect one of themselves."""
     told = view.database is not None  # it is read-only, and gives the term back with its position
@@ -346,6 +354,12 @@ RULES: tuple[Rule, ...] = (
         (V.i_hold, promotion_stuck),
         Decision.LET_GO,
         "a step of the promotion fails again and again here, and another node could serve",
+    ),
+    Rule(
+        "replica-has-more",
+        (V.i_hold, another_has_more),
+        Decision.LET_GO,
+        "the database crashed and took back what no client was told of; a replica has it and would be refused here",
     ),
     Rule(
         "writes-stuck",

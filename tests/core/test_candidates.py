@@ -83,7 +83,17 @@ OTHER = replace(
 )
 
 ASTRAY = frozen(900, heartbeat_term=TERM - 1)
-REFUSED = frozen(501, receiver_error=f"1236: ... {UNKNOWN_TO_SOURCE}")
+REFUSES = f"1236: ... {UNKNOWN_TO_SOURCE}"
+REFUSED = frozen(501, receiver_error=REFUSES)
+REFUSED_BEFORE = frozen(501, receiver_error=REFUSES, heartbeat_term=TERM - 1)
+NOTHING_OF_TERM = BACK | {"database": primary_facts(read_only=True, heartbeat_term=TERM - 1)}
+FOLLOWED_BEFORE = frozen(500, heartbeat_term=TERM - 1)["database"]
+NOT_APPLIED = {
+    "database": replica_facts(500, 400, heartbeat_term=TERM - 1, source="mail2", receiver=STOPPED),
+    "frozen_term": TERM,
+}
+OWN = GtidSet.upto({"0-1": 500, "0-3": 501})
+WRITTEN_THERE = frozen(501, receiver_error=REFUSES, server_id=3, holdings=OWN)
 LOST_REFUSED = lost(reports={"mail3": REFUSED})
 UNSURE = frozen(900, applied=400, heartbeat_term=TERM - 1)
 
@@ -118,30 +128,80 @@ FAILOVER = [
         {M3: "BLK_DIVERGED"},
     ),
     ("gone astray, the holder gave back", lost(reports={"mail3": ASTRAY}, record=GAVE), (M2,), {M3: "BLK_DIVERGED"}),
-    # The holder's server crashed, came back with less, and is gone: what mail3 had before may have been acknowledged.
-    (
-        "refused by the holder: no candidate, and nobody past it",
-        LOST_REFUSED,
-        (),
-        {M2: "BLK_BEHIND", M3: "BLK_REPLICATION"},
-    ),
+    # The holder's server crashed and took back what no client was told of. mail3 has it, and a heartbeat of the term.
+    ("refused by the holder, which is gone", LOST_REFUSED, (M3,), {M2: "BLK_BEHIND"}),
     (
         "refused by the holder, which gave back, position unknown",
         replace(LOST_REFUSED, record=record(revoked=True)),
-        (),
+        (M3,),
         {M2: "BLK_BEHIND"},
     ),
     (
         "refused by the holder, which is back",
         lost(reports={"mail1": LEVEL, "mail3": REFUSED}),
-        (M1, M2),
-        {M3: "BLK_REPLICATION"},
+        (M3,),
+        {M1: "BLK_BEHIND", M2: "BLK_BEHIND"},
     ),
     (
         "refused by the holder, which gave back",
         lost(reports={"mail3": REFUSED}, record=GAVE),
-        (M2,),
+        (M3,),
+        {M2: "BLK_BEHIND"},
+    ),
+    (
+        "both are refused by the holder, which is back: as after a loss of power everywhere",
+        lost(reports={"mail1": LEVEL, "mail3": REFUSED}, database=REFUSED["database"]),
+        (M2, M3),
+        {M1: "BLK_BEHIND"},
+    ),
+    (
+        "refused by the holder, which has gone on without it",
+        lost(reports={"mail1": BACK, "mail3": REFUSED}),
+        (M1,),
+        {M2: "BLK_BEHIND", M3: "BLK_BEHIND"},
+    ),
+    # No heartbeat of the term: what it holds may have been acknowledged all the same, where heartbeats failed.
+    (
+        "refused, and of a former term: no candidate, and nobody past it",
+        lost(reports={"mail3": REFUSED_BEFORE}),
+        (),
+        {M2: "BLK_BEHIND", M3: "BLK_REPLICATION"},
+    ),
+    (
+        "refused, and of the term before, of which the holder has nothing: nor was anything acknowledged",
+        lost(reports={"mail1": NOTHING_OF_TERM, "mail3": REFUSED_BEFORE}, database=FOLLOWED_BEFORE),
+        (M3,),
+        {M1: "BLK_BEHIND", M2: "BLK_BEHIND"},
+    ),
+    (
+        "and one has its first heartbeat, which the holder took back",
+        lost(reports={"mail1": NOTHING_OF_TERM, "mail3": REFUSED}, database=FOLLOWED_BEFORE),
+        (M3,),
+        {M1: "BLK_BEHIND", M2: "BLK_BEHIND"},
+    ),
+    (
+        "the same, and the holder has not applied what may be of the term",
+        lost(reports={"mail1": NOT_APPLIED, "mail3": REFUSED_BEFORE}),
+        (M1, M2),
         {M3: "BLK_REPLICATION"},
+    ),
+    (
+        "refused, and of a former term, and the holder is back",
+        lost(reports={"mail1": LEVEL, "mail3": REFUSED_BEFORE}),
+        (M1, M2),
+        {M3: "BLK_REPLICATION"},
+    ),
+    (
+        "refused for what somebody wrote there",
+        lost(reports={"mail1": LEVEL, "mail3": WRITTEN_THERE}),
+        (M1, M2),
+        {M3: "BLK_REPLICATION"},
+    ),
+    (
+        "somebody wrote there, and it follows still",
+        lost(reports={"mail1": LEVEL, "mail3": frozen(501, server_id=3, holdings=OWN)}),
+        (M1, M2),
+        {M3: "BLK_DIVERGED"},
     ),
     ("nothing applied of what may be of the term", lost(reports={"mail3": UNSURE}), (M3,), {M2: "BLK_BEHIND"}),
     ("nothing of the term, and no more", lost(reports={"mail3": frozen(100, heartbeat_term=4)}), (M2,), {}),

@@ -14,7 +14,7 @@ from failoverd.core import rules
 from failoverd.core.explain import explain, mermaid
 from failoverd.core.gtid import GtidSet
 from failoverd.core.known import Stuck
-from failoverd.core.lease import Held, Promise, Watch
+from failoverd.core.lease import Held, Memory, Promise, Watch
 from failoverd.core.model import Heard, NodeName, Record, Request, Thread, VipFacts
 from failoverd.core.rules import RULES, Decision
 from failoverd.core.verdicts import STEADY_MS
@@ -42,6 +42,16 @@ def given_back(successor: str | None, last: int = 500, **changes: Any) -> dict[s
 
 def serving(beat_seen_ms: int, reports: Any = None) -> View:
     return view("mail1", reports, gate=GateState.OPEN, served_term=TERM, beat_seen_ms=beat_seen_ms)
+
+
+ANOTHER = "boot-2000-200"
+FORMER = {"database": replica_facts(heartbeat_term=TERM - 1)}
+ELSEWHERE = {"database": replica_facts(source="arbiter")}
+
+
+def restarted(last: int, reports: Any = None, **changes: Any) -> View:
+    """What mail1, the primary, knows when its database has crashed and come back with `last` transactions."""
+    return view("mail1", reports, database=primary_facts(last, read_only=True, run=ANOTHER), **changes)
 
 
 def silent(**changes: Any) -> View:
@@ -107,6 +117,14 @@ FIRES = [
     ("primary-condemned", lost(policy=replace(FENCED, fence_required=True))),
     ("fencing-primary", lost(policy=replace(FENCED, fence_required=True), record=record(condemned_by=M2))),
     ("primary-lapsing", lost(policy=replace(FENCED, fenced=(), fence_required=True))),  # an operator's word is needed
+    ("replica-has-more", restarted(499)),
+    ("replica-has-more", restarted(499, {"mail2": {"database": replica_facts(499)}})),
+    ("primary-serves", restarted(500)),
+    ("primary-serves", restarted(499, gate=GateState.CLOSED, served_term=TERM - 1)),  # not promoted yet
+    ("primary-serves", restarted(499, memory=Memory(TERM, caught_up=ANOTHER))),  # not started, but set by a hand
+    ("primary-serves", restarted(499, takeovers_ms=(NOW - 5000,))),
+    ("primary-serves", restarted(499, {"mail2": FORMER, "mail3": FORMER})),
+    ("primary-serves", restarted(499, {"mail2": ELSEWHERE, "mail3": ELSEWHERE})),
     ("promotion-stuck", view("mail1", gate=GateState.CLOSED, stuck=STUCK)),
     ("primary-serves", view("mail1", {"mail2": None, "mail3": None}, stuck=STUCK)),
     ("writes-stuck", serving(NOW - POLICY.writes_stuck_ms)),

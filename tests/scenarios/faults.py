@@ -52,11 +52,21 @@ class Faults:
         """The server crashes; systemd starts it again."""
         self.world.node(name).kill_database()
 
+    def do_restart_replication(self, name: str) -> None:
+        """STOP SLAVE; START SLAVE."""
+        self.world.node(name).database.restart_replication()
+
     def do_ruin_database(self, name: str) -> None:
         """It crashes and cannot be started."""
         node = self.world.node(name)
         node.database.can_start = False
         node.kill_database()
+
+    def do_mend_database(self, name: str) -> None:
+        """It can be started again, and is."""
+        node = self.world.node(name)
+        node.database.can_start = True
+        node.database.start()
 
     def do_block_read_only(self, name: str) -> None:
         """SET GLOBAL read_only does not come back."""

@@ -59,6 +59,7 @@ class Database:
         self.error = ""
         self.stream: Stream | None = None
         self.semi_sync_source = False
+        self.before_ack: Callable[[], None] | None = None  # what happens just before the next one is heard
         self.waiting: list[tuple[int, Answer, tuple[int, int] | None]] = []  # place, whom to tell, heartbeat
         self._fresh = 0
         self._applying = False
@@ -167,6 +168,14 @@ class Database:
         self.source, self.receiver_on, self.applier_on, self.error = source, True, True, ""
         self._connect()
 
+    def restart_replication(self) -> None:
+        """STOP SLAVE; START SLAVE: with both threads stopped the relay log is thrown away and fetched again."""
+        if self.up and not self.frozen and self.source is not None:
+            self.freeze()
+            self.relay.clear()
+            self.receiver_on, self.applier_on, self.error = True, True, ""
+            self._connect()
+
     def write_errant(self, count: int) -> None:
         """Transactions of this server alone, past replication and read-only."""
         for _ in range(count):
@@ -259,6 +268,10 @@ class Database:
     def acknowledged(self, stream: Stream, upto: int) -> None:
         """A replica has everything up to `upto`."""
         if not self.up or self.life != stream.life or self.frozen or not self.waiting:
+            return
+        if self.before_ack is not None:
+            strike, self.before_ack = self.before_ack, None
+            strike()
             return
         done = [entry for entry in self.waiting if entry[0] <= upto]
         self.waiting = self.waiting[len(done) :]

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from failoverd.core.model import Record, Report
 
 LOST = "primary-lost-by-quorum"
-NEVER_PAUSED_RULES = {"own-service-restart", "own-service-step-down", "promotion-stuck", "switchover-asked"}
+NEVER_PAUSED_RULES = {
+    "own-service-restart",
+    "own-service-step-down",
+    "promotion-stuck",
+    "replica-has-more",
+    "switchover-asked",
+}
 NEVER_PAUSED_STEPS = {StepKind.RESTART_UNIT, StepKind.FENCE}
 AGE_SLACK = 1.12  # a report's age is bounded by the clock of whoever counts it
 

@@ -201,6 +201,22 @@ class Troubles(Operators):
         if node.powered:
             node.database.start()
 
+    def kind_crash_in_commit(self) -> None:
+        """The primary's server, its host, or all data hosts go down while replicas have what no client was told of."""
+        primary = self._world.serving()
+        if primary is not None:
+            gone = self._random.choice((self._crash, self._power_cut, self._all_power_cut))
+            primary.database.before_ack = lambda: gone(primary) if self._weather.storm else None
+
+    def _crash(self, node: Node) -> None:
+        self._say(f"database of {node.name} crashes in a commit")
+        node.kill_database()
+
+    def _all_power_cut(self, _: Node) -> None:
+        for node in self._world.data_nodes:
+            if node.powered:
+                self._power_cut(node)
+
     def kind_lag(self) -> None:
         """An applier is slow."""
         database = self._data_node().database

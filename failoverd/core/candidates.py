@@ -10,10 +10,7 @@ acknowledged is lost:
               A holder whose server crashed has all that was acknowledged, and takes back what was not: a replica
               that it refuses for that may go on where it cannot
 
-A position is a number in somebody's log, and two logs that have diverged cannot be compared by it. So a candidate is
-the ended holder or has followed it (`_heirs`): an old primary with many transactions of its own is neither. Within a
-term numbers only grow, also after a crash (mariadb_promote.fresh_number): of two heirs the one with the higher last
-number has all that the other has, or all that was acknowledged after the other's.
+Only positions in the ended holder's history can be compared: see `heirs`.
 """
 
 from __future__ import annotations
@@ -21,7 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from failoverd.core.gtid import GtidSet
-from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Record, Rejected, Thread
+from failoverd.core.heirs import forgot_nothing, heirs_of, proof_missing, refused_by
+from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Rejected, Thread
 from failoverd.core.view import View
 
 # Codes of rejections and blockers; each has a page in runbooks/.
@@ -228,13 +226,13 @@ def failover(view: View) -> Election:
             positions[node.name] = position
     handed = record.position if record.revoked else None
     least = record.began if handed is None else handed
-    proof = _proof_missing(view, positions, handed)
-    heirs = _heirs(view, record, positions)
+    proof = proof_missing(view, positions, handed)
+    heirs = heirs_of(view, record, positions)
     # Whoever has gone astray, or was refused by the holder, is compared with all the same, unless the holder itself
     # says what it had: if heartbeats failed, or the holder's server crashed and came back with less, it may be what was
     # acknowledged.
     told = handed is not None or record.holder in positions
-    compared = heirs if told else heirs | {name for name in positions if _refused_by(view, name, record.holder)}
+    compared = heirs if told else heirs | {name for name in positions if refused_by(view, name, record.holder)}
     final = {name: positions[name] for name in positions if name in compared and not (told and view.gone_astray(name))}
     order: list[Node] = []
     for node in view.data_nodes:
@@ -261,104 +259,6 @@ def failover(view: View) -> Election:
     asked = record.request.target if record.request else None
     order.sort(key=lambda node: (node.name != asked, -node.priority, node.name))  # positions are equal by now
     return Election(tuple(node.name for node in order), tuple(rejected))
-
-
-def _has_caught_up(view: View, name: NodeName) -> bool:
-    report = view.report_of(name)
-    return view.caught_up() if name == view.me.name else report is not None and report.caught_up
-
-
-def _forgot_nothing(view: View, name: NodeName, holder: NodeName) -> bool:
-    """Its position shows all that it acknowledged in the holder's term.
-
-    One that does not replicate from that holder has never done so: a source is changed to the holder's only, and no
-    other change follows in a term. What it acknowledged before is in what the term began with.
-    """
-    facts = view.facts_of(name)
-    replication = facts.replication if facts else None
-    received = replication is not None and replication.source == view.node(holder).address
-    return not received or _has_caught_up(view, name)
-
-
-def _follows(view: View, name: NodeName, source: NodeName) -> bool:
-    facts = view.facts_of(name)
-    replication = facts.replication if facts else None
-    return replication is not None and replication.source == view.node(source).address and not replication.refused
-
-
-def _refused_by(view: View, name: NodeName, source: NodeName | None) -> bool:
-    facts = view.facts_of(name)
-    replication = facts.replication if facts else None
-    if source is None or replication is None:
-        return False
-    return replication.source == view.node(source).address and replication.refused
-
-
-def _refused_heir(view: View, name: NodeName, record: Record) -> bool:
-    """The holder's server took back in a crash what this one has: nothing that any client was told of.
-
-    That it is the same history, its heartbeat shows: those of a term came from one server only.
-    """
-    facts = view.facts_of(name)
-    of_term = facts is not None and facts.heartbeat_term >= view.written_term()
-    return of_term and _refused_by(view, name, record.holder) and not view.gone_astray(name)
-
-
-def ahead_of_me(view: View) -> list[NodeName]:
-    """Who has more of this term than this node, its holder."""
-    record, mine = view.record, view.database
-    if record is None or record.holder != view.me.name or mine is None:
-        return []
-    ahead = []
-    for node in view.data_nodes:
-        theirs = view.facts_of(node.name)
-        if theirs is None or theirs.heartbeat_term != record.term or theirs.replication is None:
-            continue
-        received = theirs.replication.source == view.me.address and not view.gone_astray(node.name)
-        if received and not mine.position.covers(theirs.position):
-            ahead.append(node.name)
-    return ahead
-
-
-def _heirs(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> set[NodeName]:
-    """Whose history is the holder's: the holder, who follows it, and who has more of it than its server has left.
-
-    Where it was lost before anybody had anything of its term (no position beyond the one it began with), nothing of
-    that term was acknowledged, and the former holder and its followers have the same history up to there.
-    """
-    holder, former = record.holder, record.previous
-    if holder is None:
-        return set(positions)
-    heirs = {
-        name
-        for name in positions
-        if name == holder or _follows(view, name, holder) or _refused_heir(view, name, record)
-    }
-    began = record.began
-    if holder in positions or former is None or began is None or not all(began.covers(positions[n]) for n in heirs):
-        return heirs
-    return heirs | {name for name in positions if name == former or _follows(view, name, former)}
-
-
-def _proof_missing(view: View, positions: dict[NodeName, GtidSet], handed: GtidSet | None) -> Rejected | None:
-    """Whether what was heard proves where every acknowledged transaction is."""
-    record = view.record
-    if record is None or record.holder is None:
-        return None
-    if handed is not None or record.holder in positions:
-        return None  # the holder itself said, or says, what it had
-    needed = len(view.data_nodes) - view.policy.acknowledgements
-    proving = [name for name in positions if _forgot_nothing(view, name, record.holder)]
-    if len(proving) >= needed:
-        return None
-    text = (
-        f"final positions of {needed} data nodes are needed to prove that nothing acknowledged is lost, "
-        f"heard: {', '.join(proving) or 'none'}"
-    )
-    forgetful = ", ".join(name for name in positions if name not in proving)
-    if forgetful:
-        text += f" (not counted: {forgetful}, whose database was started and has not caught up with a primary since)"
-    return Rejected(view.me.name, "BLK_RPO_UNPROVEN", text)
 
 
 def _not_best(name: NodeName, positions: dict[NodeName, GtidSet], least: GtidSet | None) -> Rejected | None:
@@ -393,7 +293,7 @@ def could_elect(view: View, *, told: bool = False) -> bool:
     """
     gone = view.holder or view.me.name
     answer = [node for node in view.data_nodes if node.name != gone and view.facts_of(node.name) is not None]
-    others = [node for node in answer if told or _forgot_nothing(view, node.name, gone)]
+    others = [node for node in answer if told or forgot_nothing(view, node.name, gone)]
     enough = len(others) >= len(view.data_nodes) - view.policy.acknowledgements
     return enough and any(_unfit(view, node) is None and _cannot_apply(view, node.name) is None for node in others)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from failoverd.core import candidates
+from failoverd.core.heirs import ahead_of_me
 from failoverd.core.model import NodeName, Thread
 from failoverd.core.view import GateState, Verdict, View
 
@@ -137,7 +138,7 @@ def another_has_more(view: View) -> bool:
     """This primary's server crashed and took back what a replica has: that one would be refused, and could go on."""
     if view.served_term != view.highest_term or view.database is None or not view.database.read_only:
         return False
-    ahead = not view.caught_up() and bool(candidates.ahead_of_me(view))
+    ahead = not view.caught_up() and bool(ahead_of_me(view))
     return ahead and candidates.could_elect(view, told=True) and not candidates.change_blockers(view)
 
 

@@ -202,7 +202,7 @@ BUGS = (
         "election: as many final positions as one of them must have acknowledged everything",
         DATA,
         (
-            "core/candidates.py",
+            "core/heirs.py",
             "    if len(proving) >= needed:",
             "    if len(proving) >= needed - 1:",
         ),
@@ -212,10 +212,16 @@ BUGS = (
         "election: a server that was started has forgotten what it acknowledged and had not applied",
         DATA,
         (
-            "core/candidates.py",
-            "proving = [name for name in positions if _forgot_nothing(view, name, record.holder)]",
+            "core/heirs.py",
+            "proving = [name for name in positions if forgot_nothing(view, name, record.holder)]",
             "proving = list(positions)",
         ),
+    ),
+    _bug(
+        "relay-log-thrown-away-unseen",
+        "election: so has one whose replication was restarted",
+        DATA,
+        ("core/turn.py", "self.view.now_ms, again=True)", "self.view.now_ms)"),
     ),
     _bug(
         "semi-sync-not-on",

@@ -6,6 +6,7 @@ Each story starts with mail1 as the writable, semi-synchronous source, mail2 and
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import statistics
 import threading
@@ -465,6 +466,45 @@ def test_each_start_of_a_server_is_a_run_of_its_own(members: tuple[Member, Membe
     second.server.kill()
     second.server.start()
     assert facts(second).run not in ("", before)
+
+
+def test_starting_both_threads_throws_the_relay_log_away(members: tuple[Member, Member, Member]) -> None:
+    """What is acknowledged and not applied is gone then, in one and the same run: the position goes back."""
+    first, second, _ = members
+    in_step(first.server, second.server)
+    second.server.run("STOP SLAVE SQL_THREAD")
+    first.server.run("INSERT INTO app.writes VALUES ('received', 0)")
+    wait_for(lambda: facts(second).position.covers(facts(first).position), name="the write in the relay log")
+    before = facts(second)
+    silence(first.server.address)
+    ok(second.database.freeze(deadline_ms=QUICK_MS))
+    assert facts(second).position == before.position
+    second.server.run("START SLAVE")
+    after = facts(second)
+    assert after.run == before.run
+    assert not after.position.covers(before.position)
+
+
+def test_a_crash_of_the_source_keeps_what_was_acknowledged(members: tuple[Member, Member, Member]) -> None:
+    """Its recovery takes back what nobody was told of, and no more: a holder's own word is enough in an election."""
+    first, _, _ = members
+    acknowledged: set[str] = set()
+
+    def write(connection: pymysql.Connection[Any], name: str) -> None:
+        with contextlib.suppress(pymysql.err.MySQLError):
+            for number in itertools.count():
+                connection.cursor().execute("INSERT INTO app.writes VALUES (%s, 0)", (f"{name}-{number}",))
+                acknowledged.add(f"{name}-{number}")
+
+    threads = [threading.Thread(target=write, args=(first.server.connect(), f"w{n}")) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(acknowledged) > 200, name="200 writes")
+    first.server.kill()
+    for thread in threads:
+        thread.join(10)
+    first.server.start()
+    assert acknowledged <= {row["id"] for row in first.server.run("SELECT id FROM app.writes")}
 
 
 # ---- demote -------------------------------------------------------------------------------------------------------

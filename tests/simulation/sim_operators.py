@@ -54,12 +54,6 @@ class Operators:
         elif what == "clears read_only" or not node.database.waiting:  # else it waits behind commits that wait
             node.database.read_only = what == "sets read_only"
 
-    def kind_replication_restarted(self) -> None:
-        """An administrator stops and starts the replication of a server, which throws its relay log away."""
-        database = self._data_node().database
-        self._say(f"somebody restarts the replication of {database.name}")
-        database.restart_replication()
-
     def kind_membership(self) -> None:
         """A node runs with another configuration for a while."""
         node = self._node()

@@ -217,9 +217,40 @@ class Troubles(Operators):
             if node.powered:
                 self._power_cut(node)
 
+    def kind_relay_log_gone(self) -> None:
+        """A replica is behind, and its server or only its replication is started anew: its relay log is thrown away.
+
+        Most often the primary is what ails: it does not reach the other replica either, or is about to go.
+        """
+        primary = self._world.serving()
+        if primary is None:
+            return
+        behind, other = self._random.sample([node for node in self._world.data_nodes if node is not primary], 2)
+        self._lag(behind)
+        if self._random.random() < 0.5:
+            self._cut(primary.name, other.name)
+        if self._random.random() < 0.5:
+            self._world.at(self._weather.span_ms(), self._goes, primary)
+        self._world.at(self._weather.span_ms(), self._relay_log_gone, behind)
+
+    def _goes(self, primary: Node) -> None:
+        if self._weather.storm and primary.powered:
+            self._power_cut(primary)
+
+    def _relay_log_gone(self, node: Node) -> None:
+        if self._random.random() < 0.5:
+            self._say(f"somebody restarts the replication of {node.name}")
+            node.database.restart_replication()
+        elif self._weather.storm:
+            self._say(f"database of {node.name} crashes with a relay log")
+            node.kill_database()
+
     def kind_lag(self) -> None:
         """An applier is slow."""
-        database = self._data_node().database
+        self._lag(self._data_node())
+
+    def _lag(self, node: Node) -> None:
+        database = node.database
         database.apply_ms = self._weather.span_ms()
         self._say(f"{database.name} applies slowly: {database.apply_ms} ms")
         self._ends(setattr, database, "apply_ms", 1)

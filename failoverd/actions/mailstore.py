@@ -5,6 +5,11 @@ middle of a delivery, that file stays in the shared store, and Dovecot on anothe
 PID lives, waits 120 s for it: every session of that mailbox hangs, and soon the user's connection limit is reached.
 (Measured in the lab: a mailbox unusable for 130 s after a power cut in the middle of an APPEND.)
 
+A lock need not say whose it is: a host that stops between creating the file and writing to it leaves it empty, as does
+one whose disk had only the name, and where Dovecot replaces a file (`dovecot.index.log.newlock`), the lock holds what
+the file is to hold. A living process's is so for a moment only, so an old one counts as a lost node's. (Measured: a
+mailbox unusable while its host was frozen.)
+
 At this point every other node's lease is over and its gate is closed, so nothing that their processes still do under
 such a lock is acknowledged to anyone. So the locks of all of them are broken: where a candidate died in the middle of
 its promotion, the ones in the way are those of the primary before it. Only those older than a moment, so that a process
@@ -32,6 +37,8 @@ FIRST_PROCESS = Path("/proc/1/stat")
 STARTED = 19  # of its fields behind the name: clock ticks since boot
 OLDER_S = 1.0
 OLDER_GIVEN_S = 5.0
+ENDINGS = (".lock", ".newlock")
+DOVECOTS = ("dovecot", ".dovecot", "subscriptions.")  # how the names of its lock files begin
 LONGEST = 64  # bytes of a lock's content; anything longer is no dotlock of Dovecot
 
 
@@ -72,11 +79,11 @@ class SharedStore:
         return Result(Outcome.SUCCEEDED, reason=f"{broken} locks broken" if broken else "")
 
     def _locks(self, directory: str) -> Iterator[os.DirEntry[str]]:
-        """Every *.lock below `directory`; messages themselves (cur, new, tmp) are not looked at."""
+        """Every lock below `directory`; messages themselves (cur, new, tmp) are not looked at."""
         deeper: list[str] = []
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.endswith(".lock"):
+                if entry.name.endswith(ENDINGS):
                     yield entry
                 elif entry.name not in {"cur", "new", "tmp"} and entry.is_dir(follow_symlinks=False):
                     deeper.append(entry.path)
@@ -89,8 +96,11 @@ class SharedStore:
                 pid, _, holder = file.read(LONGEST).decode(errors="replace").partition(":")
                 made = os.fstat(file.fileno()).st_mtime
             host = _label(holder.strip())  # Dovecot writes what the host calls itself, with a domain or not
-            broken = made < lost if host in self._others else host == self._me and made < booted
-            if not (pid.isdigit() and broken):
+            if not pid.isdigit() or not host:
+                broken = made < lost and lock.name.startswith(DOVECOTS)
+            else:
+                broken = made < lost if host in self._others else host == self._me and made < booted
+            if not broken:
                 return False
             os.unlink(lock.path)  # noqa: PTH108 - likewise
         except FileNotFoundError:

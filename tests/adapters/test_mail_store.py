@@ -41,8 +41,12 @@ def lock(store: Path, content: str, age_s: float, name: str = "dovecot-uidlist.l
         ("417:mail2", LONG_AGO, False, True),  # of before it lost its power: the process id says nothing any more
         ("417:mail2.example.org", LONG_AGO, False, True),
         ("417:elsewhere", LONG_AGO, False, False),  # no member of the cluster
-        ("mail1", LONG_AGO, False, False),  # no lock of Dovecot
-        ("", LONG_AGO, False, False),
+        ("", 2.0, False, True),  # its host stopped before it wrote who it is
+        ("41", 2.0, False, True),
+        ("\0" * 9, 2.0, False, True),  # as some file systems leave it behind
+        ("", NOW, False, False),  # about to be written
+        ("", 2.0, True, False),
+        ("2 V1663 N7 G5d\n", 9.0, True, True),  # what its file is to hold
     ],
 )
 def test_the_locks_of_lost_nodes_are_broken_and_no_other(
@@ -54,6 +58,23 @@ def test_the_locks_of_lost_nodes_are_broken_and_no_other(
     assert result.outcome is Outcome.SUCCEEDED
     assert path.exists() is not broken
     assert result.reason == ("1 locks broken" if broken else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("dovecot.index.log.newlock", True),
+        (".dovecot.lda-dupes.lock", True),
+        ("subscriptions.lock", True),
+        ("backup.lock", False),  # somebody else's
+        ("dovecot.index.log", False),
+    ],
+)
+def test_a_lock_that_does_not_say_whose_it_is_must_be_dovecot_s(tmp_path: Path, name: str, *, broken: bool) -> None:
+    path = lock(tmp_path, "", 9.0, name)
+    store = SharedStore(str(tmp_path), me="mail2", others=["mail1"])
+    assert store.break_locks(given=False, deadline_ms=1000).outcome is Outcome.SUCCEEDED
+    assert path.exists() is not broken
 
 
 def test_messages_are_not_looked_at(tmp_path: Path) -> None:

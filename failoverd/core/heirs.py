@@ -2,8 +2,8 @@
 
 A position is a number in somebody's log, and two logs that have diverged cannot be compared by it. So a candidate is
 the ended holder or has its history: an old primary with many transactions of its own has not. Within a term numbers
-only grow, also after a crash (mariadb_promote.fresh_number): of two heirs the one with the higher last number has all
-that the other has, or all that was acknowledged after the other's.
+only grow, also after a crash (mariadb_promote.fresh_number): of two heirs the one with the higher last number lacks
+nothing that was acknowledged and the other has.
 """
 
 from __future__ import annotations

@@ -56,6 +56,10 @@ class Database(Protocol):
     timeouts, not only statement limits. Sequences and their order: shared/reference/prior-art.md, section 6.
     """
 
+    def beside(self) -> Database:
+        """The same server over connections of its own: to cancel one never ends what the other does."""
+        ...
+
     def status(self, *, deadline_ms: int) -> Reading:
         """Read `DatabaseFacts` in one go. FAILED with a code when the server does not answer."""
         ...

@@ -63,13 +63,7 @@ def _remember(turn: Turn) -> None:
     else:
         holder, ttl_ms = None, 0
     sent = view.takeover_sent
-    caught_up, since = memory.caught_up, view.catch_up
-    if since is not None and view.catches_up():
-        caught_up = since.run
-        if since.again:
-            turn.see(catch_up=replace(since, again=False))
-    elif since is not None and since.again:
-        caught_up = ""
+    caught_up = view.database.run if view.database is not None and view.catches_up() else memory.caught_up
     kept = Memory(view.highest_term, holder, ttl_ms, sent.version if sent is not None else None, caught_up)
     if kept != memory:
         turn.see(memory=kept)

@@ -18,7 +18,6 @@ from enum import Enum
 from functools import wraps
 from typing import Any, Self, TypeVar
 
-from failoverd.core.gtid import GtidSet
 from failoverd.core.health import Sendings, Sighting, Sightings, born_after_ms
 from failoverd.core.lease import NO_MEMORY, Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Record, Report, RequestEnded
@@ -87,20 +86,15 @@ class Stuck:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """What would prove that this node's database has all that it may have acknowledged before it threw it away.
+    """What would prove that this node's database has all that it may have acknowledged before `run` began.
 
-    A heartbeat of `term` with a higher number than `beat`: one that its primary began after that had been seen here.
-    It threw its relay log away when this `run` began, or, `again`, since: both threads were stopped and started, and
-    what it has got of `source` went back.
+    A heartbeat of `term` with a higher number than `beat`: one that its primary began after `run` had been seen here.
     """
 
     run: str
     seen_ms: int
     term: int = 0
     beat: int = 0  # 0: the primary has not told since
-    source: str = ""  # the address that it replicates from
-    got: GtidSet = field(default_factory=GtidSet)  # its position when it was last read
-    again: bool = False
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class DatabaseFacts:
     semi_sync_clients: int  # replicas attached that acknowledge
     heartbeat_term: int
     heartbeat_beat: int
-    run: str = ""  # which start of the server it is; "" is not known, and proves nothing of what was received before
+    run: str = ""  # names the time since which its relay log was kept; "": not known, which proves nothing
 
     @property
     def receives(self) -> bool:

@@ -140,7 +140,7 @@ def _killed_at_once(view: View, progress: Progress) -> bool:
     """
     leaving, tried = view.leaving, progress.of(StepKind.KILL_DATABASE)
     stuck = leaving is not None and not leaving.undo and (leaving.rule == "writes-stuck" or view.database_disk_failing)
-    return stuck and (tried is None or tried.outcome is Outcome.SUCCEEDED)
+    return stuck and tried is None
 
 
 def _read_only_needed(view: View, progress: Progress) -> bool:

@@ -31,14 +31,12 @@ class Positions(Tenure):
         return facts is not None and (facts.replication is None or facts.applied.covers(facts.replication.received))
 
     def caught_up(self) -> bool:
-        """This node's database has, since it was started, all that it may have acknowledged before.
+        """This node's database has, since its run began, all that it may have acknowledged before.
 
-        A server that starts throws its relay log away (MariaDB with GTID does, in START SLAVE with both threads
-        stopped), and with it what it had acknowledged and not applied yet; it gets that again only while the source
-        lives. Until then its position is no proof of where every acknowledged transaction is.
+        With a run ends its relay log (MariaDB with GTID throws it away in START SLAVE, where both threads were
+        stopped), and with it what was acknowledged and not applied yet; it gets that again only while the source lives.
+        Until then its position is no proof of where every acknowledged transaction is.
         """
-        if self.catch_up is not None and self.catch_up.again:
-            return False
         return self.database is not None and self.database.run == self.memory.caught_up != ""
 
     def catches_up(self) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from failoverd.core.effects import Effect, Entry, KeepLease, RenewGate
 from failoverd.core.health import Sightings
 from failoverd.core.known import CatchUp
@@ -43,19 +41,10 @@ class Turn:
         self.entries.append(Entry(kind, self.view.highest_term, rule, text, code, tuple(sorted(detail.items()))))
 
     def read(self, facts: DatabaseFacts) -> None:
-        """The database was read; a server that was started, or threw its relay log away, has to catch up anew.
-
-        One that replicates from another source now threw away what it had of the former: nothing of that was of the
-        term in which it follows the new one.
-        """
+        """The database was read; another run of it has to catch up anew."""
         since = self.view.catch_up
-        source = facts.replication.source if facts.replication is not None else ""
         if since is None or since.run != facts.run:
             since = CatchUp(facts.run, self.view.now_ms)
-        elif since.source == source and not facts.position.covers(since.got):
-            since = CatchUp(facts.run, self.view.now_ms, again=True)
-        if since.source != source or since.got != facts.position:
-            since = replace(since, source=source, got=facts.position)
         self.see(database=facts, catch_up=since)
 
     # ---- the lease --------------------------------------------------------------------------------------------

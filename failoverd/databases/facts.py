@@ -10,6 +10,7 @@ compared with. Positions are kept in the notations of `core.gtid`:
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from failoverd.core.gtid import GtidSet
@@ -36,10 +37,36 @@ _VARIABLES = """SELECT
   @@GLOBAL.rpl_semi_sync_slave_enabled AS replica_enabled,
   (SELECT term FROM failoverd.heartbeat WHERE id = 1) AS term,
   (SELECT beat FROM failoverd.heartbeat WHERE id = 1) AS beat"""
-_STATUS = """SHOW GLOBAL STATUS WHERE Variable_name IN
-  ('Rpl_semi_sync_master_status', 'Rpl_semi_sync_master_clients')"""
+# What may throw a relay log away: START SLAVE where both threads were stopped, RESET SLAVE, CHANGE MASTER.
+_COUNTED = ("Com_start_slave", "Com_start_all_slaves", "Com_reset", "Com_change_master")
+_STATUS = f"""SHOW GLOBAL STATUS WHERE Variable_name IN
+  ('Rpl_semi_sync_master_status', 'Rpl_semi_sync_master_clients', {", ".join(map(repr, _COUNTED))})"""
 
 _THREADS = {"Yes": Thread.RUNNING, "No": Thread.STOPPED}  # "Connecting" and "Preparing" are a receiver that looks
+
+
+class OwnStarts:
+    """How many of the statements that the server counts were failoverd's own, and lost nothing.
+
+    Nothing else tells them from an administrator's. A count is added after its statement: in between, or where its
+    answer did not come, what was received counts as lost, which is wrong on the safe side.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._run = ""
+        self._count = 0
+
+    def add(self, server_run: str) -> None:
+        """One more statement of this run of the server."""
+        with self._lock:
+            self._count = self._count + 1 if server_run == self._run else 1
+            self._run = server_run
+
+    def of(self, server_run: str) -> int:
+        """How many there were in this run of the server."""
+        with self._lock:
+            return self._count if server_run == self._run else 0
 
 
 def by_server(gtids: str) -> GtidSet:
@@ -99,9 +126,14 @@ def _error(row: dict[str, Any], thread: str) -> str:
     return f"{number}: {text}" if number else ""
 
 
-def read_facts(connection: Connection, deadline: Deadline) -> DatabaseFacts:
-    """Read it all. Raises Failure."""
-    run = connection.server_run  # first: while the connection lives on, no other process can have that number
+def read_facts(connection: Connection, deadline: Deadline, own: OwnStarts | None = None) -> DatabaseFacts:
+    """Read it all. Raises Failure. Without `own` the facts do not name the run."""
+    run = (
+        connection.server_run if own is not None else ""
+    )  # first: while the connection lives, no other has that number
+    mine = (
+        own.of(run) if own is not None else 0
+    )  # before the server's own count, and that after the position: an error forgets too much
     row = slave_row(connection, deadline)
     values = connection.run(deadline, _VARIABLES)[0]
     status = {line["Variable_name"]: line["Value"] for line in connection.run(deadline, _STATUS)}
@@ -124,7 +156,7 @@ def read_facts(connection: Connection, deadline: Deadline) -> DatabaseFacts:
             semi_sync_clients=int(status["Rpl_semi_sync_master_clients"]),
             heartbeat_term=values["term"] or 0,
             heartbeat_beat=values["beat"] or 0,
-            run=run,
+            run=f"{run}-{sum(int(status[name]) for name in _COUNTED) - mine}" if run else "",
         )
     except (KeyError, ValueError) as error:
         raise Failure("DB_SQL", f"an answer of the server is not as expected: {error}") from None

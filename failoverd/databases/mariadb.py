@@ -19,7 +19,7 @@ from failoverd.core.model import Health, Outcome, Reading
 from failoverd.databases import mariadb_demote as demote
 from failoverd.databases import mariadb_promote as promote
 from failoverd.databases.connection import Connection, Deadline, Failure
-from failoverd.databases.facts import read_facts
+from failoverd.databases.facts import OwnStarts, read_facts
 from failoverd.ports import Result
 
 if TYPE_CHECKING:
@@ -43,16 +43,25 @@ class MariaDb:
         replication_user: str,
         replication_password: str,
         replication_port: int,
+        own: OwnStarts | None = None,
     ) -> None:
         self._socket = socket
         self._user = user
         self._password = password
         self._account = demote.Account(replication_user, replication_password, replication_port)
+        self._own = own or OwnStarts()
         self._guard = threading.Lock()
         self._busy: set[Connection] = set()
         self._cancelled = 0  # how often; whoever started before a later one is done with
         self._for_status = _Kept()
         self._for_beats = _Kept()
+
+    def beside(self) -> MariaDb:
+        """The same server over connections of its own: to cancel one never ends what the other does."""
+        account = self._account
+        return MariaDb(
+            self._socket, self._user, self._password, account.user, account.password, account.port, own=self._own
+        )
 
     # ---- the port ---------------------------------------------------------------------------------------------------
 
@@ -78,7 +87,7 @@ class MariaDb:
 
     def become_source(self, *, deadline_ms: int) -> Result:
         """Replication off and forgotten, semi-sync source on; refused while the relay log is not applied."""
-        return self._operate(deadline_ms, promote.become_source)
+        return self._operate(deadline_ms, lambda c, d: promote.become_source(c, d, self._own))
 
     def await_replica(self, *, deadline_ms: int) -> Result:
         """Wait until at least one replica that acknowledges is attached."""
@@ -111,7 +120,7 @@ class MariaDb:
 
         def work(connection: Connection, deadline: Deadline) -> None:
             second = lambda: self._second(deadline)  # noqa: E731 - it reads like the call above
-            demote.follow(connection, deadline, second, address=address, account=self._account)
+            demote.follow(connection, deadline, second, self._own, address=address, account=self._account)
 
         return self._operate(deadline_ms, work)
 
@@ -130,7 +139,7 @@ class MariaDb:
             self._for_beats.pending = True
             promote.await_commit(connection, deadline, "the heartbeat")
             self._for_beats.pending = False
-            return read_facts(connection, deadline)
+            return read_facts(connection, deadline, self._own)
 
         try:
             return Result(Outcome.SUCCEEDED, facts=self._over(self._for_beats, deadline, self._cancelled, work))
@@ -160,7 +169,7 @@ class MariaDb:
             try:
                 with self._working(connection, token):
                     work(connection, deadline)
-                    return Result(Outcome.SUCCEEDED, facts=read_facts(connection, deadline))
+                    return Result(Outcome.SUCCEEDED, facts=read_facts(connection, deadline, self._own))
             finally:
                 connection.drop()
         except Failure as failure:
@@ -171,7 +180,9 @@ class MariaDb:
             return Result(failure.outcome, failure.code, failure.reason, facts)
 
     def _read(self, deadline: Deadline, token: int) -> DatabaseFacts:
-        return self._over(self._for_status, deadline, token, lambda connection: read_facts(connection, deadline))
+        return self._over(
+            self._for_status, deadline, token, lambda connection: read_facts(connection, deadline, self._own)
+        )
 
     def _over(self, kept: _Kept, deadline: Deadline, token: int, work: Callable[[Connection], T]) -> T:
         """Do `work` over a kept connection, a new one where that broke while it lay idle."""

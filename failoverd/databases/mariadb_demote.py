@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from failoverd.core.model import Outcome, Thread
 from failoverd.databases.connection import Deadline, Failure
-from failoverd.databases.facts import by_domain, replication, slave_row
+from failoverd.databases.facts import OwnStarts, by_domain, replication, slave_row
 from failoverd.databases.mariadb_promote import POLL_S, stop_receiver
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ def _kill(connection: Connection, deadline: Deadline, number: int) -> None:
             raise
 
 
-def follow(connection: Connection, deadline: Deadline, second: Second, *, address: str, account: Account) -> None:
+def follow(
+    connection: Connection, deadline: Deadline, second: Second, own: OwnStarts, *, address: str, account: Account
+) -> None:
     """Become a read-only replica of `address` (section 6.3, steps 7 and 8), or stay one.
 
     Read-only first. Semi-sync source off, or the applier's own commits would wait for replicas that this server will
@@ -161,9 +163,9 @@ def follow(connection: Connection, deadline: Deadline, second: Second, *, addres
     fresh = _be_semi_sync_replica(connection, deadline)
     row = slave_row(connection, deadline)
     if row is not None and _follows(row, address, account):
-        _start_stopped(connection, deadline, row, restart_receiver=fresh)
+        _start_stopped(connection, deadline, own, row, restart_receiver=fresh)
     else:
-        _change_source(connection, deadline, row, address, account)
+        _change_source(connection, deadline, own, row, address, account)
     _settle(connection, deadline)
 
 
@@ -191,22 +193,34 @@ def _follows(row: dict[str, Any], address: str, account: Account) -> bool:
     return found == as_wanted and row["Last_IO_Errno"] not in _WRONG_PASSWORD
 
 
-def _start_stopped(connection: Connection, deadline: Deadline, row: dict[str, Any], *, restart_receiver: bool) -> None:
+def _start_stopped(
+    connection: Connection, deadline: Deadline, own: OwnStarts, row: dict[str, Any], *, restart_receiver: bool
+) -> None:
     receiver, applier = row["Slave_IO_Running"] != "No", row["Slave_SQL_Running"] != "No"
     if restart_receiver and receiver and applier:  # with the applier running the relay log stays
         stop_receiver(connection, deadline, row)
         receiver = False
     if not receiver and not applier:
         connection.run(deadline, "START SLAVE")
-    elif not receiver:
-        connection.run(deadline, "START SLAVE IO_THREAD")
-    elif not applier:
-        connection.run(deadline, "START SLAVE SQL_THREAD")
+    elif not (receiver and applier):
+        connection.run(deadline, "START SLAVE IO_THREAD" if applier else "START SLAVE SQL_THREAD")
+        after = slave_row(connection, deadline)
+        if after is not None and after["Slave_SQL_Running" if applier else "Slave_IO_Running"] != "No":
+            own.add(connection.server_run)  # the other ran all the time, so that the relay log stayed
 
 
-def _change_source(
-    connection: Connection, deadline: Deadline, row: dict[str, Any] | None, address: str, account: Account
+def _change_source(  # noqa: PLR0917 - all that it needs
+    connection: Connection,
+    deadline: Deadline,
+    own: OwnStarts,
+    row: dict[str, Any] | None,
+    address: str,
+    account: Account,
 ) -> None:
+    """Follow another than before: what it had received of that one is thrown away, and was not of the new one's term.
+
+    Who followed nobody, or `address` with another account, may have acknowledged something to it.
+    """
     if row is not None:
         stop_receiver(connection, deadline, row)
         connection.run(deadline, "STOP SLAVE")
@@ -220,6 +234,9 @@ def _change_source(
         *(address, account.port, account.user, account.password),
     )
     connection.run(deadline, "START SLAVE")
+    if row is not None and row["Master_Host"] != address:
+        own.add(connection.server_run)  # CHANGE MASTER
+        own.add(connection.server_run)
 
 
 def _settle(connection: Connection, deadline: Deadline) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from failoverd.core.gtid import GtidSet
     from failoverd.core.model import DatabaseFacts, NodeName
     from failoverd.databases.connection import Connection, Deadline
+    from failoverd.databases.facts import OwnStarts
 
 STOP_GRACE_S = 0.03  # a source that lives lets STOP SLAVE end within this; after it the receiver's sockets are ended
 STOP_AGAIN_S = 0.005
@@ -84,7 +85,7 @@ def await_applied(connection: Connection, deadline: Deadline, wanted: Callable[[
         connection.run(deadline, "SELECT MASTER_GTID_WAIT(%s, %s)", wait_position(position), seconds)
 
 
-def become_source(connection: Connection, deadline: Deadline) -> None:
+def become_source(connection: Connection, deadline: Deadline, own: OwnStarts) -> None:
     """STOP SLAVE; RESET SLAVE ALL; semi-sync source on (sections 6.2 and 6.3, step 6). Never before all is applied.
 
     Semi-sync as a replica stays on: it means nothing without a source, and with init-rpl-role=SLAVE it is what makes a
@@ -98,6 +99,7 @@ def become_source(connection: Connection, deadline: Deadline) -> None:
             raise Failure("DB_NOT_APPLIED", f"{facts.position.minus(facts.applied)} is received and not applied")
         connection.run(deadline, "STOP SLAVE")
         connection.run(deadline, "RESET SLAVE ALL")
+        own.add(connection.server_run)
     connection.run(
         deadline,
         "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC', GLOBAL rpl_semi_sync_master_timeout = %s, "

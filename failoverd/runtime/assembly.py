@@ -143,9 +143,9 @@ async def run(config: Config, directories: Directories) -> None:
         servers = contextlib.AsyncExitStack()
         stack.push_async_exit(servers)
         fence = fence_of(config)
-        schedule = Schedule(
-            config, database_of(config) if me.kind is NodeKind.DATA else None, fence, directories.runtime
-        )
+        database = database_of(config)
+        looked_at = database.beside() if me.kind is NodeKind.DATA else None
+        schedule = Schedule(config, looked_at, fence, directories.runtime)
         prober = Prober(clock, daemon.observed)
         servers.push_async_callback(asyncio.to_thread, prober.stop)  # it waits for a thread
         gate = gate_of(config)
@@ -157,8 +157,8 @@ async def run(config: Config, directories: Directories) -> None:
             node=me.name,
             clock=clock,
             gate=gate,
-            database=database_of(config),
-            heart=database_of(config),
+            database=database,
+            heart=database.beside(),
             units=Units(),
             store=SharedStore(
                 str(config.mail_store.path), me=me.name, others=(name for name in config.nodes if name != me.name)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def database_of(config: Config) -> Database:
-    """One connection of its own to the local server: cancelling one never ends what another does."""
+    """The local server; `beside` for whoever must not be ended with it."""
     sql = config.database
     return DATABASES[sql.dialect](
         socket=str(sql.socket),

@@ -460,7 +460,7 @@ def test_beats_do_not_pile_up_and_never_reach_a_read_only_server(members: tuple[
 def test_each_start_of_a_server_is_a_run_of_its_own(members: tuple[Member, Member, Member]) -> None:
     first, second, _ = members
     before = facts(second).run
-    assert before.count("-") == 2
+    assert before.count("-") == 3
     assert facts(second).run == facts(Member(second.server, database(second.server))).run == before
     assert facts(first).run != before
     second.server.kill()
@@ -469,7 +469,7 @@ def test_each_start_of_a_server_is_a_run_of_its_own(members: tuple[Member, Membe
 
 
 def test_starting_both_threads_throws_the_relay_log_away(members: tuple[Member, Member, Member]) -> None:
-    """What is acknowledged and not applied is gone then, in one and the same run: the position goes back."""
+    """What is acknowledged and not applied is gone then, and the run has ended, although the server lives on."""
     first, second, _ = members
     in_step(first.server, second.server)
     second.server.run("STOP SLAVE SQL_THREAD")
@@ -478,11 +478,47 @@ def test_starting_both_threads_throws_the_relay_log_away(members: tuple[Member, 
     before = facts(second)
     silence(first.server.address)
     ok(second.database.freeze(deadline_ms=QUICK_MS))
-    assert facts(second).position == before.position
+    assert (facts(second).position, facts(second).run) == (before.position, before.run)
     second.server.run("START SLAVE")
-    after = facts(second)
-    assert after.run == before.run
-    assert not after.position.covers(before.position)
+    assert not facts(second).position.covers(before.position)
+    assert facts(second).run != before.run
+
+
+def test_what_may_have_thrown_the_relay_log_away_ends_a_run(members: tuple[Member, Member, Member]) -> None:
+    first, second, third = members
+    follow = second.database.follow
+    seen = [facts(second).run]
+
+    def ended() -> bool:
+        seen.append(facts(second).run)
+        return seen[-1] not in seen[:-1]
+
+    # failoverd's own: the receiver alone, another source and back, a promotion
+    ok(second.database.freeze(deadline_ms=QUICK_MS))
+    ok(follow(address=first.server.address, deadline_ms=SLOW_MS))
+    assert not ended()
+    second.server.run("STOP SLAVE SQL_THREAD")
+    ok(follow(address=first.server.address, deadline_ms=SLOW_MS))
+    assert not ended()
+    ok(follow(address=third.server.address, deadline_ms=SLOW_MS))
+    ok(follow(address=first.server.address, deadline_ms=SLOW_MS))
+    assert not ended()
+    assert facts(Member(second.server, second.database.beside())).run == seen[0]
+
+    second.server.run("STOP SLAVE")
+    ok(follow(address=first.server.address, deadline_ms=SLOW_MS))
+    assert ended(), "failoverd's own, with both threads stopped"
+    second.server.run("FLUSH STATUS", "STOP SLAVE", "START SLAVE")
+    assert ended(), "an administrator's"
+    second.server.run("STOP SLAVE", "START ALL SLAVES")
+    assert ended()
+    second.server.run("STOP SLAVE", "RESET SLAVE")
+    assert ended()
+    second.server.run("CHANGE MASTER TO MASTER_CONNECT_RETRY = 2")
+    assert ended()
+    second.server.run("START SLAVE SQL_THREAD")
+    assert ended(), "of one thread; whether the other ran nobody knows"
+    assert facts(Member(second.server, database(second.server))).run not in seen, "a daemon that is started anew"
 
 
 def test_a_crash_of_the_source_keeps_what_was_acknowledged(members: tuple[Member, Member, Member]) -> None:

@@ -102,30 +102,6 @@ def test_a_primary_has_all_by_itself() -> None:
     assert not replace(known, database=primary_facts(run=ANOTHER)).catches_up()
 
 
-def test_a_relay_log_thrown_away_since_must_be_got_again() -> None:
-    """START SLAVE with both threads stopped: by an administrator, or by failoverd where the applier had failed."""
-    known = view("mail2", catch_up=None, database=None, sendings=Sendings("mail2#1", ((1, NOW - 50), (2, SENT))))
-    now = read(State(view=known, software="0.1.0"), replica_facts(500, 400), NOW + 10)
-    assert now.view.caught_up()
-    now = read(now, replica_facts(480, 400), NOW + 20)
-    assert not now.view.caught_up()
-    assert now.view.memory.caught_up == "", "nor does the next daemon believe it"
-    now = told(now, 104, NOW + 60)
-    now = read(now, replica_facts(510, 510, heartbeat_beat=104), NOW + 80)
-    assert not now.view.caught_up()
-    now = read(now, replica_facts(512, 512, heartbeat_beat=105), NOW + 100)
-    assert now.view.caught_up()
-    assert now.view.memory.caught_up == RUN
-    assert read(now, replica_facts(520, 512, heartbeat_beat=105), NOW + 120).view.caught_up()
-
-
-def test_what_was_received_from_another_source_is_not_missed() -> None:
-    before = State(view=view("mail2", catch_up=None, database=None), software="0.1.0")
-    now = read(before, replica_facts(500, 400, source="mail3"), NOW + 10)
-    now = read(now, replica_facts(400, 400), NOW + 20)
-    assert now.view.caught_up()
-
-
 # ---- what it is for: an election ------------------------------------------------------------------------------------
 
 FORGETFUL = {"mail3": {"caught_up": False}}

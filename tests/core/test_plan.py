@@ -188,6 +188,7 @@ def test_a_server_whose_commits_can_come_to_no_end_is_killed_at_once() -> None:
         assert next_step(stuck, Decision.GIVE_BACK, Progress()) is StepKind.KILL_DATABASE
         killed = Progress().with_ended(Ended(StepKind.KILL_DATABASE, Outcome.SUCCEEDED, NOW, 0))
         assert next_step(obey(stuck, StepKind.KILL_DATABASE), Decision.GIVE_BACK, killed) is None
+        assert next_step(stuck, Decision.GIVE_BACK, killed) is StepKind.MAKE_READ_ONLY, "somebody made it writable"
         refused = Progress().with_ended(Ended(StepKind.KILL_DATABASE, Outcome.FAILED, NOW, 1))
         assert next_step(stuck, Decision.GIVE_BACK, refused) is StepKind.MAKE_READ_ONLY
         assert stuck.leaving is not None

@@ -218,12 +218,6 @@ BUGS = (
         ),
     ),
     _bug(
-        "relay-log-thrown-away-unseen",
-        "election: so has one whose replication was restarted",
-        DATA,
-        ("core/turn.py", "self.view.now_ms, again=True)", "self.view.now_ms)"),
-    ),
-    _bug(
         "semi-sync-not-on",
         "no silent fall-back to asynchronous replication",
         DATA,

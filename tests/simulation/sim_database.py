@@ -42,6 +42,7 @@ class Database:
         self.server_id = server_id
         self.up = True
         self.life = 0  # how often it was stopped
+        self.starts = 0  # how often its replication was started by hand
         self.frozen = False
         self.disk_hung = False  # what must be written, waits
         self.disk_full = False  # what must be written, is refused
@@ -106,7 +107,7 @@ class Database:
             semi_sync_clients=len(self.world.replicas_of(self)),
             heartbeat_term=self.heartbeat[0],
             heartbeat_beat=self.heartbeat[1],
-            run=f"{self.name}-{self.life}",
+            run=f"{self.name}-{self.life}-{self.starts}",
         )
 
     def _replication(self) -> Replication | None:
@@ -173,6 +174,7 @@ class Database:
         if self.up and not self.frozen and self.source is not None:
             self.freeze()
             self.relay.clear()
+            self.starts += 1
             self.receiver_on, self.applier_on, self.error = True, True, ""
             self._connect()
 

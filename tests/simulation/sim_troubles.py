@@ -238,10 +238,12 @@ class Troubles(Operators):
             self._power_cut(primary)
 
     def _relay_log_gone(self, node: Node) -> None:
+        if not self._weather.storm:
+            return
         if self._random.random() < 0.5:
             self._say(f"somebody restarts the replication of {node.name}")
             node.database.restart_replication()
-        elif self._weather.storm:
+        else:
             self._say(f"database of {node.name} crashes with a relay log")
             node.kill_database()
 

@@ -9,7 +9,9 @@ The hosts are not asked through anything that failoverd has a hand in. Every 20 
   client's kernel resets it before it is one). The virtual IP is never asked for by ARP: an answer would refresh the
   client's table and hide a missing announcement.
 - `writable`: its database says @@read_only = 0, over its own socket, as root by Unix identity. A frozen server cannot
-  answer and cannot serve: after 250 ms without an answer it counts as not writable, until it answers again.
+  answer and cannot serve: after 250 ms without an answer it counts as not writable, until it answers again. One that
+  was sent SIGKILL runs no further instruction of its own, also where a hung disk keeps it from being gone: it counts as
+  not writable at once.
 
 Transitions are written as JSON lines `at host what value` (`at` is CLOCK_MONOTONIC in ms; `reachable` has the open
 ports as value), then a summary. Two at once in the same sample is what counts, and what falls between two samples is
@@ -65,6 +67,7 @@ class Host:
         self.pid: int | None = None
         self.vip = False
         self.writable = False
+        self._server: int | None = None  # the process of the database that was asked last
         self.mac: bytes | None = None
         self.shown: dict[str, object] = {"vip": False, "writable": False, "reachable": []}
 
@@ -77,6 +80,11 @@ class Host:
                 self.pid = None
         if self.pid is None:
             self.vip = False
+
+    def look_at_server(self) -> None:
+        """See whether the database that was asked last has been killed since."""
+        if self._server is not None and is_killed(self._server):
+            self.writable, self._server = False, None
 
     async def follow_process(self) -> None:
         """Keep knowing the host's first process across power cuts."""
@@ -100,12 +108,26 @@ class Host:
             async with asyncio.timeout(1):
                 await wire.connect(path)
                 await mysql.log_in(wire, "root")
-            while True:
+            self._server = wire.listener()
+            while self._server is not None:
                 async with asyncio.timeout(SQL_TIMEOUT_S):
-                    self.writable = await mysql.run(wire, "SELECT @@read_only") == [["0"]]
+                    writable = await mysql.run(wire, "SELECT @@read_only") == [["0"]]
+                self.writable = writable and self._server is not None
                 await asyncio.sleep(SQL_EVERY_S)
         finally:
+            self._server = None
             wire.bid_farewell(mysql.QUIT)
+
+
+def is_killed(pid: int) -> bool:
+    """Whether SIGKILL is under way to every thread of the process, or it is gone: it runs nothing any more."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return True
+    words = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    pending = int(words.get("SigPnd", "0"), 16) | int(words.get("ShdPnd", "0"), 16)
+    return words["State"].strip()[0] in "ZX" or bool(pending & 1 << signal.SIGKILL - 1)
 
 
 class Knocker:
@@ -208,6 +230,7 @@ class Referee:
         owners = dict(self._knocker.owners())
         for host in self._hosts:
             host.look_at_address()
+            host.look_at_server()
             host.mac = owners.get(layout.ADDRESSES[host.name], host.mac)
             self._note(now, host, "vip", host.vip)
             self._note(now, host, "writable", host.writable)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
-from referee import overlap_ms
+from referee import is_killed, overlap_ms
 from trials import figures
 from trials.figures import Attempt
 
@@ -74,3 +77,16 @@ def test_a_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write(": 2}\n")
     assert tail.new() == [{"a": 2}]
+
+
+def test_a_process_that_was_killed_runs_nothing_any_more() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        assert not is_killed(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        assert not is_killed(process.pid), "it may go on"
+        process.kill()
+        end = time.monotonic() + 10
+        while not is_killed(process.pid):
+            assert time.monotonic() < end
+        process.wait()
+    assert is_killed(process.pid)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 from typing import Self
 
 
@@ -38,6 +39,11 @@ class Wire:
     def unix(cls) -> Self:
         """Make one for a socket in the file system."""
         return cls(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+
+    def listener(self) -> int:
+        """The process that listens on the Unix socket, by its number here."""
+        pid, _, _ = struct.unpack("3i", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(pid)
 
     async def connect(self, address: tuple[str, int] | str) -> None:
         """Connect to (address, port), or to the socket at this path."""

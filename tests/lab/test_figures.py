@@ -46,6 +46,13 @@ def test_a_service_that_has_not_come_back_has_no_end() -> None:
     assert figures.outage_ms(steady(0, 1000) + failed, "sql", since=1000, until=5000) == math.inf
 
 
+def test_a_last_attempt_that_fails_is_no_outage_without_end() -> None:
+    records = [*steady(0, 5000), attempt(4990, 5990, ok=False)]
+    assert figures.outage_ms(records, "sql", since=1000, until=4995) == 50
+    assert figures.outage_ms(records, "sql", since=1000, until=5400) == 5400 - 4960
+    assert figures.outage_ms(records, "sql", since=1000, until=6100) == math.inf
+
+
 def test_an_outage_outside_the_window_is_not_counted() -> None:
     records = steady(0, 1000) + steady(3000, 9000)
     assert figures.outage_ms(records, "sql", since=4000, until=9000) == 50

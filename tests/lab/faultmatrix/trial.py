@@ -122,13 +122,14 @@ class Run:
             self._watched(watch)
         except LabError as error:
             self._problem(str(error))
+        until = now_ms()  # what is counted then takes seconds, in which nobody asks for mail
         watch.stop_client()
         self._count(watch)
         watch.stop()
         for what, name in _TWO.items():
             setattr(result, f"{name}_ms", round(watch.overlap_ms(what, 0.0, now_ms()), 1))
         if self._at:
-            result.outage_ms = watch.outages(self._at, now_ms())
+            result.outage_ms = watch.outages(self._at, until)
 
     def _watched(self, watch: Watch) -> None:
         watch.wait_until_steady()

@@ -3,7 +3,8 @@
 An *outage* of a protocol around a fault is the longest time without an acknowledgement: from the end of one
 successful attempt to the end of the next one to succeed, in order of their ends. Nothing is subtracted: since an
 attempt starts every 50 ms, about 50 ms is what a healthy service shows (`steady`). An attempt that hung through the
-outage and was answered at its end counts at its end. A service that has not come back has an infinite outage.
+outage and was answered at its end counts at its end. A service that has not come back has an infinite outage; one that
+has been silent for less than a second when the client is told to stop has one of so long at least.
 
 The client's own stalls are no outage of the service: `lateness` says how late its attempts were started meanwhile.
 """
@@ -79,7 +80,9 @@ def outage_ms(all_attempts: Sequence[Attempt], protocol: str, since: float, unti
     ends = sorted(attempt.end for attempt in all_attempts if attempt.protocol == protocol and attempt.ok)
     if not ends or ends[-1] < since or (ends[-1] < until - 1000 and _tried_after(all_attempts, protocol, ends[-1])):
         return math.inf
-    gaps = (after - before for before, after in pairwise(ends) if after > since and before < until)
+    gaps = [after - before for before, after in pairwise(ends) if after > since and before < until]
+    if until - 1000 <= ends[-1] < until:
+        gaps.append(until - ends[-1])
     return max(gaps, default=math.inf)
 
 

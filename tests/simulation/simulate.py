@@ -136,8 +136,13 @@ class Simulation:
 
     @staticmethod
     def _has_caught_up(node: Node) -> bool:
-        """Whether it knows, and still will when all is healed, that it has what it acknowledged."""
-        return node.database.up and node.daemon is not None and node.daemon.state.view.caught_up()
+        """Whether it knows, and still will when all is healed, that it has what it acknowledged.
+
+        Of the server as it is now: that it was started since, its daemon may not have seen yet.
+        """
+        if not node.database.up or node.daemon is None:
+            return False
+        return node.daemon.state.view.memory.caught_up == node.database.facts().run
 
     def _served(self) -> bool:
         primary = self.world.serving()

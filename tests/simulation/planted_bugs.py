@@ -53,16 +53,6 @@ BUGS = (
         ),
     ),
     _bug(
-        "takeover-counted-from-the-last-sending",
-        "rule 1: nobody knows which of several requests arrived",
-        LEASE,
-        (
-            "core/absorb_store.py",
-            "sent_ms = swap.sent_ms if first is None else min(first.sent_ms, swap.sent_ms)",
-            "sent_ms = swap.sent_ms",
-        ),
-    ),
-    _bug(
         "ended-lease-revived",
         "rule 2: what comes after the deadline makes no holder, and rule 5: nothing is promised beside an unanswered"
         " takeover; each backs the other",

@@ -94,7 +94,9 @@ class Troubles(Operators):
 
     def kind_daemon_stopped(self) -> None:
         """SIGSTOP to failoverd."""
-        node = self._node()
+        self._stop_daemon(self._node())
+
+    def _stop_daemon(self, node: Node) -> None:
         self._say(f"failoverd of {node.name} is stopped")
         node.stop()
         self._ends(node.go_on)
@@ -154,6 +156,25 @@ class Troubles(Operators):
             self._say(f"what {receiver} hears of {sender} is {more_ms} ms late")
             self._world.network.slow_down(sender, receiver, more_ms)
             self._world.at(4 * self._weather.span_ms(), self._world.network.slow_down, sender, receiver, 0)
+
+    def kind_late_answers(self) -> None:
+        """What the store answers the primary comes late, and some time after that the primary stands still.
+
+        Nothing but the kernel ends its lease then, at the moment that it was told last.
+        """
+        primary = self._world.serving()
+        if primary is None:
+            return
+        ttl_ms = self._weather.policy.ttl_ms
+        more_ms = round(ttl_ms * self._random.choice((0.08, 0.12, 0.15)))
+        self._say(f"what {primary.name} hears of the store is {more_ms} ms late")
+        self._world.network.slow_down("arbiter", primary.name, more_ms)
+        self._world.at(round(ttl_ms * self._random.uniform(0.5, 1.5)), self._stands_still, primary)
+        self._world.at(2 * ttl_ms, self._world.network.slow_down, "arbiter", primary.name, 0)
+
+    def _stands_still(self, node: Node) -> None:
+        if self._weather.storm and node.powered:
+            self._random.choice((self._freeze, self._stop_daemon, self._kill_daemon))(node)
 
     def _part(self, sides: list[list[str]]) -> None:
         self._say("parted: " + " | ".join(",".join(side) for side in sides if side))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,7 +249,7 @@ async def _store_server(directory: Path, *, first_start: bool, stack: contextlib
     path = directory / "store.sqlite3"
     if first_start and not path.exists():
         EmbeddedStoreServer.create(path)
-    server = EmbeddedStoreServer(path)
+    server = EmbeddedStoreServer(path, first_version=time.time_ns() // 1000)
     await server.start()
     stack.push_async_callback(server.close)
     return server

@@ -13,6 +13,8 @@ Why it is right:
 - Only one process has the file: SQLite's exclusive lock, held as long as the server lives. So the newest committed
   record is also kept in memory, and reads and watches are answered from there: linearizable, and never in the way of
   a disk that hangs. After an error of a swap the memory counts for nothing until the file has been read again.
+- No version is given twice, whatever copy of the file is put in its place: the versions of each run of the server begin
+  at its start, in microseconds since 1970. A swap made for one copy could else replace what another has at that number.
 - The file is made by `create` alone, complete and under its final name in one step. A file that is missing, damaged,
   of something else or of a newer failoverd is refused: starting from nothing would forget who is primary.
 """
@@ -61,8 +63,9 @@ class StoreFileError(Exception):
 class _File:
     """The SQLite file. Every method blocks and is called from one thread, the one that opened it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, first_version: int) -> None:
         self._path = path
+        self._first_version = first_version
         self._connection = self._open()
 
     @staticmethod
@@ -139,7 +142,7 @@ class _File:
             standing = Record() if row is None else wire.decode_record(row[1])
             swapped = standing.version == expected_version
             if swapped:
-                standing = replace(record, version=expected_version + 1)
+                standing = replace(record, version=max(expected_version + 1, self._first_version))
                 execute(
                     "INSERT INTO record (cluster, version, body) VALUES (?, ?, ?)"
                     " ON CONFLICT (cluster) DO UPDATE SET version = excluded.version, body = excluded.body",
@@ -189,10 +192,14 @@ def _sync(path: Path) -> None:
 
 
 class EmbeddedStoreServer:
-    """Serves the file at `path`. `await start()` before the routes are served, `await close()` when they are not."""
+    """Serves the file at `path`. `await start()` before the routes are served, `await close()` when they are not.
 
-    def __init__(self, path: Path) -> None:
+    `first_version` is beyond all versions of earlier runs, also of those that the file knows nothing of.
+    """
+
+    def __init__(self, path: Path, *, first_version: int = 0) -> None:
         self._path = path
+        self._first_version = first_version
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._waiting = 0
         self._file: _File | None = None
@@ -228,7 +235,7 @@ class EmbeddedStoreServer:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _open(self) -> tuple[_File, dict[str, Record]]:
-        file = _File(self._path)
+        file = _File(self._path, self._first_version)
         try:
             return file, file.load()
         except StoreFileError:

@@ -22,12 +22,13 @@ class MemoryCell:
 
     def __init__(self) -> None:
         self.record = Record()
+        self.first_version = 0  # of what is stored next, at least: see `embedded`
 
     def swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
         """See ports.Store.compare_and_swap."""
         if self.record.version != expected_version:
             return False, self.record
-        self.record = replace(record, version=expected_version + 1)
+        self.record = replace(record, version=max(expected_version + 1, self.first_version))
         return True, self.record
 
 

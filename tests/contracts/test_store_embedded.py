@@ -188,6 +188,35 @@ def test_a_swap_that_the_disk_refuses_is_unavailable_and_the_file_is_read_again(
     asyncio.run(story())
 
 
+def swapped(path: Path, *expected: int, first_version: int) -> list[int]:
+    """A run of the server: the versions that swaps which expect these are answered with."""
+
+    async def run() -> list[int]:
+        server = EmbeddedStoreServer(path, first_version=first_version)
+        await server.start()
+        app = httpx.AsyncClient(
+            transport=httpx.ASGITransport(Starlette(routes=server.routes())), base_url="http://store"
+        )
+        async with app:
+            body, versions = wire.encode_record(FULL), []
+            for version in expected:
+                answer = await app.put("/store/v1/lab", content=body, headers={"if-match": f'"{version}"'})
+                versions.append(wire.decode_record(answer.content).version)
+        await server.close()
+        return versions
+
+    return asyncio.run(run())
+
+
+def test_no_version_is_given_twice_whatever_copy_is_put_back(file: Path) -> None:
+    assert swapped(file, 0, 1, first_version=0) == [1, 2]
+    copy = file.read_bytes()
+    assert swapped(file, 2, 1000, first_version=1000) == [1000, 1001]
+    file.write_bytes(copy)
+    assert swapped(file, 1001, first_version=2000) == [2], "what was decided on the newer one is refused"
+    assert swapped(file, 2, 2000, first_version=2000) == [2000, 2001]
+
+
 @dataclass(frozen=True)
 class Wrong:
     """A request that is none of the store's, and how it is refused."""

@@ -325,6 +325,16 @@ BUGS = (
         ("stores/memory.py", "if self.record.version != expected_version:", "if self.record.term > record.term:"),
     ),
     _bug(
+        "version-given-twice",
+        "a swap decided on one copy of the store fits no other",
+        TERMS,
+        (
+            "stores/memory.py",
+            "replace(record, version=max(expected_version + 1, self.first_version))",
+            "replace(record, version=expected_version + 1)",
+        ),
+    ),
+    _bug(
         "lease-file-kept-across-a-reboot",
         "a lease is of one boot: another one's clock says nothing",
         LEASE,

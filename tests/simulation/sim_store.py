@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Read = Callable[[Record], None]
 
 TIMEOUT_MS = 500
+VERSIONS_A_RUN = 1_000_000
 KEPT = 500  # copies, for an administrator who restores one
 
 
@@ -115,13 +116,18 @@ class Store:
         """Put this in the place of what stands."""
         self.newest = self.record
         self._cell.record = record
-        self._restored += 1
+        self._started_anew()
 
     def put_back(self) -> None:
         """Put the right copy in its place again."""
         if self.newest is not None:
             self._cell.record, self.newest = self.newest, None
-            self._restored += 1
+            self._started_anew()
+
+    def _started_anew(self) -> None:
+        """No connection outlives its process, and no version of one run is given in another."""
+        self._restored += 1
+        self._cell.first_version = self._restored * VERSIONS_A_RUN
 
     def heal(self) -> None:
         """It answers, with what it had last."""

@@ -15,6 +15,7 @@ Why it is right:
   a disk that hangs. After an error of a swap the memory counts for nothing until the file has been read again.
 - No version is given twice, whatever copy of the file is put in its place: the versions of each run of the server begin
   at its start, in microseconds since 1970. A swap made for one copy could else replace what another has at that number.
+  That asks of the wall clock only that it was not set back between the two runs; within one, versions count on.
 - The file is made by `create` alone, complete and under its final name in one step. A file that is missing, damaged,
   of something else or of a newer failoverd is refused: starting from nothing would forget who is primary.
 """
@@ -194,7 +195,7 @@ def _sync(path: Path) -> None:
 class EmbeddedStoreServer:
     """Serves the file at `path`. `await start()` before the routes are served, `await close()` when they are not.
 
-    `first_version` is beyond all versions of earlier runs, also of those that the file knows nothing of.
+    `first_version` is to be beyond all versions of earlier runs, also of those that the file knows nothing of.
     """
 
     def __init__(self, path: Path, *, first_version: int = 0) -> None:

@@ -69,15 +69,26 @@ BUGS = (
         ),
         (
             "core/tenure.py",
+            "valid = self.valid if self.i_hold() else None",
+            "valid = self.held if self.leaving is None else None",
+        ),
+        (
+            "core/tenure.py",
             "return self.held is None and self.leaving is None and self.takeover_sent is None",
             "return self.held is None and self.leaving is None",
         ),
     ),
     _bug(
         "own-ended-term-taken-for-the-new-one",
-        "rule 2: a takeover's answer is a record of the term that it asked for",
+        "rule 2: a takeover's answer is a record of the term that it asked for; and whoever held a term gives it back"
+        " before it asks for another",
         LEASE,
         ("core/absorb_store.py", "won = mine and record.term == waiting.term", "won = mine"),
+        (
+            "core/rules.py",
+            "(V.i_hold_the_ended_term, not_(V.store_is_behind), demoted, V.store_answers)",
+            "(V.i_hold_the_ended_term, not_(V.store_is_behind), demoted, V.store_answers, V.paused)",
+        ),
     ),
     _bug(
         "wait-short-by-two-margins",

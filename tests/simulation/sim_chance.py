@@ -44,6 +44,10 @@ class Chance:
         """How long the store thinks about a request."""
         return 0
 
+    def takeover_recorded(self, node: Node, swap: Swap) -> int:  # noqa: ARG002 - chance may strike at both
+        """How much longer than usual the record of a takeover takes, which is sent when that is on the disk."""
+        return 0
+
     def power_was_cut(self, node: Node) -> None:
         """An agent has cut the power of a host: somebody may switch it on again."""
 

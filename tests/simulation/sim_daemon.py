@@ -21,6 +21,7 @@ from failoverd.core.effects import (
     Effect,
     KeepLease,
     Perform,
+    Purpose,
     Push,
     Remember,
     RenewGate,
@@ -161,7 +162,11 @@ class Daemon:
             node.when_running(AUDIT_MS, self._perform_all, [e for e in effects if closes(e)])
             node.when_running(AUDIT_MS, self._not_written, [e for e in effects if not closes(e)])
         else:
-            node.when_running(self.world.chance.latency(AUDIT_MS), self._written, effects)
+            takes_ms = self.world.chance.latency(AUDIT_MS)
+            for effect in effects:
+                if isinstance(effect, Swap) and effect.purpose is Purpose.TAKE_OVER:
+                    takes_ms += self.world.chance.takeover_recorded(node, effect)
+            node.when_running(takes_ms, self._written, effects)
 
     def _remember(self, effects: list[Effect]) -> None:
         for effect in effects:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sim_weather import Weather
     from world import World
 
+    from failoverd.core.effects import Swap
+    from failoverd.core.model import Record
+
 PREFIX = "kind_"
 LASTS = 0.07  # how many troubles last until everything is healed
 
@@ -204,6 +207,31 @@ class Troubles(Operators):
             record = self._random.choice(old[-5:])
             self._say(f"the store is restored from a copy of term {record.term}")
             store.replace(record)
+            self._world.at(self._weather.span_ms(), store.put_back)
+
+    def kind_takeover_late(self) -> None:
+        """The next takeover is decided, and its host stands still before it is sent; another node takes the term.
+
+        Before it goes on, the store is put back to the copy that it decided on.
+        """
+        if self._weather.storm:
+            self._weather.recorded = self._recorded_late
+
+    def _recorded_late(self, node: Node, _: Swap) -> int:
+        self._weather.recorded = lambda _node, _swap: 0
+        copy, ttl_ms = self._world.store.record, self._weather.policy.ttl_ms
+        still_ms = round(ttl_ms * self._random.uniform(2.5, 6))
+        self._say(f"{node.name} stands still between its takeover and the sending")
+        node.freeze()
+        self._world.at(still_ms, node.thaw)
+        self._world.at(still_ms - ttl_ms // 4, self._put_copy, copy)
+        return round(ttl_ms * self._random.choice((0.02, 0.1, 0.3)))
+
+    def _put_copy(self, copy: Record) -> None:
+        store = self._world.store
+        if self._weather.storm and store.newest is None and copy.term < store.record.term:
+            self._say(f"the store is restored from the copy of term {copy.term} that stood last")
+            store.replace(copy)
             self._world.at(self._weather.span_ms(), store.put_back)
 
     # ---- databases, disks, services ---------------------------------------------------------------------------

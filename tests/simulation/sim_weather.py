@@ -73,6 +73,7 @@ class Weather(Chance):
         self.worst_moment = self._perhaps(0.4, 0.2)  # a step begins, or a swap has happened
         self.strike: Callable[[Node], None] = lambda _node: None  # what happens at a bad moment
         self.ask: Callable[[], None] = lambda: None  # an operator moves the role
+        self.recorded: Callable[[Node, Swap], int] = lambda _node, _swap: 0  # a takeover is decided and not sent yet
 
     def _perhaps(self, probability: float, most: float) -> float:
         """Nothing, or a probability up to `most`, small ones as often as large ones."""
@@ -163,6 +164,10 @@ class Weather(Chance):
         return held_ms
 
     # ---- bad moments ------------------------------------------------------------------------------------------
+
+    def takeover_recorded(self, node: Node, swap: Swap) -> int:
+        """See Chance."""
+        return self.recorded(node, swap) if self.storm else 0
 
     def power_was_cut(self, node: Node) -> None:
         """See Chance. An operator finds the host off, and switches it on."""

@@ -404,9 +404,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "take-over-given",
-        (given_to_me, V.i_am_frozen, i_have_all_that_was_given, V.relay_log_applied),
+        (given_to_me, V.lease_over_by_quorum, V.i_am_frozen, i_have_all_that_was_given, V.relay_log_applied),
         Decision.TAKE_OVER,
-        "the holder gave its term to this node, which has all that the holder had",
+        "the holder gave its term to this node, which has all that the holder had; a majority of observers has seen it",
     ),
     Rule("receive-given", (given_to_me,), Decision.RECEIVE, "the term was given to this node: get and apply the rest"),
     Rule(

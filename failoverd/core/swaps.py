@@ -9,7 +9,7 @@ from failoverd.core.effects import Purpose, StepKind, Swap
 from failoverd.core.model import Record, Request, RequestEnded
 from failoverd.core.rules import Decision, Rule
 from failoverd.core.turn import Turn
-from failoverd.core.view import GateState, View
+from failoverd.core.view import GateState
 
 
 def forget_old_request(turn: Turn) -> None:
@@ -87,15 +87,6 @@ def _confirm(turn: Turn, record: Record, who: str) -> None:
     turn.note("confirm", f"telling the store that {record.holder} has no power: {who}")
     condemner = record.condemned_by or turn.view.me.name
     _swap(turn, Purpose.CONFIRM, record, replace(record, condemned_by=condemner, off=who))
-
-
-def is_outdated(swap: Swap, view: View) -> bool:
-    """A term beyond what the swap was decided in has been seen since: its record was long in coming.
-
-    The store that has that term refuses the swap by its version; an old copy of the store would take it (rule 6).
-    """
-    begins = swap.purpose in {Purpose.TAKE_OVER, Purpose.ADOPT}
-    return view.highest_term > swap.record.term - begins
 
 
 def _swap(turn: Turn, purpose: Purpose, expected: Record, record: Record) -> None:

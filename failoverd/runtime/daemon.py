@@ -32,7 +32,6 @@ from failoverd.core.effects import (
 )
 from failoverd.core.machine import Asked, Event, Observed, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
 from failoverd.core.model import Health, NodeKind, Observation, Outcome, Reading
-from failoverd.core.swaps import is_outdated
 from failoverd.ports import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -204,13 +203,11 @@ class Daemon:
 
     # ---- effects ----------------------------------------------------------------------------------------------
 
-    def perform(self, effect: Effect) -> None:  # noqa: C901 - one case an effect
+    def perform(self, effect: Effect) -> None:
         """Start one effect; the outbox calls this after its record."""
         executor = self.executor
         assert executor is not None  # noqa: S101 - wired before it runs
         match effect:
-            case Swap() if is_outdated(effect, self.state.view):
-                self.refuse(effect, "a newer term was seen meanwhile")
             case Swap():
                 self._spawn(self._swap(effect))
             case Perform(step) if step.kind in OPENING and not self.state.view.i_hold():

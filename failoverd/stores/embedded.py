@@ -13,9 +13,10 @@ Why it is right:
 - Only one process has the file: SQLite's exclusive lock, held as long as the server lives. So the newest committed
   record is also kept in memory, and reads and watches are answered from there: linearizable, and never in the way of
   a disk that hangs. After an error of a swap the memory counts for nothing until the file has been read again.
-- No version is given twice, whatever copy of the file is put in its place: the versions of each run of the server begin
-  at its start, in microseconds since 1970. A swap made for one copy could else replace what another has at that number.
-  That asks of the wall clock only that it was not set back between the two runs; within one, versions count on.
+- A swap fits only what it was decided on, whatever copy of the file is put in its place: when the server starts, the
+  record that it finds gets a version of this run, from the microseconds since 1970 on. A swap that was long on its way,
+  or made for another copy, could else replace what an old one has at that number. That asks of the wall clock only that
+  it was not set back between the two runs; within one, versions count on.
 - The file is made by `create` alone, complete and under its final name in one step. A file that is missing, damaged,
   of something else or of a newer failoverd is refused: starting from nothing would forget who is primary.
 """
@@ -38,6 +39,7 @@ from failoverd import wire
 from failoverd.core.model import Record
 from failoverd.https import Answer, Link, LinkError
 from failoverd.ports import StoreUnavailableError
+from failoverd.stores.memory import renumbered
 
 if TYPE_CHECKING:
     import ssl
@@ -64,9 +66,8 @@ class StoreFileError(Exception):
 class _File:
     """The SQLite file. Every method blocks and is called from one thread, the one that opened it."""
 
-    def __init__(self, path: Path, first_version: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._first_version = first_version
         self._connection = self._open()
 
     @staticmethod
@@ -134,6 +135,20 @@ class _File:
             records[cluster] = record
         return records
 
+    def begin_run(self, first_version: int) -> dict[str, Record]:
+        """Every cluster's record, with a version that no earlier run has given. Raises StoreFileError."""
+        records = {cluster: renumbered(record, first_version) for cluster, record in self.load().items()}
+        execute = self._connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            for cluster, record in records.items():
+                body = wire.encode_record(record)
+                execute("UPDATE record SET version = ?, body = ? WHERE cluster = ?", (record.version, body, cluster))
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreFileError(f"{self._path}: cannot be written: {error}") from error
+        return records
+
     def swap(self, cluster: str, expected_version: int, record: Record) -> tuple[bool, Record]:
         """See ports.Store; durable when this returns. Raises sqlite3.Error: it may have happened or not."""
         execute = self._connection.execute
@@ -143,7 +158,7 @@ class _File:
             standing = Record() if row is None else wire.decode_record(row[1])
             swapped = standing.version == expected_version
             if swapped:
-                standing = replace(record, version=max(expected_version + 1, self._first_version))
+                standing = replace(record, version=expected_version + 1)
                 execute(
                     "INSERT INTO record (cluster, version, body) VALUES (?, ?, ?)"
                     " ON CONFLICT (cluster) DO UPDATE SET version = excluded.version, body = excluded.body",
@@ -236,9 +251,9 @@ class EmbeddedStoreServer:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _open(self) -> tuple[_File, dict[str, Record]]:
-        file = _File(self._path, self._first_version)
+        file = _File(self._path)
         try:
-            return file, file.load()
+            return file, file.begin_run(self._first_version)
         except StoreFileError:
             file.close()
             raise

@@ -17,18 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+def renumbered(record: Record, first_version: int) -> Record:
+    """The record as it stands when a run begins: what was decided on any copy that stood before does not fit it."""
+    return replace(record, version=max(record.version + 1, first_version)) if record.version else record
+
+
 class MemoryCell:
     """One record and the one rule: it changes only for who names its version."""
 
     def __init__(self) -> None:
         self.record = Record()
-        self.first_version = 0  # of what is stored next, at least: see `embedded`
+
+    def begin_run(self, record: Record, first_version: int) -> None:
+        """Its process was started, with this copy in its place: no version of another run stands in this one."""
+        self.record = renumbered(record, first_version)
 
     def swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
         """See ports.Store.compare_and_swap."""
         if self.record.version != expected_version:
             return False, self.record
-        self.record = replace(record, version=max(expected_version + 1, self.first_version))
+        self.record = replace(record, version=expected_version + 1)
         return True, self.record
 
 

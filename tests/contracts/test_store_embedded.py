@@ -43,8 +43,9 @@ def test_killed_while_swapping_it_keeps_the_last_answered_swap(embedded: Embedde
             await embedded.start()
             store, watcher = embedded.client(), embedded.client()
             found = await store.read()
-            assert found.version in {last.version, last.version + 1}  # the one that was not answered may have happened
-            assert found in {Record(), replace(FULL, version=found.version, counter=found.version - 1)}
+            assert found.counter in {last.counter, last.counter + 1}  # the one that was not answered may have happened
+            assert found in {Record(), replace(FULL, version=found.version, counter=found.counter)}
+            assert found.version > last.version or not last.version
             writing = asyncio.create_task(swap_until_dead(store, found))
             async for record in watcher.watch(found.version):
                 if record.version >= found.version + swaps:
@@ -208,13 +209,21 @@ def swapped(path: Path, *expected: int, first_version: int) -> list[int]:
     return asyncio.run(run())
 
 
-def test_no_version_is_given_twice_whatever_copy_is_put_back(file: Path) -> None:
-    assert swapped(file, 0, 1, first_version=0) == [1, 2]
+def test_what_was_decided_on_one_copy_fits_no_other(file: Path) -> None:
+    assert swapped(file, 0, 1, first_version=10) == [1, 2]
     copy = file.read_bytes()
-    assert swapped(file, 2, 1000, first_version=1000) == [1000, 1001]
+    assert swapped(file, 2, first_version=1000) == [1000], "of an earlier run of the server"
+    assert swapped(file, 1000, 2000, first_version=2000) == [2000, 2001]
     file.write_bytes(copy)
-    assert swapped(file, 1001, first_version=2000) == [2], "what was decided on the newer one is refused"
-    assert swapped(file, 2, 2000, first_version=2000) == [2000, 2001]
+    for decided_on in (2, 1000, 2001):
+        assert swapped(file, decided_on, first_version=3000) != [decided_on + 1]
+    assert swapped(file, 4000, first_version=4000) == [4001]
+
+
+def test_a_wall_clock_that_was_set_back_gives_no_version_again_while_the_file_stands(file: Path) -> None:
+    assert swapped(file, 0, first_version=5000) == [1]
+    assert swapped(file, 5000, first_version=5000) == [5001]
+    assert swapped(file, 5002, first_version=30) == [5003]
 
 
 @dataclass(frozen=True)

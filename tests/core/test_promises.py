@@ -13,7 +13,6 @@ from failoverd.core.health import Sendings
 from failoverd.core.lease import Held, Memory, Promise, Unanswered, Watch, unanswered
 from failoverd.core.machine import Reaction, Reported, State, StoreSeen, Swapped, Ticked, step
 from failoverd.core.model import Heard, NodeName, Outcome, Report
-from failoverd.core.swaps import is_outdated
 from failoverd.core.view import Leaving, View
 
 M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
@@ -262,16 +261,3 @@ def test_only_a_fence_of_this_very_term_is_told_to_the_store() -> None:
         known = view("mail2", policy=policy, record=record(condemned_by=M2), fenced_term=fenced)
         reaction = step(state(known), Ticked(), NOW)
         assert [effect.purpose for effect in reaction.effects if isinstance(effect, Swap)] == swaps
-
-
-@pytest.mark.parametrize(
-    ("purpose", "term", "outdated"),
-    [
-        (Purpose.TAKE_OVER, TERM + 1, False),
-        (Purpose.TAKE_OVER, TERM, True),  # an old copy of the store would take it
-        (Purpose.RENEW, TERM, False),
-        (Purpose.RENEW, TERM - 1, True),
-    ],
-)
-def test_a_swap_whose_record_was_long_in_coming_is_looked_at_again(purpose: Purpose, term: int, outdated: bool) -> None:
-    assert is_outdated(Swap(purpose, 24, record(term=term), NOW - 20_000), view("mail2")) is outdated

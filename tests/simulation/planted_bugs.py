@@ -143,12 +143,6 @@ BUGS = (
         ("core/lease.py", "return record.term >= highest_term", "return True"),
     ),
     _bug(
-        "takeover-sent-late",
-        "rule 6: nor is a term begun that a node has seen already",
-        TERMS,
-        ("core/swaps.py", "return view.highest_term > swap.record.term - begins", "return False"),
-    ),
-    _bug(
         "term-forgotten-by-a-restart",
         "rule 6: the highest term is on the node's own disk",
         TERMS,
@@ -160,6 +154,16 @@ BUGS = (
         "quorum: more than half of all configured observers",
         QUORUM,
         ("core/quorum.py", "return configured // 2 + 1", "return configured // 2"),
+    ),
+    _bug(
+        "given-without-a-majority",
+        "no change is supported by fewer than a majority",
+        QUORUM,
+        (
+            "core/rules.py",
+            "(given_to_me, V.lease_over_by_quorum, V.i_am_frozen,",
+            "(given_to_me, V.lease_is_over, V.i_am_frozen,",
+        ),
     ),
     _bug(
         "stale-report-counted",
@@ -278,9 +282,14 @@ BUGS = (
     ),
     _bug(
         "closed-gate-opened-by-a-slow-call",
-        "closing has the last word",
+        "closing has the last word: in the kernel, and in whoever comes back from it; each backs the other",
         LEASE,
         ("actions/gate.py", "delete element inet failoverd turn {{ {turn} }}\n", ""),
+        (
+            "actions/gate.py",
+            "        if self._closings != closings:\n            # By another thread",
+            "        if False:\n            # By another thread",
+        ),
     ),
     _bug(
         "given-back-with-the-gate-open",
@@ -336,13 +345,13 @@ BUGS = (
         ("stores/memory.py", "if self.record.version != expected_version:", "if self.record.term > record.term:"),
     ),
     _bug(
-        "version-given-twice",
+        "version-kept-across-a-restart",
         "a swap decided on one copy of the store fits no other",
         TERMS,
         (
             "stores/memory.py",
-            "replace(record, version=max(expected_version + 1, self.first_version))",
-            "replace(record, version=expected_version + 1)",
+            "self.record = renumbered(record, first_version)",
+            "self.record = record",
         ),
     ),
     _bug(

@@ -32,7 +32,6 @@ from failoverd.core.health import Sendings
 from failoverd.core.lease import unanswered
 from failoverd.core.machine import Event, Reaction, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
 from failoverd.core.model import Outcome
-from failoverd.core.swaps import is_outdated
 from failoverd.core.view import View
 from failoverd.runtime.outbox import AUDIT_WITHIN_MS, CLOSING_WITHIN_MS, closes, is_at_once
 
@@ -199,7 +198,7 @@ class Daemon:
 
     # ---- effects ----------------------------------------------------------------------------------------------
 
-    def _perform(self, effect: Effect) -> None:  # noqa: C901, PLR0912 - one case an effect
+    def _perform(self, effect: Effect) -> None:  # noqa: C901 - one case an effect
         if not self.lives:
             return
         match effect:
@@ -208,8 +207,6 @@ class Daemon:
                 for other in self.world.nodes:
                     if other is not node:
                         send(node, other, other.hear, event)
-            case Swap() if is_outdated(effect, self.state.view):
-                self.feed(Swapped(effect, Outcome.UNKNOWN, None))
             case Swap():
                 self.world.store.swap(self.node, effect, self._swapped)
             case Perform(step) if step.kind in OPENING and not self.state.view.i_hold():

@@ -109,6 +109,10 @@ class Judge:
             self.failovers += after.reason == LOST
             self._lease_ended(before, after)
 
+    def restored(self, record: Record) -> None:
+        """Another copy of the record stands, with a version of its own."""
+        self._records[record.version] = record
+
     def _confirmed(self, record: Record) -> None:
         holder = self._world.node(str(record.holder))
         if holder.powered and holder.powered_at <= self._condemned_at.get(record.term, self._world.now):
@@ -156,7 +160,7 @@ class Judge:
                 if effect.report.lease_over:
                     self._voted(node, effect.report)
             elif type(effect) is Swap:
-                if effect.purpose is Purpose.TAKE_OVER and effect.record.reason == LOST:
+                if effect.purpose is Purpose.TAKE_OVER:
                     self._supported(node, effect)
             elif type(effect) is Perform and effect.step.kind in NEVER_PAUSED_STEPS:
                 self._not_paused(node, effect.step.kind.value)

@@ -115,19 +115,19 @@ class Store:
     def replace(self, record: Record) -> None:
         """Put this in the place of what stands."""
         self.newest = self.record
-        self._cell.record = record
-        self._started_anew()
+        self._started_anew(record)
 
     def put_back(self) -> None:
         """Put the right copy in its place again."""
         if self.newest is not None:
-            self._cell.record, self.newest = self.newest, None
-            self._started_anew()
+            newest, self.newest = self.newest, None
+            self._started_anew(newest)
 
-    def _started_anew(self) -> None:
-        """No connection outlives its process, and no version of one run is given in another."""
+    def _started_anew(self, copy: Record) -> None:
+        """No connection outlives its process, and no version of one run stands in another."""
         self._restored += 1
-        self._cell.first_version = self._restored * VERSIONS_A_RUN
+        self._cell.begin_run(copy, self._restored * VERSIONS_A_RUN)
+        self._world.judge.restored(self.record)
 
     def heal(self) -> None:
         """It answers, with what it had last."""

@@ -212,6 +212,7 @@ class Daemon:
             case Perform(step) if step.kind in OPENING and not self.state.view.i_hold():
                 self.feed(StepEnded(step, Outcome.FAILED, "STEP_OF_OLD_TERM", "the role was given back meanwhile"))
             case Perform(step):
+                self.world.judge.acted(self.node, step)
                 held = self.state.view.valid
                 self.executor.perform(step, held.deadline_ms if held else 0)
             case Cancel(step):

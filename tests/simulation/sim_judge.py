@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from failoverd.core.effects import Effect, Entry, Perform, Purpose, Push, StepKind, Swap
+from failoverd.core.effects import Effect, Entry, Perform, Purpose, Push, Step, StepKind, Swap
+from failoverd.runtime.outbox import CLOSING
 
 if TYPE_CHECKING:
     from sim_node import Node
@@ -55,6 +56,7 @@ class Judge:
         self.term = 0
         self.failovers = 0  # terms that began because the holder was lost
         self._records: dict[int, Record] = {}
+        self._acted: dict[str, int] = {}  # by node: the newest term in which it has begun a step
         self._known: dict[str, Record] = {}  # by node: the newest record that reached it in this boot
         self._first_seen: dict[str, tuple[int, int, int]] = {}  # by node: term, counter, when by its own clock
         self._votes: dict[tuple[str, int], int] = {}  # by node and version: when it said last that the lease is over
@@ -152,6 +154,14 @@ class Judge:
         """What the core of a node takes for the store's state."""
         if before is not None and after is not None and after.term < before.term:
             self.violated("terms-grow", f"{node.name} knew term {before.term} and takes {after.term} for the newest")
+
+    def acted(self, node: Node, step: Step) -> None:
+        """A node begins a step: its term is on the node's disk by then, but for what closes and does not wait."""
+        if step.kind in CLOSING:
+            return
+        if step.term < self._acted.get(node.name, 0):
+            self.violated("terms-grow", f"{node.name} has acted in term {self._acted[node.name]}, now in {step.term}")
+        self._acted[node.name] = step.term
 
     def asked(self, node: Node, effects: tuple[Effect, ...], entries: tuple[Entry, ...]) -> None:
         """What one step of a node's machine asks for."""

@@ -344,7 +344,7 @@ class Troubles(Operators):
         """Something begins on this node: the moment when it hurts most."""
         if not self._weather.storm or not node.powered:
             return
-        match self._random.choice(("power", "kill", "freeze", "deaf", "mute")):
+        match self._random.choice(("power", "kill", "freeze", "deaf", "mute", "kill deaf")):
             case "power":
                 self._power_cut(node)
             case "kill":
@@ -353,5 +353,8 @@ class Troubles(Operators):
                 self._freeze(node)
             case "deaf":
                 self._cut("arbiter", node.name)
+            case "kill deaf":
+                self._cut("arbiter", node.name)
+                self._kill_daemon(node)
             case _:
                 self._cut(node.name, "arbiter")

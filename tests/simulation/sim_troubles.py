@@ -354,7 +354,9 @@ class Troubles(Operators):
             case "deaf":
                 self._cut("arbiter", node.name)
             case "kill deaf":
-                self._cut("arbiter", node.name)
+                for other in self._world.nodes:
+                    if other is not node:
+                        self._cut(other.name, node.name)
                 self._kill_daemon(node)
             case _:
                 self._cut(node.name, "arbiter")

@@ -150,9 +150,11 @@ class Weather(Chance):
         if not self.storm or not self.held_up or self._draw() >= self.held_up:
             return 0
         held_ms = self.span_ms()
-        if self.random.random() < 0.3:
-            node.world.at(self.random.randrange(1, held_ms + 1), self.ask)
-        match self.random.choice(("thread", "process", "host")):
+        what = self.random.choice(("thread", "process", "host"))
+        alone = what == "thread"  # the rest of the daemon could hand the role over meanwhile
+        if self.random.random() < (0.8 if alone else 0.3):
+            node.world.at(self.random.randrange(1, held_ms // (3 if alone else 1) + 2), self.ask)
+        match what:
             case "process" if not node.stopped:
                 node.stop()
                 node.world.at(held_ms, node.go_on)

@@ -125,6 +125,9 @@ class Store(Protocol):
     async def compare_and_swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
         """Write `record` if the version is still `expected_version` (0: no record).
 
+        A version that stood once never stands again for another record, also where an old copy of the store is put in
+        the place of a newer one: a swap may be on its way for any time.
+
         Returns (True, the record as stored, with its new version) or (False, the record that stands).
         Raises StoreUnavailableError: then it may have happened or not, or may still happen.
         """

@@ -321,7 +321,7 @@ BUGS = (
     _bug(
         "condemned-taken-as-off",
         "a revoked term ends when its lease does, or its power",
-        LEASE,
+        QUORUM,
         (
             "core/lease.py",
             "if record.holder is None or record.revoked or record.off:",

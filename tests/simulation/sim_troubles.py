@@ -42,8 +42,7 @@ class Troubles(Operators):
         world.agents.manner = lambda: random.choice(weather.agents)
 
     def begin(self) -> None:
-        """The storm begins."""
-        self._weather.storm = True
+        """From now on something happens."""
         self._next()
 
     def _next(self) -> None:

@@ -57,6 +57,7 @@ class Weather(Chance):
     """The chance of one seed. `storm` is on during phase one."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.random = random = Random(seed)  # noqa: S311 - a schedule, no secret
         self._draw = random.random
         self.storm = False
@@ -73,6 +74,7 @@ class Weather(Chance):
         self.worst_moment = self._perhaps(0.4, 0.2)  # a step begins, or a swap has happened
         self.strike: Callable[[Node], None] = lambda _node: None  # what happens at a bad moment
         self.ask: Callable[[], None] = lambda: None  # an operator moves the role
+        self.given_back: Callable[[Node], None] = lambda _node: None  # the store was just told of a term's end
         self.recorded: Callable[[Node, Swap], int] = lambda _node, _swap: 0  # a takeover is decided and not sent yet
 
     def _perhaps(self, probability: float, most: float) -> float:
@@ -183,6 +185,8 @@ class Weather(Chance):
 
     def swap_happened(self, caller: Node, swap: Swap) -> None:
         """See Chance."""
+        if self.storm and swap.purpose is Purpose.GIVE_BACK:
+            self.given_back(caller)
         if swap.purpose is Purpose.RENEW or not self.storm or not self.worst_moment:
             return
         if self._draw() < self.worst_moment:

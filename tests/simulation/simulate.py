@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sim_judge import Violation
+from sim_rare import Rare
 from sim_troubles import Troubles
 from sim_weather import Weather
 from world import World
@@ -63,6 +64,7 @@ class Simulation:
         self.bound_ms = LEASES * policy.ttl_ms + policy.hold_off_ms + STEPS_MS
         self._healed_at = LASTS_MS - self.bound_ms - 2 * policy.ttl_ms
         self._troubles = Troubles(self.world, self.weather, self._healed_at)
+        self._rare = Rare(self.world, self.weather, self._troubles, self._healed_at)
         self._left_out: Node | None = None
 
     def run(self) -> Seed:
@@ -89,7 +91,10 @@ class Simulation:
         if not world.run_until(15_000 * self.weather.scale, lambda: world.judge.term == 1):
             world.judge.violated("liveness", "the running cluster was not adopted")
         world.run_until(world.now + self.weather.policy.ttl_ms)
-        self._troubles.begin()
+        self.weather.storm = True
+        if not self._rare.alone:
+            self._troubles.begin()
+        self._rare.begin()
         world.at(self._healed_at - world.now, self._heal)
         world.run_until(self._healed_at)
         if not world.run_until(self._healed_at + self.bound_ms, self._served):

@@ -134,8 +134,8 @@ async def _main(arguments: argparse.Namespace) -> None:
         address=arguments.address,
         sql_user=layout.APP_USER,
         sql_password=layout.APP_PASSWORD,
-        recipient=layout.USERS[0],
-        imap_user=layout.USERS[1],
+        recipients=layout.SMTP_USERS,
+        imap_users=layout.IMAP_USERS,
         imap_password=layout.USER_PASSWORD,
     )
     with arguments.out.open("w") as out:

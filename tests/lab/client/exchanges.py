@@ -24,8 +24,8 @@ class Service:
     address: str
     sql_user: str
     sql_password: str
-    recipient: str
-    imap_user: str
+    recipients: tuple[str, ...]
+    imap_users: tuple[str, ...]
     imap_password: str
 
 
@@ -47,12 +47,13 @@ async def smtp(wire: Wire, service: Service, ident: str) -> None:
     await wire.send(b"EHLO client.lab.test\r\n")
     await _smtp_answer(wire, b"250")
     wire.stage = "MAIL, RCPT, DATA"
-    await wire.send(f"MAIL FROM:<sender@client.test>\r\nRCPT TO:<{service.recipient}>\r\nDATA\r\n".encode())
+    recipient = _turn(service.recipients, ident)
+    await wire.send(f"MAIL FROM:<sender@client.test>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n".encode())
     await _smtp_answer(wire, b"250")
     await _smtp_answer(wire, b"250")
     await _smtp_answer(wire, b"354")
     wire.stage = "end of data"
-    await wire.send(_message(ident, service.recipient) + b".\r\n")
+    await wire.send(_message(ident, recipient) + b".\r\n")
     await _smtp_answer(wire, b"250")
 
 
@@ -64,10 +65,11 @@ async def imap(wire: TlsWire, service: Service, ident: str) -> None:
     if not (greeting := await wire.line()).startswith(b"* OK"):
         raise ProtocolError(greeting.decode(errors="replace"))
     wire.stage = "LOGIN"
-    await wire.send(f'a LOGIN {service.imap_user} "{service.imap_password}"\r\n'.encode())
+    user = _turn(service.imap_users, ident)
+    await wire.send(f'a LOGIN {user} "{service.imap_password}"\r\n'.encode())
     await _imap_answer(wire, b"a")
     wire.stage = "APPEND"
-    message = _message(ident, service.imap_user)
+    message = _message(ident, user)
     await wire.send(f"b APPEND INBOX {{{len(message)}+}}\r\n".encode() + message + b"\r\n")
     await _imap_answer(wire, b"b")
 
@@ -77,6 +79,11 @@ EXCHANGES: dict[str, tuple[type[Wire], Callable[..., Awaitable[None]], bytes]] =
     "smtp": (Wire, smtp, b"QUIT\r\n"),
     "imap": (TlsWire, imap, b"z LOGOUT\r\n"),
 }
+
+
+def _turn(users: tuple[str, ...], ident: str) -> str:
+    """Whose turn it is: the last part of an id is a number that grows by three from attempt to attempt."""
+    return users[int(ident.rpartition("-")[2]) % len(users)]
 
 
 async def _smtp_answer(wire: Wire, wanted: bytes) -> None:

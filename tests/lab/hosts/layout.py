@@ -20,6 +20,9 @@ DOMAIN = "lab.test"
 MAIL_NAME = "mail.lab.test"
 CANARY = f"canary@{DOMAIN}"
 USERS = tuple(f"user{number}@{DOMAIN}" for number in range(1, 21))
+# Who gets the client's mail. Not one mailbox for all: twenty writers a second wait for each other's locks there, and
+# once they are late, those whose client has given up keep all others late.
+SMTP_USERS, IMAP_USERS = USERS[:10], USERS[10:]
 # The lab's passwords are public: its network ends at its bridge.
 CANARY_PASSWORD = "canary-lab-password"
 USER_PASSWORD = "lab-password"

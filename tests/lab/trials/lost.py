@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trials.figures import Attempt
 
 FLUSH_EVERY_S = 10.0
-_MAILBOXES = {"smtp": layout.USERS[0], "imap": layout.USERS[1]}
+_USERS = {"smtp": layout.SMTP_USERS, "imap": layout.IMAP_USERS}
 _HEAD = 2048  # bytes: what the servers put in front of the client's own header is a third of it
 
 
@@ -67,10 +67,10 @@ class Auditor:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         store = lab.mail_store
-        self._mailboxes = {}
-        for protocol, user in _MAILBOXES.items():
-            name, _, domain = user.partition("@")
-            self._mailboxes[protocol] = Mailbox(store / domain / name / "Maildir")
+        self._mailboxes: dict[str, list[Mailbox]] = {}
+        for protocol, users in _USERS.items():
+            places = (user.partition("@") for user in users)
+            self._mailboxes[protocol] = [Mailbox(store / domain / name / "Maildir") for name, _, domain in places]
 
     def fates(self, attempts: Iterable[Attempt], primary: str, drain_s: float = 100.0) -> dict[str, Fate]:
         """Wait for the queues, then compare."""
@@ -81,7 +81,7 @@ class Auditor:
         rows = self._lab.sql(primary, "SELECT id FROM app.writes")
         stored = {
             "sql": Counter(row[0] for row in rows),
-            **{protocol: mailbox.idents() for protocol, mailbox in self._mailboxes.items()},
+            **{protocol: _together(mailboxes) for protocol, mailboxes in self._mailboxes.items()},
         }
         fates = {}
         for protocol, idents in tried.items():
@@ -126,12 +126,16 @@ class Auditor:
         return [
             mail["queue_id"]
             for mail in mails
-            if any(recipient["address"] == _MAILBOXES["smtp"] for recipient in mail["recipients"])
+            if any(recipient["address"] in _USERS["smtp"] for recipient in mail["recipients"])
         ]
 
     def _read(self, host: str, queue: list[str]) -> Iterable[str]:
         for queue_id in queue:
             yield _ident(self._lab.exec(host, "postcat", "-qh", queue_id, check=False).stdout.encode())
+
+
+def _together(mailboxes: Iterable[Mailbox]) -> Counter[str]:
+    return sum((mailbox.idents() for mailbox in mailboxes), Counter())
 
 
 def _ident(head: bytes) -> str:

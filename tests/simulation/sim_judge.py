@@ -139,7 +139,7 @@ class Judge:
     def reached(self, node: Node, record: Record) -> None:
         """A record came to a node."""
         known = self._known.get(node.name)
-        if known is None or record.version > known.version:
+        if known is None or (record.term, record.version) > (known.term, known.version):  # an old copy is no news
             self._known[node.name] = record
         seen = self._first_seen.get(node.name)
         if seen is None or (record.term, record.counter) > seen[:2]:

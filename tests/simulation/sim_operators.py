@@ -45,14 +45,21 @@ class Operators:
     # ---- people -----------------------------------------------------------------------------------------------
 
     def kind_hand(self) -> None:
-        """An administrator's hand."""
+        """An administrator's hand.
+
+        Whoever clears read_only on a server that clients reach, and that does not wait for a replica (it was started
+        just now), tells them himself that their writes are safe: not done here, since nobody else can answer for it.
+        """
         node = self._data_node()
         what = self._random.choice(("sets read_only", "clears read_only", "deletes the address"))
         self._say(f"somebody {what} on {node.name}")
         if what == "deletes the address":
             node.kernel.drop_address()
-        elif what == "clears read_only" or not node.database.waiting:  # else it waits behind commits that wait
-            node.database.read_only = what == "sets read_only"
+        elif what == "clears read_only":
+            if node.database.semi_sync_source or not node.kernel.lets_through:
+                node.database.read_only = False
+        elif not node.database.waiting:  # else it waits behind commits that wait
+            node.database.read_only = True
 
     def kind_membership(self) -> None:
         """A node runs with another configuration for a while."""

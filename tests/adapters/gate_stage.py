@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 OWN, PEER, CLIENT, VIP = "10.89.1.11", "10.89.1.12", "10.89.1.200", "10.89.1.100"
 SERVICE, OTHER = 993, 4000  # a gated port and one that is not
-PATIENCE_S = 0.25
+PATIENCE_S = 5.0  # for an answer that must come: a busy machine is late, not closed
+SILENCE_S = 0.25  # for one that must not come
 CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -126,13 +128,19 @@ class Stage:
         self.outside.close()
 
     def stream(
-        self, address: str, port: int = SERVICE, source: str = CLIENT, *, place: Place | None = None
+        self,
+        address: str,
+        port: int = SERVICE,
+        source: str = CLIENT,
+        *,
+        place: Place | None = None,
+        seconds: float = PATIENCE_S,
     ) -> socket.socket | None:
         """A new connection from outside, None when it was not accepted in time."""
 
         def connect() -> socket.socket | None:
             made = socket.socket()
-            made.settimeout(PATIENCE_S)
+            made.settimeout(seconds)
             try:
                 made.bind((source, 0))
                 made.connect((address, port))
@@ -146,12 +154,16 @@ class Stage:
             self._streams.append(made)
         return made
 
-    def reaches(self, address: str, port: int = SERVICE, source: str = CLIENT) -> bool:
+    def reaches(self, address: str, port: int = SERVICE, source: str = CLIENT, *, seconds: float = PATIENCE_S) -> bool:
         """Whether a new connection is accepted and answers."""
         # who asked while nobody answered would otherwise not ask again for a while
         self.outside.run("ip", "neigh", "flush", "dev", "wire1")
-        made = self.stream(address, port, source)
-        return made is not None and flows(made)
+        made = self.stream(address, port, source, seconds=seconds)
+        return made is not None and flows(made, seconds)
+
+    def refuses(self, address: str, port: int = SERVICE, source: str = CLIENT) -> bool:
+        """Whether a new connection stays without an answer."""
+        return not self.reaches(address, port, source, seconds=SILENCE_S)
 
     def addresses(self) -> str:
         """What the node's interface has."""
@@ -179,3 +191,15 @@ def flows(stream: socket.socket, seconds: float = PATIENCE_S) -> bool:
     except OSError:
         return False
     return True
+
+
+def silent(stream: socket.socket) -> bool:
+    """Whether what is sent now stays without an answer."""
+    return not flows(stream, SILENCE_S)
+
+
+def sent_again(stream: socket.socket) -> int:
+    """How many segments this connection had to send twice: `tcpi_total_retrans` of tcp(7)'s TCP_INFO."""
+    total_retrans_at = 100
+    info = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, total_retrans_at + 4)
+    return int(struct.unpack_from("=I", info, total_retrans_at)[0])

@@ -17,15 +17,11 @@ from failoverd.core.model import (
     DatabaseFacts,
     Health,
     Heard,
-    Identity,
     NodeName,
-    RebuildFacts,
     Record,
-    Rejoin,
     Replication,
     Report,
     Request,
-    RequestEnded,
     Role,
     Thread,
 )
@@ -55,10 +51,8 @@ databases = st.builds(
     semi_sync_source=st.booleans(),
     semi_sync_replica=st.booleans(),
     semi_sync_clients=numbers,
-    unacknowledged=numbers,
     heartbeat_term=numbers,
     heartbeat_beat=numbers,
-    own=gtids,
 )
 reports = st.builds(
     Report,
@@ -83,14 +77,6 @@ reports = st.builds(
         tuple
     ),
     findings=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
-    rebuilding=st.booleans(),
-    rebuild=st.none()
-    | st.builds(RebuildFacts, texts, texts, st.booleans(), st.booleans(), *[numbers] * 4, *[texts] * 3),
-    rejoin=st.none() | st.builds(Rejoin, texts, names, names, texts, numbers),
-    rejoin_ended=st.none() | st.builds(RequestEnded, texts, st.booleans(), st.booleans(), texts, texts),
-    identity=st.none() | st.builds(Identity, st.tuples(texts, texts), st.tuples(texts, texts)),
-    unproven=texts,
-    marks=numbers,
 )
 records = st.builds(
     Record,
@@ -105,10 +91,7 @@ records = st.builds(
     position=st.none() | gtids,
     previous=st.none() | names,
     reason=texts,
-    unproven=texts,
-    marks=numbers,
-    forced=numbers,
-    request=st.none() | st.builds(Request, texts, names, texts, texts, numbers, st.booleans()),
+    request=st.none() | st.builds(Request, texts, names, texts, texts),
 )
 
 REPORT = Report(

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS failoverd.journal (
   term     BIGINT PRIMARY KEY,
   holder   VARCHAR(64)  NOT NULL,
   previous VARCHAR(64)  NULL,
-  gtid     VARCHAR(512) NOT NULL,
+  gtid     VARCHAR(512) NOT NULL, -- its own source, then all that it held
   reason   VARCHAR(255) NOT NULL
 ) ENGINE=InnoDB;
 
@@ -29,13 +29,18 @@ GRANT
   CONNECTION ADMIN,         -- end them, and connect where max_connections is reached
   READ ONLY ADMIN,          -- set read_only
   REPLICA MONITOR,          -- SHOW SLAVE STATUS
+  BINLOG MONITOR,           -- filters of the binary log (SHOW BINLOG STATUS)
+  SHOW VIEW,                -- see which tables there are, and their engines, but no row
   REPLICATION SLAVE ADMIN,  -- START, STOP SLAVE, CHANGE MASTER, semi-sync as a replica
   REPLICATION MASTER ADMIN, -- semi-sync as a source
-  RELOAD,                   -- RESET SLAVE
+  RELOAD,                   -- RESET SLAVE, and BACKUP STAGE for a backup (failoverd donor)
+  BINLOG MONITOR,           -- for a backup: the position in the binary log
   BINLOG REPLAY             -- skip transaction numbers when a server becomes writable: none is used twice
 ON *.* TO 'failoverd'@'localhost';
 GRANT SELECT, INSERT, UPDATE ON failoverd.heartbeat TO 'failoverd'@'localhost';
 GRANT SELECT, INSERT ON failoverd.journal TO 'failoverd'@'localhost';
+-- Which events run, not what they do.
+GRANT SELECT (db, name, status) ON mysql.event TO 'failoverd'@'localhost';
 
 CREATE USER IF NOT EXISTS 'failoverd_repl'@'@REPLICATION_HOST@' IDENTIFIED BY '@REPLICATION_PASSWORD@';
 GRANT REPLICATION SLAVE ON *.* TO 'failoverd_repl'@'@REPLICATION_HOST@';

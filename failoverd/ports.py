@@ -64,6 +64,10 @@ class Database(Protocol):
         """Read `DatabaseFacts` in one go. FAILED with a code when the server does not answer."""
         ...
 
+    def settings(self, *, deadline_ms: int) -> Reading:
+        """Read `SettingsFacts`, slower than `status` and seldom: FAILED with the first finding, UNKNOWN if not read."""
+        ...
+
     def freeze(self, *, deadline_ms: int) -> Result:
         """Stop the receiver only, also against a silent source; the applier goes on, the relay log stays."""
         ...
@@ -78,6 +82,10 @@ class Database(Protocol):
 
     def become_source(self, *, deadline_ms: int) -> Result:
         """Still read-only: replication off and forgotten, semi-sync source on (AFTER_SYNC, never degrading)."""
+        ...
+
+    def stop_waiting(self, *, deadline_ms: int) -> Result:
+        """Semi-sync source off: commits that wait for a replica end, and new ones do not wait any more."""
         ...
 
     def await_replica(self, *, deadline_ms: int) -> Result:
@@ -185,6 +193,25 @@ class Fence(Protocol):
 
     async def status(self, node: NodeName, *, own: bool, deadline_ms: int) -> Result:
         """Whether the node's power could be cut now. Touches nothing. `own`: the asking node, which is on."""
+        ...
+
+
+class MovedStore(Protocol):
+    """A mail store that only the primary has. Called on a loop, never blocks it. When cancelled, it ends what it began.
+
+    Both steps are idempotent: they are asked for again after any restart.
+    """
+
+    async def take(self, *, term: int, previous: NodeName | None, deadline_ms: int) -> Result:
+        """Make it usable here. Only for the holder of the lease of `term`. UNKNOWN: it may be here, now or later."""
+        ...
+
+    async def release(self, *, term: int, deadline_ms: int) -> Result:
+        """End its use here. Only SUCCEEDED says that it is not here and will not appear."""
+        ...
+
+    async def look(self, *, deadline_ms: int) -> Reading:
+        """Read `StoreFacts`; FAILED when it could not be taken here. Changes nothing."""
         ...
 
 

@@ -129,6 +129,8 @@ def _numbers_of_record(record: Record) -> Iterator[tuple[str, int]]:
     yield "record.term", record.term
     yield "record.counter", record.counter
     yield "record.ttl_ms", record.ttl_ms
+    yield "record.marks", record.marks
+    yield "record.forced", record.forced
 
 
 def _sets_of_record(record: Record) -> Iterator[tuple[str, GtidSet]]:
@@ -146,15 +148,24 @@ def _numbers_of_report(report: Report) -> Iterator[tuple[str, int]]:
         yield "report.frozen_term", report.frozen_term
     yield "report.asks_ms", report.asks_ms
     yield "report.beat", report.beat
+    yield "report.marks", report.marks
     if report.promised is not None:
         yield "report.promised.number", report.promised.number
     for index, heard in enumerate(report.heard):
         yield f"report.heard.{index}.number", heard.number
     for index, claim in enumerate(report.claims):
         yield f"report.claims.{index}.failures", claim.failures
+    if report.rebuild is not None:
+        yield "report.rebuild.received", report.rebuild.received
+        yield "report.rebuild.expected", report.rebuild.expected
+        yield "report.rebuild.rate", report.rebuild.rate
+        yield "report.rebuild.left_s", report.rebuild.left_s or 0
+    if report.rejoin is not None:
+        yield "report.rejoin.term", report.rejoin.term
     if report.database is not None:
         yield "report.database.server_id", report.database.server_id
         yield "report.database.semi_sync_clients", report.database.semi_sync_clients
+        yield "report.database.unacknowledged", report.database.unacknowledged
         yield "report.database.heartbeat_term", report.database.heartbeat_term
         yield "report.database.heartbeat_beat", report.database.heartbeat_beat
 
@@ -164,5 +175,6 @@ def _sets_of_report(report: Report) -> Iterator[tuple[str, GtidSet]]:
         return
     yield "report.database.holdings", report.database.holdings
     yield "report.database.applied", report.database.applied
+    yield "report.database.own", report.database.own
     if report.database.replication is not None:
         yield "report.database.replication.received", report.database.replication.received

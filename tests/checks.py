@@ -41,12 +41,12 @@ class Part:
     limit_s: int
 
 
-FAST = (Part("tests", ("--fast",), 240),)
+FAST = (Part("tests", ("--fast",), 300),)
 ALL = (
-    Part("tests", ("-m", "not root and not lab and not simulation"), 240),
-    Part("simulated seeds", ("-m", "simulation"), 480),
-    Part("root tests", ("-m", "root and not lab"), 360),
-    Part("lab tests", ("-m", "lab"), 780),
+    Part("tests", ("-m", "not root and not lab and not simulation"), 300),
+    Part("simulated seeds", ("-m", "simulation"), 360),
+    Part("root tests", ("-m", "root and not lab"), 300),
+    Part("lab tests", ("-m", "lab"), 840),
 )
 
 

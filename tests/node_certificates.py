@@ -20,7 +20,7 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Files:
-    """One node's three files, named as runtime.http.server_context wants them."""
+    """One node's three files, named as tls.server_context wants them."""
 
     ca: Path
     certificate: Path

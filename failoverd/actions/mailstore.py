@@ -31,6 +31,7 @@ from failoverd.core.model import Outcome
 from failoverd.ports import Result
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable, Iterator
 
 FIRST_PROCESS = Path("/proc/1/stat")
@@ -60,8 +61,10 @@ class SharedStore:
         self._me = _label(me)
         self._others = frozenset(map(_label, others))
 
-    def break_locks(self, *, given: bool, deadline_ms: int) -> Result:
+    def break_locks(self, *, given: bool, deadline_ms: int, stopped: threading.Event | None = None) -> Result:
         """Remove the dotlocks of nodes that are no primary any more. `given`: the last one gave the role back, alive.
+
+        `stopped` ends it early: nothing may be open in a store that is to be left.
 
         Blocks; UNKNOWN when the store was not walked through in time.
         """
@@ -70,6 +73,8 @@ class SharedStore:
         broken = 0
         try:
             for lock in self._locks(self._path):
+                if stopped is not None and stopped.is_set():
+                    return Result(Outcome.UNKNOWN, "STORE_CANCELLED", f"ended early, {broken} locks broken so far")
                 if time.monotonic() > end:
                     text = f"{self._path} was not walked through within {deadline_ms} ms, {broken} locks broken so far"
                     return Result(Outcome.UNKNOWN, "STORE_WALK_LONG", text)

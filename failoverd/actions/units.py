@@ -1,4 +1,4 @@
-"""systemd units over D-Bus: restart one, or kill all of it; each ends in time and says how.
+"""systemd units over D-Bus: restart, kill or launch one, start or stop some; each ends in time and says how.
 
 A job is asked for on the manager, and its end comes as the signal JobRemoved with a result (org.freedesktop.systemd1).
 Each call has a connection of its own: calls are rare, and a kept one could be stale just when it matters.
@@ -17,10 +17,11 @@ from failoverd.core.model import Outcome
 from failoverd.ports import Result
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 SERVICE = "org.freedesktop.systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
+NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 SIGKILL = 9
 
 
@@ -35,11 +36,43 @@ class Units:
         """Restart `unit` and wait for the job's end."""
         try:
             async with asyncio.timeout(deadline_ms / 1000), self._bus() as bus:
-                return await self._restart(bus, unit)
+                return await self._job(bus, "RestartUnit", unit)
         except TimeoutError:
             return Result(Outcome.UNKNOWN, "UNIT_JOB_TIMEOUT", f"{unit} was not restarted within {deadline_ms} ms")
         except (OSError, EOFError, DBusError) as error:
             return Result(Outcome.FAILED, "UNIT_BUS", f"{unit}: {error}")
+
+    async def start(self, units: Sequence[str], *, deadline_ms: int) -> Result:
+        """Start `units`, one after the other in this order. Those that run already are left as they are."""
+        return await self._in_turn("StartUnit", units, deadline_ms)
+
+    async def stop(self, units: Sequence[str], *, deadline_ms: int) -> Result:
+        """Stop `units`, in the opposite order. What does not end by itself within half the time is killed."""
+        asked = list(reversed(units))
+        result = await self._in_turn("StopUnit", asked, deadline_ms // 2)
+        if result.code != "UNIT_JOB_TIMEOUT":
+            return result
+        for unit in asked:
+            killed = await self.kill(unit, deadline_ms=deadline_ms // 10)
+            if killed.outcome is not Outcome.SUCCEEDED:
+                return killed
+        return await self._in_turn("StopUnit", asked, deadline_ms // 5)
+
+    async def _in_turn(self, member: str, units: Sequence[str], deadline_ms: int) -> Result:
+        unit = ""
+        try:
+            async with asyncio.timeout(deadline_ms / 1000), self._bus() as bus:
+                for unit in units:
+                    result = await self._job(bus, member, unit)
+                    if result.outcome is not Outcome.SUCCEEDED:
+                        return result
+        except TimeoutError:
+            return Result(
+                Outcome.UNKNOWN, "UNIT_JOB_TIMEOUT", f"{member} of {unit} did not end within {deadline_ms} ms"
+            )
+        except (OSError, EOFError, DBusError) as error:
+            return Result(Outcome.FAILED, "UNIT_BUS", f"{unit}: {error}")
+        return Result(Outcome.SUCCEEDED)
 
     async def kill(self, unit: str, *, deadline_ms: int) -> Result:
         """SIGKILL to all of the unit's processes. A unit that has none is what was wanted."""
@@ -51,10 +84,23 @@ class Units:
         except (OSError, EOFError, DBusError) as error:
             return Result(Outcome.FAILED, "UNIT_BUS", f"{unit}: {error}")
         none_left = reply.error_name in {
-            "org.freedesktop.systemd1.NoSuchUnit",
+            NO_SUCH_UNIT,
             "org.freedesktop.systemd1.NoSuchProcess",
         }
         if reply.message_type is MessageType.ERROR and not none_left and "ot active" not in _words(reply):
+            return Result(Outcome.FAILED, "UNIT_JOB_FAILED", f"{unit}: {_words(reply)}")
+        return Result(Outcome.SUCCEEDED)
+
+    async def launch(self, unit: str, *, deadline_ms: int) -> Result:
+        """Have systemd take the job to start `unit`; how it goes on is not waited for."""
+        try:
+            async with asyncio.timeout(deadline_ms / 1000), self._bus() as bus:
+                reply = await _call(bus, "StartUnit", "ss", [unit, "replace"])
+        except TimeoutError:
+            return Result(Outcome.UNKNOWN, "UNIT_JOB_TIMEOUT", f"{unit} was not started within {deadline_ms} ms")
+        except (OSError, EOFError, DBusError) as error:
+            return Result(Outcome.FAILED, "UNIT_BUS", f"{unit}: {error}")
+        if reply.message_type is MessageType.ERROR:
             return Result(Outcome.FAILED, "UNIT_JOB_FAILED", f"{unit}: {_words(reply)}")
         return Result(Outcome.SUCCEEDED)
 
@@ -67,7 +113,7 @@ class Units:
         finally:
             bus.disconnect()
 
-    async def _restart(self, bus: MessageBus, unit: str) -> Result:
+    async def _job(self, bus: MessageBus, member: str, unit: str) -> Result:
         results: dict[str, str] = {}
         changed = asyncio.Event()
 
@@ -90,7 +136,9 @@ class Units:
             )
         )
         await _call(bus, "Subscribe", "", [])
-        reply = await _call(bus, "RestartUnit", "ss", [unit, "replace"])
+        reply = await _call(bus, member, "ss", [unit, "replace"])
+        if member == "StopUnit" and reply.error_name == NO_SUCH_UNIT:
+            return Result(Outcome.SUCCEEDED)  # not loaded: nothing of it runs
         if reply.message_type is MessageType.ERROR:
             return Result(Outcome.FAILED, "UNIT_JOB_FAILED", f"{unit}: {_words(reply)}")
         job = reply.body[0]
@@ -98,7 +146,8 @@ class Units:
             changed.clear()
             await changed.wait()
         if results[job] != "done":
-            return Result(Outcome.FAILED, "UNIT_JOB_FAILED", f"restart of {unit}: {results[job]}")
+            name = member.removesuffix("Unit").lower()
+            return Result(Outcome.FAILED, "UNIT_JOB_FAILED", f"{name} of {unit}: {results[job]}")
         return Result(Outcome.SUCCEEDED)
 
 

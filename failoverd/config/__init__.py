@@ -32,7 +32,10 @@ from failoverd.config.model import (
     ImapService,
     Lease,
     MailStore,
+    Mount,
     Peer,
+    Rebuild,
+    Rejoin,
     SmtpService,
     Store,
     Vip,
@@ -52,7 +55,10 @@ __all__ = [
     "ImapService",
     "Lease",
     "MailStore",
+    "Mount",
     "Peer",
+    "Rebuild",
+    "Rejoin",
     "SmtpService",
     "Store",
     "Vip",
@@ -84,6 +90,9 @@ def membership_digest(config: Config) -> str:
     }
     if config.fencing.required:  # who may be fenced, and how, may differ; whether it is waited for may not
         agreed["fencing"] = {"required": True}
+    if config.mail_store.moves:  # one that keeps it while another takes it would be the second user
+        mount = config.mail_store.mount
+        agreed["mail_store"] = {"kind": config.mail_store.kind, "exclusive": mount.exclusive if mount else None}
     return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
 
 

@@ -28,17 +28,23 @@ from failoverd.config.values import (
     AddressWithPrefix,
     Agent,
     DataNodeSecretFile,
+    FileName,
     Interface,
     Label,
+    MountOption,
+    MountSource,
+    MountType,
     OptionName,
     OptionValue,
     Port,
     PrivateFile,
+    Program,
     ReadableFile,
     SecretFile,
     Text,
     Unit,
     duration,
+    duration_or_never,
     percentage,
     unique,
 )
@@ -46,6 +52,9 @@ from failoverd.core.model import Node, NodeKind, NodeName
 
 Kind = Literal["data", "arbiter"]
 Tls = Literal["implicit", "starttls", "none"]
+MYSQL_PASSWORD_MOST = 32
+# What several nodes may mount at once: each of these has locks of its own between its users.
+SHARED_TYPES = frozenset({"beegfs", "ceph", "cifs", "gfs2", "lustre", "nfs", "nfs4", "ocfs2", "smb3"})
 SECRET_OPTION = re.compile(r"passw|passphrase|secret|token", re.IGNORECASE)
 Failures = Annotated[int, Field(ge=1, le=100)]
 Ports = Annotated[tuple[Port, ...], Field(strict=False, min_length=1, max_length=64), AfterValidator(unique("port"))]
@@ -94,6 +103,7 @@ class Peer(Section):
     """How nodes reach each other: mutual TLS."""
 
     port: Port = 7400
+    rebuild_port: Port = 7401
     ca: ReadableFile
     certificate: ReadableFile
     key: PrivateFile
@@ -117,9 +127,10 @@ class Probed(Section):
 
 
 class MailService(Probed):
-    """What IMAP and SMTP have in common."""
+    """What IMAP and SMTP have in common. `patience` is the deadline of one that has greeted, and is slow."""
 
     unit: Unit
+    patience_ms: Annotated[int, duration("50ms", "1m"), Field(alias="patience")] = 5000
     port: Port
     tls: Tls
     ca: ReadableFile | None = None
@@ -166,7 +177,7 @@ class Services(Section):
 class Database(Probed):
     """The local SQL server. The passwords are empty on the arbiter, which has no server and needs none of them."""
 
-    dialect: Literal["mariadb"]
+    dialect: Literal["mariadb", "mysql"]
     unit: Unit
     socket: AbsolutePath
     port: Port = 3306
@@ -177,6 +188,16 @@ class Database(Probed):
     interval_ms: Annotated[int, duration("100ms", "1m"), Field(alias="interval")] = 500
     heartbeat_ms: Annotated[int, duration("100ms", "1m"), Field(alias="heartbeat")] = 500
     max_lag_ms: Annotated[int, duration("100ms", "24h"), Field(alias="max_lag")] = 5000
+    lag_warn_ms: Annotated[int, duration("100ms", "24h"), Field(alias="lag_warn")] = 500
+    lag_alarm_ms: Annotated[int, duration("100ms", "24h"), Field(alias="lag_alarm")] = 5000
+
+    @model_validator(mode="after")
+    def _mysql_takes_it(self) -> Self:
+        """CHANGE REPLICATION SOURCE TO refuses a longer password; better here than in the first failover."""
+        if self.dialect == "mysql" and len(self.replication_password.get_secret_value()) > MYSQL_PASSWORD_MOST:
+            text = f"the password is longer than {MYSQL_PASSWORD_MOST} characters"
+            raise wrong(text, "what MySQL takes of a replica", key=("database", "replication_password_file"), hide=True)
+        return self
 
 
 class Gate(Section):
@@ -185,11 +206,66 @@ class Gate(Section):
     ports: Ports
 
 
-class MailStore(Section):
-    """Where the mail lies."""
+class Mount(Section):
+    """A file system that is mounted with the role, and unmounted before it is given back."""
 
-    kind: Literal["shared"]
+    source: MountSource
+    type: MountType
+    options: Annotated[tuple[MountOption, ...], Field(strict=False, max_length=32)] = ()
+    exclusive: Literal["fencing", "device"] | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Mounted by two nodes at once it is destroyed."""
+        return self.type not in SHARED_TYPES
+
+    @model_validator(mode="after")
+    def _kept_from_two(self) -> Self:
+        """The end of a lease unmounts nothing on a host that hangs: what does must be named."""
+        if self.alone and self.exclusive is None:
+            raise wrong(
+                f"key 'exclusive' is missing: {self.type} is destroyed when a second node mounts it, and a node that "
+                "hangs keeps it mounted beyond its lease",
+                "exclusive: fencing (with fencing.required: true), or exclusive: device where the device has a lock of "
+                "its own; or a type that several nodes may mount at once: " + ", ".join(sorted(SHARED_TYPES)),
+            )
+        if not self.alone and self.exclusive is not None:
+            raise wrong(f"key 'exclusive' is of no use: several nodes may mount {self.type} at once", "none")
+        return self
+
+
+class MailStore(Section):
+    """Where the mail lies: on all data nodes at all times, or with the role, by `mount` or by `program`."""
+
+    kind: Literal["shared", "hook"]
     path: AbsolutePath
+    mount: Mount | None = None
+    program: Program | None = None
+    timeout_ms: Annotated[int, duration("1s", "5m"), Field(alias="timeout")] = 10_000
+
+    @property
+    def moves(self) -> bool:
+        """Only the primary has it."""
+        return self.mount is not None or self.program is not None
+
+    @model_validator(mode="after")
+    def _as_its_kind_says(self) -> Self:
+        if self.kind == "hook" and self.program is None:
+            raise wrong("key 'program' is missing, and kind is hook", "the absolute path of a program")
+        if self.kind == "hook" and self.mount is not None:
+            raise wrong("key 'mount' is for kind: shared", "program alone: it mounts what there is to be mounted")
+        if self.kind == "shared" and self.program is not None:
+            raise wrong("key 'program' is for kind: hook", "mount, or kind: hook")
+        return self
+
+
+class Queue(Section):
+    """The mail queue of a node that is no primary."""
+
+    kind: Literal["none", "postfix"] = "none"
+    spool: AbsolutePath = Path("/var/spool/postfix")
+    config: AbsolutePath = Path("/etc/postfix")
+    drain_ms: Annotated[int, duration("0ms", "1m"), Field(alias="drain")] = 2000
 
 
 class Host(Section):
@@ -253,10 +329,32 @@ class Flapping(Section):
     hold_off_ms: Annotated[int, duration("1s", "24h"), Field(alias="hold_off")] = 10_000
 
 
+class Rpo(Section):
+    """What may be lost with the primary, and what is done when nobody can acknowledge."""
+
+    mode: Literal["zero"] = "zero"
+    go_on_after_ms: Annotated[int | None, duration_or_never("5s", "24h"), Field(alias="go_on_after")] = None
+
+
 class Audit(Section):
     """Where decisions are recorded."""
 
     directory: AbsolutePath = Path("/var/lib/failoverd/audit")
+
+
+class Rebuild(Section):
+    """Where `failoverd rebuild` finds this node's data, and what `failoverd donor` may cost its own."""
+
+    data: AbsolutePath = Path("/var/lib/mysql")
+    binlog: FileName = "mysqld-bin"
+    ahead: AbsolutePath = Path("/var/lib/failoverd/ahead")
+    throttle: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+
+class Rejoin(Section):
+    """Whether a node whose database must be made anew does so by itself."""
+
+    automatic: bool = True
 
 
 class Config(Section):
@@ -272,11 +370,15 @@ class Config(Section):
     database: Database
     gate: Gate
     mail_store: MailStore
+    queue: Queue = Queue()
     host: Host
     disks: Disks = Disks()
     fencing: Fencing = Fencing()
     flapping: Flapping = Flapping()
+    rpo: Rpo = Rpo()
     audit: Audit = Audit()
+    rejoin: Rejoin = Rejoin()
+    rebuild: Rebuild = Rebuild()
     _this: str = PrivateAttr(default="")
 
     @cached_property

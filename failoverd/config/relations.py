@@ -22,10 +22,15 @@ def check(config: Config, node: str) -> None:
     _store_has_its_arbiter(config)
     _lease_leaves_time(config)
     _lag_can_be_measured(config)
+    _lag_findings_are_in_order(config)
     _flapping_window_is_longer(config)
     _ports_are_gated(config)
+    _queue_can_be_handed_on(config)
+    _slow_is_no_earlier_than_down(config)
     _fenced_are_data_nodes(config)
+    _store_is_kept_from_two(config)
     _this_node_is_in_the_file(config, node)
+    _queue_asks_mailboxes_that_it_sees(config)
 
 
 def _addresses_are_distinct(config: Config) -> None:
@@ -92,6 +97,23 @@ def _lag_can_be_measured(config: Config) -> None:
         )
 
 
+def _lag_findings_are_in_order(config: Config) -> None:
+    """Lag is counted in heartbeats, and one of them is noise: the two rows are not read at one moment."""
+    database = config.database
+    if database.lag_warn_ms < database.heartbeat_ms:
+        raise wrong(
+            f"is below heartbeat = {database.heartbeat_ms} ms, and no lag that small can be measured",
+            "heartbeat <= lag_warn",
+            key=("database", "lag_warn"),
+        )
+    if database.lag_alarm_ms <= database.lag_warn_ms:
+        raise wrong(
+            f"is not above lag_warn = {database.lag_warn_ms} ms",
+            "lag_warn < lag_alarm",
+            key=("database", "lag_alarm"),
+        )
+
+
 def _flapping_window_is_longer(config: Config) -> None:
     flapping = config.flapping
     if flapping.hold_off_ms > flapping.window_ms:
@@ -113,6 +135,38 @@ def _ports_are_gated(config: Config) -> None:
             )
     if config.peer.port in config.gate.ports:
         raise wrong("is among gate.ports, which are for clients", "a port of its own", key=("peer", "port"))
+    if config.peer.rebuild_port in (config.peer.port, *config.gate.ports):
+        raise wrong(
+            "is peer.port, or among gate.ports, which are for clients",
+            "a port of its own",
+            key=("peer", "rebuild_port"),
+        )
+
+
+def _queue_can_be_handed_on(config: Config) -> None:
+    """The mail goes to the primary's SMTP; and a gate that is not renewed any more must not close while it drains."""
+    queue, lease = config.queue, config.lease
+    if queue.kind == "none":
+        return
+    if config.mail.smtp is None:
+        raise wrong("needs services.smtp: mail is handed on to the primary by it", "none", key=("queue", "kind"))
+    needed = queue.drain_ms + lease.renew_ms + lease.margin_ms
+    if needed > lease.ttl_ms:
+        raise wrong(
+            f"drain + renew + margin = {needed} ms is more than ttl = {lease.ttl_ms} ms: the gate would close before",
+            "drain + renew + margin <= ttl",
+            key=("queue", "drain"),
+        )
+
+
+def _slow_is_no_earlier_than_down(config: Config) -> None:
+    for kind, service in config.services.items():
+        if service.patience_ms < service.deadline_ms:
+            raise wrong(
+                f"patience = {service.patience_ms} ms is less than deadline = {service.deadline_ms} ms",
+                "patience >= deadline",
+                key=("services", kind, "patience"),
+            )
 
 
 def _fenced_are_data_nodes(config: Config) -> None:
@@ -123,10 +177,31 @@ def _fenced_are_data_nodes(config: Config) -> None:
             raise wrong(f"{name} is no data node of this file", ", ".join(data), key=("fencing", "nodes", name))
 
 
+def _store_is_kept_from_two(config: Config) -> None:
+    """Where only the fencing of a lost primary makes its end certain, it has to be waited for."""
+    mount = config.mail_store.mount
+    if mount is not None and mount.exclusive == "fencing" and not config.fencing.required:
+        raise wrong(
+            f"needs fencing.required: true: a lost primary may still have {mount.type} mounted when its lease is over",
+            "fencing.required: true, or exclusive: device where the device has a lock of its own",
+            key=("mail_store", "mount", "exclusive"),
+        )
+
+
 def _this_node_is_in_the_file(config: Config, node: str) -> None:
     if node not in config.members:
         raise wrong(
             f"this node is called {node!r} (its hostname, or --node), and no node of this file is",
             ", ".join(config.members),
             key=("nodes",),
+        )
+
+
+def _queue_asks_mailboxes_that_it_sees(config: Config) -> None:
+    """Whether a message has been delivered is asked of the mailboxes, by a node that is no primary."""
+    if config.queue.kind != "none" and config.mail_store.moves:
+        raise wrong(
+            "asks the mailboxes what they have, and mail_store moves with the role: this node would not see them",
+            "none",
+            key=("queue", "kind"),
         )

@@ -4,7 +4,9 @@ Each is a type for a pydantic field; a value that does not fit raises `wrong(...
 """
 
 import ipaddress
+import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +22,17 @@ DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
 PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 LONGEST_SECRET = 4096  # bytes
 LONGEST_OPTION = 1024  # characters
+MOUNT_OPTIONS_REFUSED = {
+    "bg": "goes on in the background, and mounts when nobody holds the lease any more",
+    "noauto": "is for /etc/fstab",
+    "auto": "is for /etc/fstab",
+    "remount": "mounts nothing",
+    "bind": "mounts no file system",
+    "rbind": "mounts no file system",
+    "move": "mounts no file system",
+    "loop": "leaves a device behind",
+}
+MOUNT_SECRETS = ("password", "pass", "secret")
 
 
 def duration_ms(text: str) -> int:
@@ -40,6 +53,23 @@ def duration(shortest: str, longest: str) -> BeforeValidator:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             raise wrong("has no unit" if is_number else "is no duration", allowed)
         if not low <= duration_ms(value) <= high:
+            raise wrong("is out of range", allowed)
+        return duration_ms(value)
+
+    return BeforeValidator(parse)
+
+
+def duration_or_never(shortest: str, longest: str) -> BeforeValidator:
+    """Make the validator of a duration that may be `never`: None."""
+    known = duration_ms(shortest), duration_ms(longest)
+    allowed = f"never, or {shortest} to {longest}, a whole number with ms, s, m or h"
+
+    def parse(value: object) -> int | None:
+        if value == "never":
+            return None
+        if not isinstance(value, str) or DURATION.fullmatch(value) is None:
+            raise wrong("is no duration", allowed)
+        if not known[0] <= duration_ms(value) <= known[1]:
             raise wrong("is out of range", allowed)
         return duration_ms(value)
 
@@ -159,6 +189,40 @@ def _data_node_secret(value: object, info: ValidationInfo) -> SecretStr:
     return _secret(value)
 
 
+def _program(value: object, info: ValidationInfo) -> Path:
+    """A program that failoverd runs as root on a data node: nobody else may be able to change it."""
+    path = _absolute_path(value)
+    if (info.context or {}).get("kind") == "arbiter":
+        return path
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise wrong(f"cannot be read: {error.strerror}", "a program") from None
+    if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o100:
+        raise wrong("is no file that its owner may execute", "a program")
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        who = f"owner {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
+        raise wrong(f"others may change the program ({who})", "a file of root's, mode 0755 or 0700")
+    return path
+
+
+def _mount_option(value: str) -> str:
+    name = value.partition("=")[0]
+    if name in MOUNT_OPTIONS_REFUSED:
+        raise wrong(f"{name} {MOUNT_OPTIONS_REFUSED[name]}", "the other options of the file system")
+    if name in MOUNT_SECRETS:
+        raise wrong(f"option {name!r} would show a secret", "credentials=FILE", hide=True)
+    return value
+
+
+def _mount_type(value: str) -> str:
+    if value.startswith("fuse") or value in ("glusterfs", "sshfs", "auto", "none"):
+        raise wrong(
+            "has a process of its own, or none can tell what it is", "a file system of the kernel's, or kind: hook"
+        )
+    return value
+
+
 def _option_name(value: str) -> str:
     if value in ("action", "option", "nodename"):
         raise wrong("is given by failoverd itself", "the other options of the agent")
@@ -202,6 +266,7 @@ Text = Annotated[str, pattern(r"[^\x00-\x20\x7f]{1,255}", "text without spaces")
 Label = Annotated[
     str, pattern(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", "lower-case letters, digits, - and ., at most 63")
 ]
+FileName = Annotated[str, pattern(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", "the name of a file, without its directory")]
 Interface = Annotated[str, pattern(r"[A-Za-z0-9._-]{1,15}", "the name of a network interface")]
 Unit = Annotated[
     str, pattern(r"[A-Za-z0-9:_.\\@-]{1,200}\.service", "the full name of a systemd unit, such as dovecot.service")
@@ -219,3 +284,17 @@ OptionName = Annotated[
     AfterValidator(_option_name),
 ]
 OptionValue = Annotated[str, BeforeValidator(_option_value)]
+Program = Annotated[Path, BeforeValidator(_program)]
+MountSource = Annotated[
+    str, pattern(r"[A-Za-z0-9/\[][!-~]{0,1023}", "a device, or a server's export such as 192.0.2.20:/mail")
+]
+MountType = Annotated[
+    str,
+    pattern(r"[a-z0-9][a-z0-9._]{0,31}", "the name of a file system, such as nfs4 or ext4"),
+    AfterValidator(_mount_type),
+]
+MountOption = Annotated[
+    str,
+    pattern(r"[A-Za-z0-9_][!-+\--~]{0,255}", "one option of mount(8), without commas"),
+    AfterValidator(_mount_option),
+]

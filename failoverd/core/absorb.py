@@ -4,6 +4,7 @@ Observed · Reported   what this node sees, what others say          here
 StoreSeen · Swapped   the record, the lease, the answers to swaps   absorb_store
 StepEnded             what became of this node's own steps          absorb_steps
 Asked · Confirmed · PauseAsked   kept until the store has them      here
+RejoinAsked           kept on disk until it is done                 rejoining
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from failoverd.core import lease
+from failoverd.core import lag, lease, mail_store, rejoining
 from failoverd.core.absorb_steps import step_ended
-from failoverd.core.absorb_store import record_seen, swapped
+from failoverd.core.absorb_store import record_seen, swapped, told_unproven
 from failoverd.core.events import (
     Asked,
     Confirmed,
     Event,
     Observed,
     PauseAsked,
+    RejoinAsked,
     Reported,
     StepEnded,
     StoreSeen,
@@ -27,12 +29,13 @@ from failoverd.core.events import (
     Ticked,
 )
 from failoverd.core.health import born_after_ms, sighted
-from failoverd.core.model import DatabaseFacts, Health, Heard, Observation, Report
+from failoverd.core.mail_store import StoreState
+from failoverd.core.model import DatabaseFacts, Health, Heard, Observation, Report, StoreFacts
 from failoverd.core.state import State
 from failoverd.core.turn import Turn
 from failoverd.core.view import View
 
-FACTS_IN_RULES = ("database", "vip")  # the facts of other probes are only told on
+FACTS_IN_RULES = ("database", "vip", "queue", "rebuild")  # the facts of other probes are only told on
 
 
 def absorb(turn: Turn, event: Event) -> None:
@@ -50,15 +53,26 @@ def absorb(turn: Turn, event: Event) -> None:
             swapped(turn, event)
         case StepEnded():
             step_ended(turn, event)
+        case _:
+            _asked(turn, event)
+
+
+def _asked(turn: Turn, event: Asked | Confirmed | PauseAsked | RejoinAsked) -> None:
+    """An operator asks for something."""
+    match event:
         case Asked(request):
             turn.keep(asked=request, asked_ms=turn.view.now_ms)
-            turn.note("asked", f"{request.by} asked for {request.target} as primary", reason=request.reason)
+            at_any_price = ", whatever may be lost" if request.allow_loss else ""
+            text = f"{request.by} asked for {request.target} as primary{at_any_price}"
+            turn.note("asked", text, reason=request.reason)
         case Confirmed():
             turn.keep(confirmed=event, asked_ms=turn.view.now_ms)
             turn.note("confirmed", f"{event.by} says that {event.node} has no power", reason=event.reason)
         case PauseAsked():
             turn.keep(pause=event, asked_ms=turn.view.now_ms)
             turn.note("asked", f"{event.by} {'pauses' if event.paused else 'resumes'}", reason=event.paused)
+        case RejoinAsked(wanted):
+            rejoining.asked(turn, wanted)
         case _:
             assert_never(event)
 
@@ -114,6 +128,21 @@ def observed(turn: Turn, observation: Observation) -> None:
                 _database_read(turn, facts)
         elif turn.view.database_failing:
             turn.see(database=None)
+    if view.policy.store_moves and observation.target == view.me.name:
+        _mail_store_looked_at(turn, observation)
+
+
+def _mail_store_looked_at(turn: Turn, observation: Observation) -> None:
+    """Somebody mounted or unmounted it, or started what works on it: the plan in force does its steps again."""
+    facts, view = observation.reading.facts, turn.view
+    here = facts.here if isinstance(facts, StoreFacts) else None
+    units = {f"unit:{unit}" for _, unit, _ in view.policy.services}
+    runs = observation.probe in units and observation.reading.health is Health.OK
+    began_ms = observation.ended_ms - observation.took_ms
+    if mail_store.contradicted(view, here=here, service_runs=runs, began_ms=began_ms):
+        what = observation.probe if runs else "the mail store"
+        turn.note("undone", f"not as this node left it: {what}")
+        turn.see(mail_store=StoreState.UNKNOWN, mail_store_ms=view.now_ms)
 
 
 def _database_read(turn: Turn, facts: DatabaseFacts) -> None:
@@ -122,6 +151,20 @@ def _database_read(turn: Turn, facts: DatabaseFacts) -> None:
     if before is not None and beat[0] == view.highest_term and beat != (before.heartbeat_term, before.heartbeat_beat):
         turn.see(beat_seen_ms=view.now_ms)
     turn.read(facts)
+    _lag_measured(turn)
+
+
+def _lag_measured(turn: Turn) -> None:
+    """A finding, one record when it comes and one when it goes: never a reason to move anything."""
+    view, before = turn.view, turn.view.lag
+    after = lag.after(before, view.lag_ms(view.me.name), view.policy)
+    if after is before:
+        return
+    turn.see(lag=after)
+    if after.code and after.level > before.level:
+        turn.note("alarm", f"{view.lag_ms(view.me.name)} ms behind {view.holder}", code=after.code)
+    elif after.level < before.level:
+        turn.note("alarm-over", f"the lag is {after.code or 'small'} again", code=before.code)
 
 
 def reported(turn: Turn, report: Report) -> None:
@@ -142,6 +185,9 @@ def reported(turn: Turn, report: Report) -> None:
     if report.term > view.highest_term:
         turn.new_term(report.term)
     _told_beat(turn, report)
+    if report.unproven:
+        told_unproven(turn)
+    rejoining.heard(turn, report)
     if report.asks_ms and turn.view.may_promise(report):
         heard = Heard(report.sender, report.process, report.number)
         if view.promise is None or view.promise.term != report.term:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.core import plan
+from failoverd.core import mail_store, plan
 from failoverd.core.effects import KeepLease, StepKind
 from failoverd.core.events import StepEnded
 from failoverd.core.known import Stuck
@@ -41,14 +41,19 @@ def step_ended(turn: Turn, event: StepEnded) -> None:
     if event.facts is not None:
         turn.read(event.facts)
         turn.keep(facts_from_ms=turn.view.now_ms)
-    if done.kind in plan.PLANS[Decision.SERVE] and done.kind not in plan.OPTIONAL:
-        worn = not succeeded and failures >= STUCK_FAILURES and turn.view.i_hold()
+    if done.kind is StepKind.STOP_WAITING:
+        turn.see(waits=None)  # also when it failed: it may have happened
+    if done.kind in plan.PLANS[Decision.SERVE] and done.kind not in plan.OPTIONAL | plan.AT_LEISURE:
+        enough = failures >= STUCK_FAILURES or event.code == mail_store.REFUSED
+        worn = not succeeded and enough and turn.view.i_hold()
         text = f"{done.kind.value}: {event.reason}"
         turn.see(stuck=Stuck(event.code, text, turn.view.now_ms) if worn else None)
+    if done.kind is StepKind.START_REBUILD:
+        turn.see(rejoin_starts=(*turn.view.rejoin_starts[-15:], turn.view.now_ms))
     _step_means(turn, event, succeeded=succeeded)
 
 
-def _step_means(turn: Turn, event: StepEnded, *, succeeded: bool) -> None:
+def _step_means(turn: Turn, event: StepEnded, *, succeeded: bool) -> None:  # noqa: C901 - one case a step
     """What the end of a step says of this node, beyond its facts."""
     view, done = turn.view, event.step
     match done.kind:
@@ -78,6 +83,8 @@ def _step_means(turn: Turn, event: StepEnded, *, succeeded: bool) -> None:
             turn.see(restarts=restarts)
         case StepKind.MAKE_READ_ONLY if not succeeded:
             _not_read_only(turn, event)
+        case kind if kind in mail_store.STEPS:
+            _mail_store_step(turn, event, succeeded=succeeded)
         case _:
             pass
 
@@ -89,10 +96,19 @@ def _not_read_only(turn: Turn, event: StepEnded) -> None:
     _take_back(turn, event)
 
 
+def _mail_store_step(turn: Turn, event: StepEnded, *, succeeded: bool) -> None:
+    view, done = turn.view, event.step
+    mine = view.i_hold() and done.term == view.highest_term
+    state = mail_store.after(view.mail_store, done.kind, succeeded=succeeded, mine=mine)
+    turn.see(mail_store=state, mail_store_ms=view.now_ms)
+    if done.kind in mail_store.LEAVING and not succeeded:
+        _take_back(turn, event)
+
+
 def _take_back(turn: Turn, event: StepEnded) -> None:
-    """A planned switchover whose holder could not be made read-only is undone: it goes on as the primary."""
+    """A planned switchover whose holder cannot let go of something is undone: it goes on as the primary."""
     view = turn.view
-    if view.leaving is None or not view.leaving.undo:
+    if view.leaving is None or not view.leaving.undo or event.step.term != view.leaving.term:
         return
     request = view.record.request if view.record else None
     turn.see(leaving=None)

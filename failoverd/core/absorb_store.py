@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from failoverd.core import lease
+from failoverd.core import lease, unproven
 from failoverd.core.effects import KeepLease, Purpose, Swap
 from failoverd.core.events import Swapped
 from failoverd.core.model import Outcome, Record
@@ -19,6 +19,7 @@ from failoverd.core.turn import Turn
 def record_seen(turn: Turn, record: Record) -> None:
     """The store's record, read, watched or answered."""
     view = turn.view
+    stored, record = record, unproven.remembered(view, record)
     if not lease.acceptable(record, view.highest_term):
         if turn.state.refused != record:
             turn.keep(refused=record)
@@ -30,6 +31,8 @@ def record_seen(turn: Turn, record: Record) -> None:
     if before is not None and record.version < before.version and record.term == before.term:
         turn.see(store_heard_ms=view.now_ms)
         return  # an older answer that came late
+    if stored.marks < record.marks:
+        turn.see(marked_term=0)  # an old copy: what this node had put into the store is not there
     watch = lease.watched(view.watch, record, view.now_ms)
     turn.see(store_heard_ms=view.now_ms, record=record, watch=watch)
     if record.term > view.highest_term:
@@ -56,11 +59,28 @@ def _told_of_record(turn: Turn, before: Record | None, record: Record) -> None:
         turn.note("off", f"{record.holder} has no power: {record.off}")
     if before is not None and record.paused != before.paused:
         turn.note("paused", f"paused by {record.paused}" if record.paused else "the cluster goes on")
+    _told_of_proof(turn, before, record)
     confirmed, pause = turn.state.confirmed, turn.state.pause
     if confirmed is not None and (record.term > confirmed.term or record.off):
         turn.keep(confirmed=None)
     if pause is not None and pause.paused == record.paused:
         turn.keep(pause=None)
+
+
+def _told_of_proof(turn: Turn, before: Record | None, record: Record) -> None:
+    if before is not None and record.unproven != before.unproven:
+        text = record.unproven or f"proven again: a replica has all that {record.holder} had let go without one"
+        turn.note("rpo-unproven" if record.unproven else "rpo-proven", text)
+
+
+def told_unproven(turn: Turn) -> None:
+    """Another node knows of a newer mark than the record that this node has read."""
+    record = turn.view.record
+    if record is not None:
+        newest = unproven.remembered(turn.view, record)
+        if newest is not record:
+            turn.see(record=newest)
+            _told_of_proof(turn, record, newest)
 
 
 def _answer_of_record(turn: Turn, record: Record) -> None:
@@ -161,6 +181,11 @@ def _swap_won(turn: Turn, swap: Swap, record: Record) -> None:
                 # A round of promises may reach further than a renewal that was long on its way.
                 granted = lease.granted(record, swap.sent_ms, policy.margin_ms)
                 turn.hold(replace(granted, deadline_ms=max(granted.deadline_ms, held.deadline_ms)))
+        case Purpose.MARK | Purpose.CLEAR:
+            record_seen(turn, record)
+            if record.term == turn.view.highest_term:
+                turn.see(let_go=(record.term, turn.state.marking))
+                turn.see(marked_term=record.term if swap.purpose is Purpose.MARK else 0)
         case Purpose.CONDEMN:
             record_seen(turn, record)
             turn.see(takeover_sent=None)

@@ -10,22 +10,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.core import candidates, plan, rules
+from failoverd.core import candidates, plan, rejoin, rejoining, rules
 from failoverd.core.effects import Beat, Cancel, KeepLease, Perform, Push, Remember, StepKind
 from failoverd.core.lease import Memory
+from failoverd.core.mail_store import LEAVING, StoreState
 from failoverd.core.plan import Progress
 from failoverd.core.rules import Decision, Rule
 from failoverd.core.state import make_report, substance
 from failoverd.core.swaps import ask_store, forget_old_request
 from failoverd.core.turn import Turn
-from failoverd.core.view import Leaving, Restart
+from failoverd.core.view import Leaving, Restart, View
 
 SAY_MS = 1000  # how long a lease may be over before its end is worth an explanation
 
 
 def act(turn: Turn) -> None:
     """Decide on what is, and ask for the next thing."""
+    rejoining.look(turn)
     rule = _decide(turn)
+    if rule.decision is Decision.REJOIN:
+        wanted = rejoin.by_rule(turn.view)
+        if wanted is None:
+            raise AssertionError("due only where there is a donor")
+        rejoining.begin(turn, wanted)
+        rule = _decide(turn)
     if rule.decision is Decision.LET_GO:
         held = turn.view.held
         if held is None:
@@ -64,10 +72,32 @@ def _remember(turn: Turn) -> None:
         holder, ttl_ms = None, 0
     sent = view.takeover_sent
     caught_up = view.database.run if view.database is not None and view.catches_up() else memory.caught_up
-    kept = Memory(view.highest_term, holder, ttl_ms, sent.version if sent is not None else None, caught_up)
+    version = sent.version if sent is not None else None
+    said = record if record is not None and record.marks >= memory.marks else memory
+    kept = Memory(
+        view.highest_term,
+        holder,
+        ttl_ms,
+        version,
+        caught_up,
+        _let_go(view),
+        unproven=said.unproven,
+        marks=said.marks,
+        rejoin=view.rejoin,
+    )
     if kept != memory:
         turn.see(memory=kept)
         turn.effects.insert(0, Remember(kept))
+
+
+def _let_go(view: View) -> int:
+    """How many commits its server had let go when it began to serve, or when the store was last told of some."""
+    facts, told = view.database, view.let_go
+    if facts is not None and (view.memory.term != view.highest_term or (facts.read_only and view.i_hold())):
+        return facts.unacknowledged
+    if told is not None and told[0] == view.highest_term:
+        return told[1]
+    return view.memory.let_go if view.memory.term == view.highest_term else 0
 
 
 def _decide(turn: Turn) -> Rule:
@@ -114,21 +144,29 @@ def _follow_plan(turn: Turn, rule: Rule) -> None:
         turn.note("undone", "not as this node left it: " + ", ".join(sorted(k.value for k in contradicted)))
     if progress is not turn.state.progress:
         turn.keep(progress=progress)
-    kind = plan.next_step(turn.view, decision, progress)
-    if kind is None:
-        return
+    while (kind := plan.next_step(turn.view, decision, turn.state.progress)) is not None:
+        if not _begin(turn, kind) or kind not in LEAVING:
+            return
+
+
+def _begin(turn: Turn, kind: StepKind) -> bool:
+    """Begin a step, unless its lane has something else to do."""
+    progress = turn.state.progress
     step = plan.make_step(turn.view, kind, progress.number + 1)
     if any(other.lane is step.lane for other in progress.running):
-        return
+        return False
     progress = replace(progress, running=(*progress.running, step), number=step.number)
     turn.keep(progress=progress)
     if kind is StepKind.RESTART_UNIT:
         begun = Restart(step.service, turn.view.now_ms, None, worked=False)
         turn.see(restarts=(*turn.view.restarts[-15:], begun))
+    if kind is StepKind.TAKE_STORE:  # it may be here from now on, whatever becomes of this
+        turn.see(mail_store=StoreState.UNKNOWN, mail_store_ms=turn.view.now_ms)
     turn.note(
         "step", f"{kind.value}" + (f" {step.unit or step.address or step.target or ''}".rstrip()), step=str(step.number)
     )
     turn.effects.append(Perform(step))
+    return True
 
 
 def _beat(turn: Turn) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from failoverd.core.findings import blocking
 from failoverd.core.gtid import GtidSet
 from failoverd.core.heirs import forgot_nothing, heirs_of, proof_missing, refused_by
 from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Rejected, Thread
@@ -35,6 +36,11 @@ CODES = {
     "BLK_APPLIER": "the node's replication applier stopped",
     "BLK_LAG": "the node is too far behind",
     "BLK_EXTRA": "the node holds transactions that the primary lacks",
+    "BLK_ERRANT": "the node holds transactions that no primary wrote",
+    "BLK_SETTINGS": "a setting of the node's database would lose data, or break its promotion",
+    "BLK_REBUILDING": "the node's database is being made anew",
+    "BLK_NO_DONOR": "no replica is fit to be copied",
+    "BLK_LAST_REPLICA": "no other replica acknowledges",
     "BLK_BEHIND": "the node lacks transactions that another node has",
     "BLK_DIVERGED": "the node and another hold different transactions",
     "BLK_NOT_APPLIED": "the node has received transactions that it has not applied yet",
@@ -83,18 +89,38 @@ def _out_of_reach(view: View, name: NodeName) -> Rejected | None:
 
 def _unfit(view: View, node: Node) -> Rejected | None:
     """What excludes a node in either case."""
+    return _broken(view, node) or _errant(view, node.name)
+
+
+def _errant(view: View, name: NodeName) -> Rejected | None:
+    report = view.report_of(name)
+    findings = report.findings if report else view.findings
+    extra = view.errant(name) or dict(findings).get("ERRANT", "")  # whoever of both has the newer journal
+    return Rejected(name, "BLK_ERRANT", f"{name} holds what no primary wrote: {extra}") if extra else None
+
+
+def _broken(view: View, node: Node) -> Rejected | None:
     name = node.name
     why = _out_of_reach(view, name)
     if why is not None:
         return why
     report = view.report_of(name)
     ready, findings = (report.ready, report.findings) if report else (view.ready, view.findings)
-    if view.facts_of(name) is None:
-        return Rejected(name, "BLK_DATABASE", f"the database of {name} does not answer")
+    if view.rebuilding(name) or view.facts_of(name) is None:
+        return _no_database(view, name)
     if not ready:
         first = "; ".join(f"{code}: {reason}" for code, reason in findings[:2]) or "its probes have not finished"
         return Rejected(name, "BLK_NOT_READY", f"{name} is not ready: {first}")
+    setting = blocking(findings)
+    if setting is not None:
+        return Rejected(name, "BLK_SETTINGS", f"{setting[0]}: {setting[1]}")
     return next((Rejected(name, code, reason) for code, reason in findings if code.startswith("DISK")), None)
+
+
+def _no_database(view: View, name: NodeName) -> Rejected:
+    if view.rebuilding(name):
+        return Rejected(name, "BLK_REBUILDING", f"the database of {name} is being made anew")
+    return Rejected(name, "BLK_DATABASE", f"the database of {name} does not answer")
 
 
 def _not_replicating(view: View, node: Node, facts: DatabaseFacts) -> Rejected | None:
@@ -167,12 +193,16 @@ def _lagging(view: View, name: NodeName) -> Rejected | None:
 
 def _holds_extra(view: View, name: NodeName, facts: DatabaseFacts) -> Rejected | None:
     # The two readings are not of the same moment, so only servers of which the holder has nothing at all count as
-    # extra here. The rejoin check repeats this once both stand still.
+    # extra here, and what the node wrote itself since the term began. The rejoin check repeats this once both stand
+    # still.
     theirs = view.facts_of(view.holder) if view.holder else None
     if theirs is None:
         return None
     sources = {source for source, _ in theirs.holdings.parts}
     extra = [source for source, _ in facts.holdings.parts if source not in sources]
+    if not extra and view.wrote_itself(name):
+        text = f"{name} has written transactions of its own in a term of {view.holder}"
+        return Rejected(name, "BLK_EXTRA", text)
     if not extra:
         return None
     return Rejected(name, "BLK_EXTRA", f"{name} holds transactions of {', '.join(extra)}, {view.holder} none")
@@ -286,13 +316,27 @@ def _cannot_apply(view: View, name: NodeName) -> Rejected | None:
     return None
 
 
+def cannot_serve(view: View, node: Node) -> Rejected | None:
+    """What excludes a node whatever may be lost: it would be a primary that does not work.
+
+    Transactions that no primary wrote do not: where the others are gone for good, nobody is left to save them on.
+    """
+    return _broken(view, node) or _cannot_apply(view, node.name)
+
+
 def could_elect(view: View, *, told: bool = False) -> bool:
     """Whether the others could elect one of them without a word of the holder's database (this node's, if it holds).
 
     `told`: that database will say what it has, so that nobody else has to prove it.
     """
+    if view.record is not None and view.record.unproven and not told:
+        return False
     gone = view.holder or view.me.name
-    answer = [node for node in view.data_nodes if node.name != gone and view.facts_of(node.name) is not None]
+    answer = [
+        node
+        for node in view.data_nodes
+        if node.name != gone and view.facts_of(node.name) is not None and not view.rebuilding(node.name)
+    ]
     others = [node for node in answer if told or forgot_nothing(view, node.name, gone)]
     enough = len(others) >= len(view.data_nodes) - view.policy.acknowledgements
     return enough and any(_unfit(view, node) is None and _cannot_apply(view, node.name) is None for node in others)
@@ -303,7 +347,8 @@ def replicas_are_there(view: View) -> bool:
     needed = len(view.data_nodes) - view.policy.acknowledgements
     elsewhere = {name for report in view.fresh.values() for name in report.hears}
     others = [node.name for node in view.data_nodes if node.name != view.me.name]
-    return sum(name in view.fresh or name in elsewhere for name in others) >= needed
+    there = [name for name in others if name in view.fresh or name in elsewhere]
+    return sum(not view.rebuilding(name) for name in there) >= needed
 
 
 def why_not(view: View) -> tuple[Rejected, ...]:

@@ -25,6 +25,8 @@ class Purpose(Enum):
     CONDEMN = "condemn"
     CONFIRM = "confirm"
     PAUSE = "pause"
+    MARK = "mark-unproven"
+    CLEAR = "clear-unproven"
 
 
 class StepKind(Enum):
@@ -40,6 +42,7 @@ class StepKind(Enum):
     BECOME_SOURCE = "become-source"
     AWAIT_REPLICA = "await-replica"
     MAKE_WRITABLE = "make-writable"
+    STOP_WAITING = "stop-waiting"
     WRITE_JOURNAL = "write-journal"
     MAKE_READ_ONLY = "make-read-only"
     KILL_DATABASE = "kill-database"
@@ -48,6 +51,14 @@ class StepKind(Enum):
     BREAK_LOCKS = "break-locks"
     PROVE = "prove"
     FENCE = "fence"
+    DRAIN = "drain-queue"
+    HAND_ON = "hand-on-queue"
+    RELEASE = "release-queue"
+    TAKE_STORE = "take-store"
+    START_SERVICES = "start-services"
+    STOP_SERVICES = "stop-services"
+    RELEASE_STORE = "release-store"
+    START_REBUILD = "start-rebuild"
 
 
 class Lane(Enum):
@@ -58,6 +69,10 @@ class Lane(Enum):
     UNITS = "units"
     STORE = "mail-store"
     FENCE = "fence"
+    DRAIN = "drain"
+    QUEUE = "queue"
+    MOUNT = "mount"
+    SERVICES = "services"
 
 
 LANES: dict[StepKind, Lane] = {
@@ -66,8 +81,16 @@ LANES: dict[StepKind, Lane] = {
     StepKind.KILL_DATABASE: Lane.UNITS,
     StepKind.RESTART_UNIT: Lane.UNITS,
     StepKind.PROVE: Lane.UNITS,
+    StepKind.START_REBUILD: Lane.UNITS,
     StepKind.BREAK_LOCKS: Lane.STORE,
     StepKind.FENCE: Lane.FENCE,
+    StepKind.DRAIN: Lane.DRAIN,  # not behind a message that is being handed on
+    StepKind.HAND_ON: Lane.QUEUE,
+    StepKind.RELEASE: Lane.QUEUE,
+    StepKind.TAKE_STORE: Lane.MOUNT,
+    StepKind.RELEASE_STORE: Lane.MOUNT,  # not behind a walk through it, which is told to end
+    StepKind.START_SERVICES: Lane.SERVICES,
+    StepKind.STOP_SERVICES: Lane.SERVICES,  # nothing of the database waits for it
 }  # all others: DATABASE
 
 
@@ -80,11 +103,14 @@ class Step:
     number: int
     deadline_ms: int
     unit: str = ""
+    units: tuple[str, ...] = ()
     service: str = ""
     address: str = ""
     position: GtidSet | None = None
     previous: NodeName | None = None
-    target: NodeName | None = None  # whose power is to be cut
+    target: NodeName | None = None  # whose power is to be cut, or whose data are copied
+    from_primary: bool = False
+    request: str = ""  # whose rebuild it is
     reason: str = ""
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from failoverd.core.effects import Step, Swap
-from failoverd.core.model import DatabaseFacts, NodeName, Observation, Outcome, Record, Report, Request
+from failoverd.core.model import DatabaseFacts, NodeName, Observation, Outcome, Record, Rejoin, Report, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +79,11 @@ class PauseAsked:
     by: str
 
 
-Event = Ticked | Observed | Reported | StoreSeen | Swapped | StepEnded | Asked | Confirmed | PauseAsked
+@dataclass(frozen=True, slots=True)
+class RejoinAsked:
+    """An operator's request that a node's database be made anew, already checked by `rejoin.rejections`."""
+
+    rejoin: Rejoin
+
+
+Event = Ticked | Observed | Reported | StoreSeen | Swapped | StepEnded | Asked | Confirmed | PauseAsked | RejoinAsked

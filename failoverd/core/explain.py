@@ -16,13 +16,13 @@ from failoverd.core.view import View
 
 # What `machine` makes of a decision that has no steps of its own.
 WITHOUT_PLAN: dict[Decision, str] = {
-    Decision.OBSERVE: "nothing is touched",
     Decision.ARBITRATE: "observe, report, vote",
     Decision.ADOPT: "ask the store for term 1",
     Decision.TAKE_OVER: "ask the store for the next term",
     Decision.DROP_REQUEST: "tell the store how the request ended; serve on",
     Decision.RESTART_UNIT: "as serve, whose first step it is",
     Decision.CONDEMN: "ask the store to revoke the term",
+    Decision.REJOIN: "it is kept on disk that this node is made anew, next rule: rebuilding",
     Decision.LET_GO: "the term is given back, next rule: giving-back",
 }
 

@@ -2,8 +2,8 @@
 
 A position is a number in somebody's log, and two logs that have diverged cannot be compared by it. So a candidate is
 the ended holder or has its history: an old primary with many transactions of its own has not. Within a term numbers
-only grow, also after a crash (mariadb_promote.fresh_number): of two heirs the one with the higher last number lacks
-nothing that was acknowledged and the other has.
+only grow, also after a crash (mariadb_promote.fresh_number; MySQL's crash takes none back, mysql_promote): of two heirs
+the one with the higher last number lacks nothing that was acknowledged and the other has.
 """
 
 from __future__ import annotations
@@ -22,12 +22,24 @@ def forgot_nothing(view: View, name: NodeName, holder: NodeName) -> bool:
     """Its position shows all that it acknowledged in the holder's term.
 
     One that does not replicate from that holder has never done so: a source is changed to the holder's only, and no
-    other change follows in a term. What it acknowledged before is in what the term began with.
+    other change follows in a term. What it acknowledged before is in what the term began with. Not so one that follows
+    nobody and has a heartbeat of this term: its data were made anew, or somebody's hand took its replication away.
     """
     facts = view.facts_of(name)
     replication = facts.replication if facts else None
     received = replication is not None and replication.source == view.node(holder).address
-    return not received or _has_caught_up(view, name)
+    return not (received or _has_a_copy(view, name)) or _has_caught_up(view, name)
+
+
+def _has_a_copy(view: View, name: NodeName) -> bool:
+    """It follows nobody, and its data are of this term all the same: a copy of them, as a rebuild leaves behind.
+
+    Heartbeats of a term come from one server only, so that it is the holder's history.
+    """
+    facts, record = view.facts_of(name), view.record
+    if facts is None or record is None or name == record.holder or facts.replication is not None:
+        return False
+    return facts.heartbeat_term == record.term and not view.gone_astray(name)
 
 
 def _follows(view: View, name: NodeName, source: NodeName) -> bool:
@@ -59,7 +71,8 @@ def heirs_of(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> 
     """Whose history is the holder's: the holder, who follows it, and who has more of it than its server has left.
 
     Where it was lost before anybody had anything of its term (no position beyond the one it began with), nothing of
-    that term was acknowledged, and the former holder and its followers have the same history up to there.
+    that term was acknowledged, and the former holder and its followers have the same history up to there. Not where it
+    may have acknowledged something by itself.
     """
     holder, former = record.holder, record.previous
     if holder is None:
@@ -67,10 +80,15 @@ def heirs_of(view: View, record: Record, positions: dict[NodeName, GtidSet]) -> 
     heirs = {
         name
         for name in positions
-        if name == holder or _follows(view, name, holder) or _refused_heir(view, name, record)
+        if name == holder
+        or _follows(view, name, holder)
+        or _refused_heir(view, name, record)
+        or _has_a_copy(view, name)
     }
     began = record.began
-    if holder in positions or former is None or began is None or not all(began.covers(positions[n]) for n in heirs):
+    if record.unproven or holder in positions or former is None or began is None:
+        return heirs
+    if not all(began.covers(positions[n]) for n in heirs):
         return heirs
     return heirs | {name for name in positions if name == former or _follows(view, name, former)}
 
@@ -85,6 +103,8 @@ def ahead_of_me(view: View) -> list[NodeName]:
         theirs = view.facts_of(node.name)
         if theirs is None or theirs.heartbeat_term != record.term or theirs.replication is None:
             continue
+        if view.rebuilding(node.name):
+            continue  # it could not take the role
         received = theirs.replication.source == view.me.address and not view.gone_astray(node.name)
         if received and not mine.position.covers(theirs.position):
             ahead.append(node.name)
@@ -98,6 +118,9 @@ def proof_missing(view: View, positions: dict[NodeName, GtidSet], handed: GtidSe
         return None
     if handed is not None or record.holder in positions:
         return None  # the holder itself said, or says, what it had
+    if record.unproven:
+        text = f"only {record.holder} itself can say what clients were told: {record.unproven}"
+        return Rejected(view.me.name, "BLK_RPO_UNPROVEN", text)
     needed = len(view.data_nodes) - view.policy.acknowledgements
     proving = [name for name in positions if forgot_nothing(view, name, record.holder)]
     if len(proving) >= needed:

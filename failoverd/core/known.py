@@ -18,9 +18,12 @@ from enum import Enum
 from functools import wraps
 from typing import Any, Self, TypeVar
 
+from failoverd.core.gtid import GtidSet
 from failoverd.core.health import Sendings, Sighting, Sightings, born_after_ms
+from failoverd.core.lag import NO_LAG, Lag
 from failoverd.core.lease import NO_MEMORY, Held, Memory, Promise, Unanswered, Watch
-from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Record, Report, RequestEnded
+from failoverd.core.mail_store import StoreState
+from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Record, Rejoin, Report, RequestEnded
 from failoverd.core.policy import Policy
 
 NEVER_MS = 1 << 62
@@ -97,6 +100,19 @@ class CatchUp:
     beat: int = 0  # 0: the primary has not told since
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Commits of this node wait for a replica again: in which term and run of the server, and how many were let go.
+
+    All of those are in `behind`; None before a second reading has found the same.
+    """
+
+    term: int
+    run: str
+    count: int
+    behind: GtidSet | None
+
+
 @dataclass(frozen=True)
 class Known:
     """The fields of a view. Built by `machine`, never changed in place."""
@@ -130,7 +146,19 @@ class Known:
     promise: Promise | None = None  # this node's own, to the holder
     fenced_term: int | None = None  # the term whose holder this node's fence agents have confirmed to be off
     stuck: Stuck | None = None
+    marked_term: int = 0  # in which the store took this daemon's word that commits go unproven, and no CLEAR was sent
+    let_go: tuple[int, int] | None = None  # (term, count) that the store was last told of, by this run of the daemon
+    waits: Waits | None = None
     beat_seen_ms: int | None = None  # when a commit of this node's was last seen to be acknowledged: a new heartbeat
+    lag: Lag = NO_LAG  # of this node's database, as a finding
+    mail_store: StoreState = StoreState.UNKNOWN
+    mail_store_ms: int = 0  # since when
+    rejoin: Rejoin | None = None  # this node's database is to be made anew: on its disk as in `memory`
+    rejoin_since_ms: int | None = None  # since when this run of the daemon knows of it
+    rejoin_starts: tuple[int, ...] = ()  # when that was started, newest last
+    rejoin_ended: RequestEnded | None = None  # what became of the newest one
+    rejoin_failed: tuple[int, ...] = ()  # when one failed, newest last; none since one has succeeded
+    rejoin_due_since_ms: int | None = None  # since when this node's database has needed one
     _answers: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def changed(self, **changes: object) -> Self:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from failoverd.core.model import Heard, NodeName, Record
+from failoverd.core.model import Heard, NodeName, Record, Rejoin
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,10 @@ class Memory:
     while the store is away knows whom it may promise to. `takeover` is the version that an unanswered takeover of its
     own names (rule 5): a request may outlive the process, and the boot, that sent it. `caught_up` is the run of its
     database that last had all that the node may have acknowledged (positions.catches_up): a daemon that is restarted
-    while there is no primary could not prove that again.
+    while there is no primary could not prove that again. `let_go` is how many commits its database had let go without a
+    replica in this term, as far as the store was told, `unproven` and `marks` the newest that the record said of that
+    (unproven.py): an old copy of the store must not hide it. `rejoin`: its database is being made anew, from before
+    that begins until it is done: while its server is stopped nothing else would say so.
     """
 
     term: int = 0
@@ -83,6 +86,10 @@ class Memory:
     ttl_ms: int = 0
     takeover: int | None = None
     caught_up: str = ""
+    let_go: int = 0
+    unproven: str = ""
+    marks: int = 0
+    rejoin: Rejoin | None = None
 
 
 NO_MEMORY = Memory()

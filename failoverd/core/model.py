@@ -10,10 +10,13 @@ from enum import Enum
 from functools import cached_property
 from typing import NewType
 
+from failoverd.core.errant import Journal
 from failoverd.core.gtid import GtidSet
 
 NodeName = NewType("NodeName", str)
-UNKNOWN_TO_SOURCE = "which is not in the master's binlog"  # MariaDB's error 1236 has other causes, which pass
+# In error 1236, which has other causes as well, and those pass.
+UNKNOWN_TO_SOURCE = "which is not in the master's binlog"  # MariaDB
+MORE_THAN_SOURCE = "has more GTIDs than the "  # MySQL: of the source's own uuid; it does not look at others
 
 
 class NodeKind(Enum):
@@ -88,6 +91,21 @@ class HostFacts:
     fullest_disk: str
 
 
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """Messages in the mail queue: delivered from now, put off, held by failoverd, held by somebody else."""
+
+    moving: int
+    deferred: int
+    held: int
+    held_by_others: int
+
+    @property
+    def waiting(self) -> int:
+        """What is failoverd's business: what an administrator holds is not."""
+        return self.moving + self.deferred + self.held
+
+
 class Thread(Enum):
     """A replication thread. CONNECTING is a receiver that looks for its source."""
 
@@ -98,7 +116,10 @@ class Thread(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Replication:
-    """A configured replica's threads. `received` is what its receiver has got, applied or not (a GtidSet by domain)."""
+    """A configured replica's threads. `received` is what its receiver has got, applied or not.
+
+    In MariaDB it is a GtidSet by domain, in MySQL by server uuid.
+    """
 
     source: str  # address of the node it receives from
     receiver: Thread
@@ -110,7 +131,7 @@ class Replication:
     @property
     def refused(self) -> bool:
         """The source has said that it does not know what this server holds last: it never had anything from there."""
-        return UNKNOWN_TO_SOURCE in self.receiver_error
+        return UNKNOWN_TO_SOURCE in self.receiver_error or MORE_THAN_SOURCE in self.receiver_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +139,8 @@ class DatabaseFacts:
     """One database server's state, as one reading of it gave.
 
     `holdings` is what its own binary log holds (MariaDB: @@gtid_binlog_state). `applied` is the same in the notation
-    of `Replication.received` (MariaDB: by domain), so that `applied.covers(received)` means: relay log applied.
+    of `Replication.received` (MariaDB: by domain), so that `applied.covers(received)` means: relay log applied. `own`
+    is, in that notation again, what this server wrote itself as a source, and did not receive. MySQL has one notation.
     `heartbeat_term` and `heartbeat_beat` are the row of failoverd.heartbeat as it stands on this server.
     """
 
@@ -133,7 +155,9 @@ class DatabaseFacts:
     semi_sync_clients: int  # replicas attached that acknowledge
     heartbeat_term: int
     heartbeat_beat: int
+    own: GtidSet = field(default_factory=GtidSet)
     run: str = ""  # names the time since which its relay log was kept; "": not known, which proves nothing
+    unacknowledged: int = 0  # source only: commits that did not wait, and times it stopped waiting, since its start
 
     @property
     def receives(self) -> bool:
@@ -146,7 +170,62 @@ class DatabaseFacts:
         return self.applied if self.replication is None else self.applied.union(self.replication.received)
 
 
-Facts = UnitFacts | VipFacts | HostFacts | DatabaseFacts
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is compared between nodes: (name, value) that no two may share, and that all must share. Empty: nothing."""
+
+    unique: tuple[str, str] = ("", "")
+    shared: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsFacts:
+    """A database's settings, slowly read: what is wrong with them as (code, reason), and what the journal says."""
+
+    found: tuple[tuple[str, str], ...]
+    identity: Identity
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """The mail store of this node: whether it is mounted here. None: only its program knows."""
+
+    here: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildFacts:
+    """The newest rebuild of this node's database: how far it is, or how it ended.
+
+    `request` names whose it is ("": a person's, who started the program by hand), `touched` that the old data have left
+    their place. Bytes and bytes a second; `left_s` None: not known. `saved`: where what was extra is kept.
+    """
+
+    request: str
+    stage: str
+    running: bool
+    touched: bool
+    received: int = 0
+    expected: int = 0
+    rate: int = 0
+    left_s: int | None = None
+    code: str = ""
+    reason: str = ""
+    saved: str = ""
+
+    @property
+    def home(self) -> bool:
+        """The new data are in place and the server answers."""
+        return self.stage in ("home", "done")
+
+    @property
+    def at_work(self) -> bool:
+        """It goes on, or has to."""
+        return not self.home and (self.touched or (self.running and self.stage != "failed"))
+
+
+Facts = UnitFacts | VipFacts | HostFacts | DatabaseFacts | SettingsFacts | QueueFacts | StoreFacts | RebuildFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +261,21 @@ class Request:
     by: str
     reason: str
     term: int = 0  # in which it was asked
+    allow_loss: bool = False  # forced: whatever the target lacks may be lost with the primary that is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Rejoin:
+    """The database of `node` is to be made anew from `donor`'s. `by`: who asked, or the rule.
+
+    Asked of any node, kept on the disk of that one until it is done.
+    """
+
+    id: str
+    node: NodeName
+    donor: NodeName
+    by: str
+    term: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +303,15 @@ class Record:
     began: GtidSet | None = None  # what the holder had as the term began
     position: GtidSet | None = None  # what it had when it gave the term back; None: it did not, or could not be read
     previous: NodeName | None = None  # the holder before this term
-    reason: str = ""  # the rule that made this term
+    reason: str = ""  # the rule that made this term; of a forced one also who, why, and what was given up
     request: Request | None = None
     request_ended: RequestEnded | None = None
     condemned_by: NodeName | None = None  # who revoked the term in order to fence its holder, which cannot renew it now
     off: str = ""  # who confirms that the holder's power is off, in words: nobody has to wait
     paused: str = ""  # by whom and why nothing may act by itself
+    unproven: str = ""  # why, and since when, what clients were told may be only on the holder; kept across terms
+    marks: int = 0  # how often `unproven` was set or taken away: of two copies, the one with more of them says it
+    forced: int = 0  # the newest term that a person forced; kept across terms, since what it gave up may return
 
 
 # ---- what nodes tell each other ---------------------------------------------------------------------------------
@@ -281,6 +378,13 @@ class Report:
     hears: tuple[NodeName, ...] = ()  # whose reports are fresh there: that they live is known beyond their own voice
     asks_ms: int = 0  # above 0, this very report asks every other data node for its promise for so long (rule 4)
     promised: Heard | None = None  # the newest report of the holder that the sender gave its promise to
+    identity: Identity | None = None  # of its database's settings; None: not read yet
+    unproven: str = ""  # as the newest record says that the sender has seen, and how many marks that has
+    marks: int = 0
+    rebuilding: bool = False  # its database is being made anew, or is to be
+    rebuild: RebuildFacts | None = None  # the newest rebuild
+    rejoin: Rejoin | None = None  # an operator's request to another node
+    rejoin_ended: RequestEnded | None = None  # what became of the newest one to the sender
 
     @cached_property
     def claims_by_name(self) -> dict[tuple[str, NodeName], Claim]:

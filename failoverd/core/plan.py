@@ -4,13 +4,19 @@ A plan is a row of steps in a table. Which of them are still needed is asked of 
 that was interrupted anywhere goes on where it is, and one that the world undid is done again.
 
     SERVE     (restart a unit) · freeze · apply · become source · await replica · writable · journal
-              · gate + VIP + ARP · break locks · prove
+              · gate + VIP + ARP · (stop waiting for a replica) · break locks · prove
+              · release the mail queue
     DEMOTE    close gate · read-only (or kill the server)
-    GIVE_BACK the same, then the store is told (machine)
+    GIVE_BACK drain the mail queue (planned) · the same, then the store is told (machine)
     PREPARE   freeze · apply
     FENCE     cut the old primary's power, and meanwhile the same
     RECEIVE   await the given position · freeze · apply
-    FOLLOW    close gate · read-only · follow
+    FOLLOW    close gate · read-only · follow · hand the mail queue on
+    REBUILD   close gate · read-only (or kill the server) · start the rebuild, a process of its own
+              · hand the mail queue on
+
+Where the mail store moves with the role, SERVE takes it after what was received is applied and starts the services
+right before the gate; all others stop them and leave it once the gate is closed, beside the rest (see mail_store).
 """
 
 from __future__ import annotations
@@ -18,8 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from failoverd.core.effects import Step, StepKind
-from failoverd.core.model import Outcome, Thread
+from failoverd.core import mail_store, rejoin, unproven
+from failoverd.core.effects import LANES, Step, StepKind
+from failoverd.core.mail_store import LEAVING
+from failoverd.core.model import NodeName, Outcome, QueueFacts, Thread
+from failoverd.core.repair import to_rebuild
 from failoverd.core.rules import Decision, restart_not_tried
 from failoverd.core.view import GateState, View
 
@@ -28,21 +37,47 @@ PLANS: dict[Decision, tuple[StepKind, ...]] = {
         StepKind.RESTART_UNIT,
         StepKind.FREEZE,
         StepKind.APPLY,
+        StepKind.TAKE_STORE,
         StepKind.BECOME_SOURCE,
         StepKind.AWAIT_REPLICA,
         StepKind.MAKE_WRITABLE,
         StepKind.WRITE_JOURNAL,
+        StepKind.START_SERVICES,
         StepKind.OPEN_GATE,
+        StepKind.STOP_WAITING,
         StepKind.BREAK_LOCKS,
         StepKind.PROVE,
+        StepKind.RELEASE,
     ),
-    Decision.GIVE_BACK: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
-    Decision.DEMOTE: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
-    Decision.STAY_FENCED: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE, StepKind.FREEZE),
-    Decision.PREPARE: (StepKind.FREEZE, StepKind.APPLY),
-    Decision.FENCE: (StepKind.FENCE, StepKind.FREEZE, StepKind.APPLY),
-    Decision.RECEIVE: (StepKind.AWAIT_POSITION, StepKind.FREEZE, StepKind.APPLY),
-    Decision.FOLLOW: (StepKind.CLOSE_GATE, StepKind.MAKE_READ_ONLY, StepKind.FOLLOW),
+    Decision.GIVE_BACK: (
+        StepKind.DRAIN,
+        StepKind.CLOSE_GATE,
+        *LEAVING,
+        StepKind.MAKE_READ_ONLY,
+        StepKind.KILL_DATABASE,
+    ),
+    Decision.DEMOTE: (StepKind.CLOSE_GATE, *LEAVING, StepKind.MAKE_READ_ONLY, StepKind.KILL_DATABASE),
+    Decision.STAY_FENCED: (
+        StepKind.CLOSE_GATE,
+        *LEAVING,
+        StepKind.MAKE_READ_ONLY,
+        StepKind.KILL_DATABASE,
+        StepKind.FREEZE,
+        StepKind.HAND_ON,
+    ),
+    Decision.OBSERVE: LEAVING,  # of a role that it had; otherwise it touches nothing
+    Decision.PREPARE: (*LEAVING, StepKind.FREEZE, StepKind.APPLY),
+    Decision.FENCE: (*LEAVING, StepKind.FENCE, StepKind.FREEZE, StepKind.APPLY),
+    Decision.RECEIVE: (*LEAVING, StepKind.AWAIT_POSITION, StepKind.FREEZE, StepKind.APPLY),
+    Decision.FOLLOW: (StepKind.CLOSE_GATE, *LEAVING, StepKind.MAKE_READ_ONLY, StepKind.FOLLOW, StepKind.HAND_ON),
+    Decision.REBUILD: (
+        StepKind.CLOSE_GATE,
+        *LEAVING,
+        StepKind.MAKE_READ_ONLY,
+        StepKind.KILL_DATABASE,
+        StepKind.START_REBUILD,
+        StepKind.HAND_ON,  # a rebuild may take hours, and mail does not wait for a database
+    ),
 }
 
 # Steps whose failure does not hold up the rest. Waiting for a replica or for the journal's commit is not worth an
@@ -52,7 +87,13 @@ OPTIONAL = {
     StepKind.WRITE_JOURNAL,
     StepKind.BREAK_LOCKS,
     StepKind.PROVE,
+    StepKind.DRAIN,
 }
+
+# No sign that this node cannot serve, however often they fail: mail that waits a while longer is not lost, and a server
+# that goes on waiting for a replica serves readers as before. Whoever stepped down for it would take along what clients
+# were told and nobody else has.
+AT_LEISURE = {StepKind.HAND_ON, StepKind.RELEASE, StepKind.STOP_WAITING}
 
 # How long a step may take, in ms. What a lease holder waits for must not outlast several leases; what is slow by
 # nature (a relay log) is asked again.
@@ -65,17 +106,28 @@ DEADLINES: dict[StepKind, int] = {
     StepKind.BECOME_SOURCE: 4000,
     StepKind.AWAIT_REPLICA: 3000,
     StepKind.MAKE_WRITABLE: 2000,
+    StepKind.STOP_WAITING: 2000,
     StepKind.WRITE_JOURNAL: 2000,
     StepKind.KILL_DATABASE: 5000,
     StepKind.FOLLOW: 6000,
     StepKind.RESTART_UNIT: 6000,
     StepKind.BREAK_LOCKS: 60_000,
     StepKind.PROVE: 5000,
-}  # MAKE_READ_ONLY: the demote budget
+    StepKind.HAND_ON: 120_000,
+    StepKind.RELEASE: 120_000,
+    StepKind.START_SERVICES: 15_000,
+    StepKind.STOP_SERVICES: 10_000,
+    StepKind.START_REBUILD: 5000,
+}  # all others: the policy's (_deadline_ms)
 
 # What follows does not wait for a step of these that failed: the database must become read-only even where the gate
 # cannot be closed, and positions must be final by the lease's end where no agent answers.
-GO_ON_AFTER = {StepKind.CLOSE_GATE, StepKind.FENCE}
+GO_ON_AFTER = {StepKind.CLOSE_GATE, StepKind.FENCE, StepKind.STOP_WAITING, *LEAVING}
+BESIDE = {StepKind.FENCE, *LEAVING}  # what follows does not even wait for their end, or for their lane to be free
+
+QUEUE_RETRY_FIRST_MS = 5_000  # a mail server that says "later" means minutes
+QUEUE_RETRY_MOST_MS = 300_000
+DRAIN_LATE_MS = 200  # how late the answer may be
 
 RETRY_FIRST_MS = 200
 RETRY_MOST_MS = 2000
@@ -131,6 +183,10 @@ def _not_done(kind: StepKind) -> Needed:
     return lambda _view, progress: not progress.done(kind)
 
 
+def _mail_store_needs(kind: StepKind) -> Needed:
+    return lambda view, _progress: mail_store.needed(view, kind, closed=view.gate is GateState.CLOSED)
+
+
 def _killed_at_once(view: View, progress: Progress) -> bool:
     """A server whose commits can come to no end is ended as it is.
 
@@ -179,6 +235,8 @@ def _follow_needed(view: View, progress: Progress) -> bool:
     if facts is None or holder is None:
         return False
     replication = facts.replication
+    if replication is not None and replication.source == view.node(holder).address and to_rebuild(replication):
+        return False  # the same event would fail the same way for ever; REPL_DIVERGED or REPL_PURGED says what ends it
     return not (
         progress.done(StepKind.FOLLOW)
         and replication is not None
@@ -186,6 +244,46 @@ def _follow_needed(view: View, progress: Progress) -> bool:
         and replication.receiver is not Thread.STOPPED
         and replication.applier is not Thread.STOPPED
     )
+
+
+def _queue_asked(view: View, progress: Progress, kind: StepKind) -> QueueFacts | None:
+    """What was seen in the mail queue since `kind` last ended, where it may be tried (again) now."""
+    seen, ended, facts = view.sighting("queue", view.me.name), progress.of(kind), view.queue
+    if seen is None or facts is None or view.paused():
+        return None
+    if ended is not None:
+        if seen.observation.ended_ms - seen.observation.took_ms < ended.at_ms:
+            return None
+        wait_ms = min(QUEUE_RETRY_FIRST_MS << min(max(ended.failures - 1, 0), 6), QUEUE_RETRY_MOST_MS)
+        if not view.reached(ended.at_ms + wait_ms):
+            return None
+    return facts
+
+
+def _hand_on_needed(view: View, progress: Progress) -> bool:
+    """Something waits in the mail queue of a node that is no primary, and there is one that serves."""
+    facts = _queue_asked(view, progress, StepKind.HAND_ON)
+    if facts is None or not facts.waiting or view.holder in (None, view.me.name):
+        return False
+    report = view.fresh.get(NodeName(str(view.holder)))
+    return report is not None and report.serving and report.term == view.highest_term
+
+
+def _release_needed(view: View, progress: Progress) -> bool:
+    """This node serves, and holds messages from when it did not."""
+    facts = _queue_asked(view, progress, StepKind.RELEASE)
+    return facts is not None and facts.held > 0 and view.gate is GateState.OPEN
+
+
+def _drain_needed(view: View, progress: Progress) -> bool:
+    """Once, and only on purpose: while the gate is open, since the mail is delivered through it.
+
+    Not for longer than it may take, whether it answers or has been begun at all (it waits for its record in the audit).
+    """
+    leaving, drain_ms = view.leaving, view.policy.drain_ms
+    if leaving is None or not leaving.undo or not drain_ms or view.gate is not GateState.OPEN:
+        return False
+    return progress.of(StepKind.DRAIN) is None and not view.reached(leaving.began_ms + drain_ms + DRAIN_LATE_MS)
 
 
 NEEDED: dict[StepKind, Needed] = {
@@ -207,8 +305,14 @@ NEEDED: dict[StepKind, Needed] = {
     ),
     StepKind.MAKE_READ_ONLY: _read_only_needed,
     StepKind.KILL_DATABASE: _kill_needed,
+    StepKind.STOP_WAITING: lambda view, _progress: unproven.may_stop_waiting(view),
     StepKind.FOLLOW: _follow_needed,
+    StepKind.DRAIN: _drain_needed,
+    StepKind.HAND_ON: _hand_on_needed,
+    StepKind.RELEASE: _release_needed,
+    StepKind.START_REBUILD: lambda view, _progress: rejoin.start_due(view),
     StepKind.FENCE: lambda view, _progress: view.fenced_term != view.highest_term,
+    **{kind: _mail_store_needs(kind) for kind in mail_store.STEPS},
 }  # all others: until they succeeded in this plan
 
 
@@ -217,7 +321,7 @@ def next_step(view: View, decision: Decision, progress: Progress) -> StepKind | 
     for kind in PLANS.get(decision, ()):
         if not NEEDED.get(kind, _not_done(kind))(view, progress):
             continue
-        if kind is StepKind.FENCE and any(step.kind is kind for step in progress.running):
+        if kind in BESIDE and any(step.lane is LANES[kind] for step in progress.running):
             continue
         ended = progress.of(kind)
         if ended is None or ended.outcome is Outcome.SUCCEEDED:
@@ -240,7 +344,8 @@ def undone(view: View, decision: Decision, progress: Progress) -> set[StepKind]:
         return found
     if facts is not None and facts.read_only:
         found |= {StepKind.MAKE_WRITABLE}
-    if facts is not None and (not facts.semi_sync_source or facts.replication is not None):
+    waits = facts is not None and facts.semi_sync_source
+    if facts is not None and (facts.replication is not None or not (waits or unproven.goes_on(view))):
         found |= {StepKind.BECOME_SOURCE}
     seen, opened = view.sighting("vip", view.me.name), progress.of(StepKind.OPEN_GATE)
     if seen is not None and opened is not None:
@@ -250,17 +355,16 @@ def undone(view: View, decision: Decision, progress: Progress) -> set[StepKind]:
     return found
 
 
-def make_step(view: View, kind: StepKind, number: int) -> Step:  # noqa: PLR0911 - one case a step
+def make_step(view: View, kind: StepKind, number: int) -> Step:  # noqa: C901, PLR0911, PLR0912 - one case a step
     """The step with its arguments from the view."""
     record = view.record
-    deadline_ms = DEADLINES.get(kind, view.policy.demote_budget_ms)
-    step = Step(kind=kind, term=view.highest_term, number=number, deadline_ms=deadline_ms)
+    step = Step(kind=kind, term=view.highest_term, number=number, deadline_ms=_deadline_ms(view, kind))
     match kind:
-        case StepKind.FOLLOW:
+        case StepKind.FOLLOW | StepKind.HAND_ON:
             holder = view.holder
             if holder is None:
-                raise AssertionError("FOLLOW is decided only where there is a holder")
-            return replace(step, address=view.node(holder).address)
+                raise AssertionError(f"{kind} is needed only where there is a holder")
+            return replace(step, address=view.node(holder).address, target=holder)
         case StepKind.AWAIT_POSITION:
             return replace(step, position=record.position if record else None)
         case StepKind.WRITE_JOURNAL | StepKind.BREAK_LOCKS:
@@ -269,8 +373,33 @@ def make_step(view: View, kind: StepKind, number: int) -> Step:  # noqa: PLR0911
             service, unit, why = view.failing_here[0]
             return replace(step, service=service, unit=unit, reason=why)
         case StepKind.FENCE:
-            return replace(step, target=record.holder if record else None, deadline_ms=view.policy.fence_ms)
+            return replace(step, target=record.holder if record else None)
+        case StepKind.RELEASE:
+            return replace(step, address=view.me.address, target=view.me.name)
+        case StepKind.START_REBUILD:
+            wanted = view.rejoin
+            if wanted is None:  # what a person began by hand, and nobody finished
+                return step
+            return replace(step, target=wanted.donor, from_primary=wanted.donor == view.holder, request=wanted.id)
         case StepKind.KILL_DATABASE:
             return replace(step, unit=view.policy.database_unit)
+        case StepKind.TAKE_STORE:
+            return replace(step, previous=record.previous if record else None)
+        case StepKind.START_SERVICES | StepKind.STOP_SERVICES:
+            return replace(step, units=tuple(unit for _, unit, _ in view.policy.services))
         case _:
             return step
+
+
+def _deadline_ms(view: View, kind: StepKind) -> int:
+    match kind:
+        case StepKind.FENCE:
+            return view.policy.fence_ms
+        case StepKind.DRAIN:
+            return view.policy.drain_ms
+        case StepKind.TAKE_STORE | StepKind.RELEASE_STORE:
+            return view.policy.store_ms
+        case StepKind.MAKE_READ_ONLY:
+            return view.policy.demote_budget_ms
+        case _:
+            return DEADLINES[kind]

@@ -26,6 +26,8 @@ class Policy:
     heartbeat_ms: int = 500
     max_lag_ms: int = 5000
     switchover_lag_ms: int = 1500  # in a planned switchover clients wait while the new primary catches up
+    lag_warn_ms: int = 500
+    lag_alarm_ms: int = 5000
     report_ms: int = 500  # how often a report is pushed when nothing changed
     report_max_age_ms: int = 2000  # an older one says nothing any more
     acknowledgements: int = 1  # replicas that acknowledge a commit: MariaDB's semi-sync knows one
@@ -33,14 +35,21 @@ class Policy:
     window_ms: int = 3_600_000
     hold_off_ms: int = 10_000
     restart_settle_ms: int = 3000  # after a unit's restart, before it is judged again
+    steady_ms: int = 5000  # well for so long: every observer has ended the look it was at, and begun and ended another
     restart_memory_ms: int = 600_000  # one restart of a unit in this time, the next failure steps down
     request_ms: int = 30_000  # a switchover that its holder could not begin by then is dropped
     shared_disk: str = ""  # the write probe of what all data nodes share, and within what time all have found a trouble
     shared_disk_ms: int = 2000
+    go_on_after_ms: int | None = None  # without an acknowledgement for so long, writes go on unproven; None: never
     writes_stuck_ms: int = 5000  # without one acknowledged commit, a primary that others could replace lets go
     fenced: tuple[str, ...] = ()  # the nodes that a fence agent can switch off
     fence_required: bool = False  # no takeover of a lost primary before its power-off is confirmed
+    drain_ms: int = 0  # how long a planned switchover waits for the mail queue to run empty; 0: it does not
+    rejoin_automatic: bool = False  # a node whose database must be made anew does so by itself
     fence_ms: int = 10_000  # how long all levels of agents together may take
+    store_moves: bool = False  # the mail store is the primary's only: taken and released with the role
+    store_ms: int = 10_000  # how long one taking or releasing of it may take
+    store_unfenced: tuple[str, ...] = ()  # whose power no agent cuts, though two users at once would destroy the store
 
     def __post_init__(self) -> None:
         """Refuse what would let a holder stop later than a candidate starts."""

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.known import GateState
-from failoverd.core.model import DatabaseFacts, NodeName, Record, Thread
+from failoverd.core.model import NodeName, RebuildFacts, Thread
 from failoverd.core.tenure import Tenure
+
+REBUILD_PROBE = "rebuild"
 
 
 class Positions(Tenure):
     """A view's predicates on databases."""
+
+    @property
+    def rebuild(self) -> RebuildFacts | None:
+        """The newest rebuild of this node's database, as last seen."""
+        seen = self.sighting(REBUILD_PROBE, self.me.name)
+        facts = seen.observation.reading.facts if seen else None
+        return facts if isinstance(facts, RebuildFacts) else None
+
+    def rebuilding(self, name: NodeName) -> bool:
+        """The database of `name` is being made anew, or is to be: it proves nothing in an election."""
+        if name == self.me.name:
+            return self.rejoin is not None or (self.rebuild is not None and self.rebuild.at_work)
+        report = self.fresh.get(name)
+        return report is not None and report.rebuilding
+
+    def i_am_rebuilding(self) -> bool:
+        """This node's is."""
+        return self.rebuilding(self.me.name)
 
     def writable(self) -> bool:
         """The local database takes writes."""
@@ -84,7 +104,7 @@ class Positions(Tenure):
             final = report.frozen_term == record.term or (
                 record.holder == name and facts.read_only and not report.serving
             )
-        return facts.position if final else None
+        return facts.position if final and not self.rebuilding(name) else None
 
     def gone_astray(self, name: NodeName) -> bool:
         """`name` holds transactions beyond the term's beginning that are not of that term.
@@ -96,7 +116,7 @@ class Positions(Tenure):
         record, facts = self.record, self.facts_of(name)
         if record is None or facts is None or name == record.holder:
             return False
-        if self._wrote_itself(facts, record):
+        if self.wrote_itself(name):
             return True
         if facts.heartbeat_term >= self.written_term():
             return False
@@ -121,15 +141,12 @@ class Positions(Tenure):
         whole = replication is None or facts.applied.covers(replication.received)
         return min(facts.heartbeat_term, record.term) if whole else record.term
 
-    @staticmethod
-    def _wrote_itself(facts: DatabaseFacts, record: Record) -> bool:
-        """It holds a transaction of its own beyond the beginning of a term that another wrote."""
-        began = dict(record.began.parts) if record.began is not None else {}
-        for source, intervals in facts.holdings.parts:
-            domain, _, server = source.partition("-")
-            if server == str(facts.server_id) and domain in began and intervals[-1][1] > began[domain][-1][1]:
-                return True
-        return False
+    def wrote_itself(self, name: NodeName) -> bool:
+        """`name` holds a transaction of its own beyond the beginning of a term that another wrote."""
+        record, facts = self.record, self.facts_of(name)
+        if record is None or facts is None or record.began is None or name == record.holder:
+            return False
+        return not record.began.covers(facts.own)
 
     def missing_at_holder(self) -> GtidSet | None:
         """What this node's database holds and the present holder's lacks; None while that cannot be known."""

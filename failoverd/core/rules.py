@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from failoverd.core import candidates
+from failoverd.core import candidates, forced, rejoin
+from failoverd.core.forced import FORCED, forced_to_me, i_could_serve
 from failoverd.core.heirs import ahead_of_me
 from failoverd.core.model import NodeName, Thread
 from failoverd.core.view import GateState, Verdict, View
 
-LOST = "primary-lost-by-quorum"  # the one rule that takes over what was not given
+LOST = "primary-lost-by-quorum"  # takes over what was not given, as does a person who forces it
 
 
 class Decision(Enum):
@@ -40,6 +41,8 @@ class Decision(Enum):
     STAY_FENCED = "stay-fenced"
     CONDEMN = "condemn"
     FENCE = "fence"
+    REJOIN = "rejoin"
+    REBUILD = "rebuild"
 
 
 Predicate = Callable[[View], bool]
@@ -82,8 +85,7 @@ def request_unfit(view: View) -> bool:
 
 def request_expired(view: View) -> bool:
     """The request could not be begun in time."""
-    seen = view.request_seen
-    return seen is not None and view.reached(seen[1] + view.policy.request_ms + 1)
+    return forced.expired(view)
 
 
 def request_pointless(view: View) -> bool:
@@ -93,7 +95,8 @@ def request_pointless(view: View) -> bool:
         return False
     failed = view.request_failed is not None and request.id == view.request_failed.id
     served = request.target == view.me.name and view.gate is GateState.OPEN
-    tried = request.target != view.me.name and request.term != view.highest_term
+    # What was to be forced is not needed: this node, which holds the lease, is not lost.
+    tried = request.target != view.me.name and (request.term != view.highest_term or request.allow_loss)
     return served or failed or tried or request_expired(view)
 
 
@@ -192,7 +195,10 @@ def fence_settled(view: View) -> bool:
 
 def replicas_are_there(view: View) -> bool:
     """Enough data nodes live, as this node or another hears, to elect one of them, and a change is allowed now."""
-    return candidates.replicas_are_there(view) and not candidates.change_blockers(view)
+    if view.record is not None and view.record.unproven:
+        return False  # without this node's own word nobody could
+    there = candidates.replicas_are_there(view) and not forced.nobody_has_come_home(view)
+    return there and not candidates.change_blockers(view)
 
 
 def lease_ends(view: View) -> bool:
@@ -395,6 +401,12 @@ RULES: tuple[Rule, ...] = (
         Decision.DEMOTE,
         "without the lease a data node is closed and read-only",
     ),
+    Rule(
+        "rebuilding",
+        (V.i_am_rebuilding,),
+        Decision.REBUILD,
+        "its database is being made anew: it neither follows nor stands for election until that is done",
+    ),
     # -- what may become
     Rule(
         "membership-differs",
@@ -408,7 +420,27 @@ RULES: tuple[Rule, ...] = (
         Decision.TAKE_OVER,
         "the holder gave its term to this node, which has all that the holder had; a majority of observers has seen it",
     ),
-    Rule("receive-given", (given_to_me,), Decision.RECEIVE, "the term was given to this node: get and apply the rest"),
+    Rule(
+        FORCED,
+        (
+            forced_to_me,
+            not_(V.paused),
+            V.lease_over_by_quorum,
+            fence_settled,
+            V.i_am_frozen,
+            V.relay_log_applied,
+            i_could_serve,
+            not_(i_am_best_candidate),  # what can be proven is not forced
+        ),
+        Decision.TAKE_OVER,
+        "a named person gives up what this node lacks; a majority of observers has seen the lease run out",
+    ),
+    Rule(
+        "receive-given",
+        (given_to_me, not_(forced_to_me)),
+        Decision.RECEIVE,
+        "the term was given to this node: get and apply the rest",
+    ),
     Rule(
         "given-to-another",
         (given_to_another,),
@@ -444,6 +476,12 @@ RULES: tuple[Rule, ...] = (
         (V.lease_is_lapsing,),
         Decision.PREPARE,
         "the holder has begun to let go: stop receiving and apply, so that positions are final at the lease's end",
+    ),
+    Rule(
+        rejoin.RULE,
+        (holder_is_another, rejoin.due),
+        Decision.REJOIN,
+        "its database cannot come home as it is: what it has extra is saved, then it is made anew from a replica",
     ),
     Rule(
         "replica-follows",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from failoverd.core.effects import Effect, Entry, Swap
+from failoverd.core import rejoin
+from failoverd.core.effects import Effect, Entry, StepKind, Swap
 from failoverd.core.events import Confirmed, PauseAsked
-from failoverd.core.model import Heard, NodeKind, Record, Report, Request, Role
+from failoverd.core.mail_store import STEPS
+from failoverd.core.model import Heard, NodeKind, Record, Rejoin, Report, Request, Role
 from failoverd.core.plan import Progress
 from failoverd.core.rules import Rule
 from failoverd.core.view import GateState, View
@@ -27,6 +29,9 @@ class State:
     asked_ms: int = 0
     confirmed: Confirmed | None = None  # likewise
     pause: PauseAsked | None = None  # likewise
+    marking: int = 0  # the count of commits let go that the MARK or CLEAR in flight speaks of
+    rejoin_asked: Rejoin | None = None  # of another node, to be told to it
+    rejoin_asked_ms: int = 0
     swaps_from_ms: int = 0  # after one that was not answered, or answered with a record that is refused
     refused: Record | None = None  # the newest of those records
     blocked: tuple[str, ...] = ()  # the codes last told of why this node does not take over
@@ -100,6 +105,7 @@ def substance(view: View, rule: Rule | None, progress: Progress) -> tuple[object
         view.ready,
         view.frozen_term,
         view.caught_up(),
+        view.i_am_rebuilding(),
         rule.id if rule else "",
         _doing(progress),
         tuple(
@@ -110,6 +116,31 @@ def substance(view: View, rule: Rule | None, progress: Progress) -> tuple[object
         else (),
         facts and (facts.read_only, facts.replication and (facts.replication.source, facts.replication.receiver)),
     )
+
+
+def _queue_findings(state: State) -> tuple[tuple[str, str], ...]:
+    """What waits in this node's mail queue while another one serves, and why its last handing on left something."""
+    view = state.view
+    found = []
+    if view.gate is not GateState.OPEN and (queue := view.queue) is not None and queue.waiting:
+        found.append(("QUEUE_WAITING", f"{queue.waiting} messages in the mail queue, {queue.held} of them held"))
+    for kind in (StepKind.HAND_ON, StepKind.RELEASE):
+        ended = state.progress.of(kind)
+        if ended is not None and ended.code:
+            found.append((ended.code, ended.reason))
+    return tuple(found)
+
+
+def _store_findings(state: State) -> tuple[tuple[str, str], ...]:
+    """What keeps this node from taking or leaving the mail store, as its last attempt said."""
+    ended = [state.progress.of(kind) for kind in STEPS]
+    return tuple((e.code, e.reason) for e in ended if e is not None and e.code.startswith(("STORE_", "UNIT_")))
+
+
+def _rejoin_findings(view: View) -> tuple[tuple[str, str], ...]:
+    """Why this node is not made anew by itself, though its database needs it."""
+    why = rejoin.held_back(view, view.me.name) if view.rejoin_due_since_ms is not None else ""
+    return (("REJOIN_HELD", why),) if why else ()
 
 
 def make_report(state: State) -> Report:
@@ -133,7 +164,7 @@ def make_report(state: State) -> Report:
         caught_up=view.caught_up(),
         database=view.database,
         claims=tuple(seen.claim() for seen in view.sightings),
-        findings=view.findings,
+        findings=(*view.findings, *_queue_findings(state), *_store_findings(state), *_rejoin_findings(view)),
         rule=state.rule.id if state.rule else "",
         doing=_doing(state.progress),
         vip=view.vip,
@@ -144,5 +175,12 @@ def make_report(state: State) -> Report:
         asks_ms=_asks_ms(view),
         promised=view.promised_to(),
         beat=state.beat,
+        identity=view.settings.identity if view.settings else None,
+        rebuilding=view.i_am_rebuilding(),
+        rebuild=view.rebuild,
+        rejoin=state.rejoin_asked,
+        rejoin_ended=view.rejoin_ended,
         units=view.units,
+        unproven=view.record.unproven if view.record else view.memory.unproven,
+        marks=view.record.marks if view.record else view.memory.marks,
     )

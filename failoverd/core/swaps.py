@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.core import candidates, lease, rules
+from failoverd.core import candidates, forced, lease, plan, rules, unproven
 from failoverd.core.effects import Purpose, StepKind, Swap
 from failoverd.core.model import Record, Request, RequestEnded
 from failoverd.core.rules import Decision, Rule
@@ -61,13 +61,47 @@ def _renewal_due(turn: Turn, record: Record) -> bool:
 def _may_renew(turn: Turn) -> bool:
     """A leaving holder keeps the lease while it closes, for one ttl: others must not wait for one that is stuck."""
     leaving, view = turn.view.leaving, turn.view
-    return leaving is None or (leaving.renew and not view.reached(leaving.began_ms + view.policy.ttl_ms))
+    if leaving is None:
+        return True
+    longest_ms = view.policy.ttl_ms
+    if leaving.undo and view.policy.store_moves:  # planned: what cannot be left by then is taken back
+        longest_ms += plan.DEADLINES[StepKind.STOP_SERVICES] + view.policy.store_ms
+    return leaving.renew and not view.reached(leaving.began_ms + longest_ms)
+
+
+def _mark(turn: Turn, record: Record) -> bool:
+    """Have the store say that commits go unproven, before they do or as soon as they did."""
+    why, facts = unproven.to_be_marked(turn.view), turn.view.database
+    if not why or facts is None:
+        return False
+    turn.note("rpo-unproven", f"telling the store: {why}", code="RPO_UNPROVEN")
+    turn.keep(marking=facts.unacknowledged)
+    _swap(turn, Purpose.MARK, record, unproven.marked(record, record.unproven or why))
+    return True
+
+
+def _clear(turn: Turn, record: Record) -> bool:
+    """Have the store say that it is proven again. From now on only a new MARK lets commits go."""
+    view, waits = turn.view, turn.view.waits
+    by = unproven.proven_by(view)
+    stopping = any(step.kind is StepKind.STOP_WAITING for step in turn.state.progress.running)
+    if by is None or waits is None or stopping:
+        return False
+    turn.note("rpo-proven", f"telling the store: {by} has all that was let go here, and commits wait again")
+    turn.see(marked_term=0)
+    turn.keep(marking=waits.count)
+    _swap(turn, Purpose.CLEAR, record, unproven.marked(record, ""))
+    return True
 
 
 def _pass_on(turn: Turn, record: Record) -> None:
-    """Put into the store what an operator asked of this node."""
+    """Put into the store what must stand there first, or what an operator asked of this node."""
     asked, confirmed, pause = turn.state.asked, turn.state.confirmed, turn.state.pause
-    if pause is not None and record.version > 0:
+    if _mark(turn, record) or _clear(turn, record):
+        return
+    if forced.to_be_dropped(turn.view):
+        _drop_request(turn, record)
+    elif pause is not None and record.version > 0:
         _swap(turn, Purpose.PAUSE, record, replace(record, paused=pause.paused))
     elif confirmed is not None and (record.term, record.holder) == (confirmed.term, confirmed.node):
         _confirm(turn, record, f"{confirmed.by}: {confirmed.reason}")
@@ -96,7 +130,11 @@ def _swap(turn: Turn, purpose: Purpose, expected: Record, record: Record) -> Non
 
 
 def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
-    view = turn.view
+    view, request = turn.view, record.request
+    reason = rule.id
+    if rule.id == forced.FORCED and request is not None:
+        reason = forced.reason_of(view, request)
+        turn.note("forced", reason, by=request.by, reason=request.reason, request=request.id)
     taken = Record(
         version=record.version,
         term=record.term + 1,
@@ -104,9 +142,12 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
         ttl_ms=view.policy.ttl_ms,
         began=view.position_of(view.me.name),
         previous=record.holder,
-        reason=rule.id,
-        request=record.request,
+        reason=reason,
+        request=request,
         paused=record.paused,
+        unproven=record.unproven,
+        marks=record.marks,
+        forced=record.term + 1 if rule.id == forced.FORCED else record.forced,
     )
     # One that names this version already stands for both, also if an earlier run of this daemon sent it: it may be
     # the one that arrives, and long ago.
@@ -118,6 +159,8 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
 
 def _may_give_back(turn: Turn, record: Record) -> bool:
     view, leaving = turn.view, turn.view.leaving
+    if not view.mail_store_left():
+        return False  # whoever is told that the term is over takes it at once
     if leaving is None:
         return True  # a lease that ended by itself: the rule has looked at the rest
     if record.term != leaving.term or record.holder != view.me.name or record.revoked:
@@ -132,11 +175,18 @@ def _give_back(turn: Turn, record: Record) -> None:
     position = view.database.position if view.database else None
     turn.note("give-back", f"telling the store that term {record.term} is over", successor=str(successor or ""))
     given = replace(record, revoked=True, successor=successor, position=position)
+    withdrawn = forced.withdrawn(view, record.request)
+    if withdrawn is not None:
+        turn.note("request-ended", withdrawn.reason, code=withdrawn.code, request=withdrawn.id, succeeded="false")
+        given = replace(given, request=None, request_ended=withdrawn)
     _swap(turn, Purpose.GIVE_BACK, record, given)
 
 
 def _request(turn: Turn, record: Record, asked: Request) -> None:
-    if record.version == 0:  # no primary yet: the operator names the first
+    if asked.allow_loss and (record.version == 0 or not turn.view.lease_is_over()):
+        turn.note("request-dropped", "no primary is lost: there is nothing to force", code="BLK_LEASE")
+        turn.keep(asked=None)
+    elif record.version == 0:  # no primary yet: the operator names the first
         given = Record(revoked=True, successor=asked.target, ttl_ms=turn.view.policy.ttl_ms, request=asked)
         _swap(turn, Purpose.REQUEST, record, given)
     else:
@@ -156,10 +206,13 @@ def _drop_request(turn: Turn, record: Record) -> None:
 
 def _why_ended(turn: Turn, request: Request) -> RequestEnded:
     view = turn.view
-    if request.target == view.me.name:
-        return RequestEnded(request.id, succeeded=True, reason=f"{view.me.name} is primary as asked")
+    if request.target == view.me.name and (view.i_hold() or not request.allow_loss):
+        how = f": {view.record.reason}" if view.record and forced.was_forced(view.record.reason) else ""
+        return RequestEnded(request.id, succeeded=True, reason=f"{view.me.name} is primary as asked{how}")
     if view.request_failed is not None and view.request_failed.id == request.id:
         return view.request_failed
+    if request.allow_loss:
+        return forced.ended(view, request)
     why = candidates.planned_rejection(view, request.target)
     code = why.code if why else "BLK_REQUEST"
     reason = why.reason if why else f"it could not be begun within {view.policy.request_ms} ms"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from failoverd.core import unproven
 from failoverd.core.effects import Effect, Entry, KeepLease, RenewGate
 from failoverd.core.health import Sightings
 from failoverd.core.known import CatchUp
@@ -42,10 +43,30 @@ class Turn:
 
     def read(self, facts: DatabaseFacts) -> None:
         """The database was read; another run of it has to catch up anew."""
+        self._let_go_of(facts)
         since = self.view.catch_up
         if since is None or since.run != facts.run:
             since = CatchUp(facts.run, self.view.now_ms)
-        self.see(database=facts, catch_up=since)
+        self.see(database=facts, catch_up=since, waits=unproven.waits_again(self.view, facts))
+        if facts.read_only and self.view.let_go is not None:
+            self.see(let_go=None)  # it was started, and counts anew
+
+    def _let_go_of(self, facts: DatabaseFacts) -> None:
+        """A primary that let commits go without a replica says so: what it told clients then may be nowhere else.
+
+        A server that was started counts anew, and is read-only. One that counts anew and is writable had its counters
+        put back by a hand, which hides as much as it shows.
+        """
+        view, before = self.view, self.view.database
+        if before is None or before.read_only or facts.read_only or not view.i_hold():
+            return
+        if view.served_term != view.highest_term or facts.unacknowledged == before.unacknowledged:
+            return
+        if view.record is not None and view.record.unproven:
+            return  # said, and in the store
+        more = facts.unacknowledged - before.unacknowledged
+        text = f"the server let commits go {more} times without a replica" if more > 0 else "its counters were put back"
+        self.note("rpo-unproven", f"{text}: what clients were told meanwhile may be only here", code="RPO_UNPROVEN")
 
     # ---- the lease --------------------------------------------------------------------------------------------
 

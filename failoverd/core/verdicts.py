@@ -6,11 +6,13 @@ from enum import Enum
 
 from failoverd.core.health import Sighting
 from failoverd.core.known import Known, remembered
-from failoverd.core.model import Claim, Health, HostFacts, NodeName, UnitFacts, VipFacts
+from failoverd.core.mail_store import StoreState
+from failoverd.core.model import Claim, Health, HostFacts, NodeName, QueueFacts, SettingsFacts, UnitFacts, VipFacts
 from failoverd.core.quorum import Tally, Vote, tally
 
 DISK_FAILURES = 2
-STEADY_MS = 5_000  # longer than every observer needs for its next look at a service
+SETTINGS_PROBE = "settings"
+STORE_PROBE = "store"
 STUCK_MS = 60_000  # how long others are preferred to a node whose promotion failed
 
 
@@ -80,11 +82,34 @@ class Verdicts(Known):
 
     @property
     @remembered
+    def cold(self) -> bool:
+        """The mail store moves and is not here, or what works on it was started just now: its silence says nothing."""
+        if not self.policy.store_moves:
+            return False
+        in_use = self.mail_store is StoreState.IN_USE
+        return not (in_use and self.reached(self.mail_store_ms + self.policy.restart_settle_ms))
+
+    def mail_store_left(self) -> bool:
+        """Nothing here is on a mail store that another node may take."""
+        return not self.policy.store_moves or self.mail_store is StoreState.RELEASED
+
+    @property
+    @remembered
+    def _silent(self) -> frozenset[str]:
+        """The probes of this node that find nothing while it is cold."""
+        if not self.cold:
+            return frozenset()
+        services = {probe for name, unit, _ in self.policy.services for probe in (name, f"unit:{unit}")}
+        return frozenset({*services, self.policy.shared_disk})
+
+    @property
+    @remembered
     def failing_here(self) -> tuple[tuple[str, str, str], ...]:
         """(service, unit, why) of what counts as down on this node."""
         # The database first: the mail services ask it, and a restart of theirs would not help them.
         watched = [("database", self.policy.database_unit), *((name, unit) for name, unit, _ in self.policy.services)]
-        found = ((name, unit, self.service_failing_here(name, unit)) for name, unit in watched)
+        silent = self._silent
+        found = ((name, unit, self.service_failing_here(name, unit)) for name, unit in watched if name not in silent)
         # A disk before all: what hangs on it is not helped by a restart, and a restart would hang as well.
         disks = ((seen.observation.probe, "", seen.observation.reading.reason) for seen in self.failing_disks)
         return (*disks, *((name, unit, why) for name, unit, why in found if why))
@@ -100,6 +125,7 @@ class Verdicts(Known):
             seen
             for seen in self.looks.failing
             if seen.observation.probe.startswith("disk:")
+            and seen.observation.probe not in self._silent
             and seen.observation.target == self.me.name
             and seen.failures >= DISK_FAILURES
             and (seen.observation.probe != shared or self.reached(seen.since_ms + shared_ms))
@@ -116,33 +142,47 @@ class Verdicts(Known):
         """This node's own services answer its own probes, so that it could serve."""
         if self.database is None or self.database_failing or self.stuck_lately():
             return False
-        seen = [self.sighting(name, self.me.name) for name, _, _ in self.policy.services]
+        names = [STORE_PROBE] if self.cold else [name for name, _, _ in self.policy.services]
+        seen = [self.sighting(name, self.me.name) for name in names]
         return all(sight is not None and sight.failures == 0 for sight in seen)
 
     @property
     def steady(self) -> bool:
         """Ready, and for so long that a node which suffered from the same trouble would know that it is over."""
-        services = {name for name, _, _ in self.policy.services}
+        services = {STORE_PROBE} if self.cold else {name for name, _, _ in self.policy.services}
+        steady_ms = self.policy.steady_ms
         seen = [
             sight
             for sight in self.looks
             if sight.observation.target == self.me.name
             and (sight.observation.probe in services or sight.observation.probe.startswith("disk:"))
+            and sight.observation.probe not in self._silent
         ]
-        return self.ready and all(not sight.failures and self.reached(sight.since_ms + STEADY_MS) for sight in seen)
+        return self.ready and all(not sight.failures and self.reached(sight.since_ms + steady_ms) for sight in seen)
 
     def stuck_lately(self) -> bool:
         """A step of this node's promotion failed again and again, not long ago: another one may do better."""
         return self.stuck is not None and not self.reached(self.stuck.at_ms + STUCK_MS)
 
     @property
-    def findings(self) -> tuple[tuple[str, str], ...]:
-        """(code, reason) of what this node sees wrong with itself."""
-        return tuple(
-            (seen.observation.reading.code, seen.observation.reading.reason)
-            for seen in self.looks.failing
-            if seen.observation.target == self.me.name
-        )
+    def findings_of_probes(self) -> tuple[tuple[str, str], ...]:
+        """(code, reason) of what this node's own probes find wrong with it."""
+        found: list[tuple[str, str]] = []
+        for seen in self.looks.failing:
+            if seen.observation.target == self.me.name and seen.observation.probe not in self._silent:
+                facts = seen.observation.reading.facts
+                if isinstance(facts, SettingsFacts):
+                    found += facts.found
+                else:
+                    found.append((seen.observation.reading.code, seen.observation.reading.reason))
+        return tuple(found)
+
+    @property
+    def settings(self) -> SettingsFacts | None:
+        """This node's database's settings, as last seen."""
+        seen = self.sighting(SETTINGS_PROBE, self.me.name)
+        facts = seen.observation.reading.facts if seen else None
+        return facts if isinstance(facts, SettingsFacts) else None
 
     @property
     def host(self) -> HostFacts | None:
@@ -157,6 +197,13 @@ class Verdicts(Known):
         seen = self.sighting("vip", self.me.name)
         facts = seen.observation.reading.facts if seen else None
         return facts if isinstance(facts, VipFacts) else None
+
+    @property
+    def queue(self) -> QueueFacts | None:
+        """What was last seen in this node's mail queue."""
+        seen = self.sighting("queue", self.me.name)
+        facts = seen.observation.reading.facts if seen else None
+        return facts if isinstance(facts, QueueFacts) else None
 
     @property
     def units(self) -> tuple[UnitFacts, ...]:

@@ -7,8 +7,11 @@ table is ordered so that False is the safe side.
 
 from __future__ import annotations
 
-from failoverd.core.known import GateState, Leaving, Restart
-from failoverd.core.model import NodeKind, Thread
+from failoverd.core.errant import errant, in_words
+from failoverd.core.findings import compared
+from failoverd.core.known import GateState, Leaving, Restart, remembered
+from failoverd.core.lag import limit_ms
+from failoverd.core.model import NodeKind, NodeName, Thread
 from failoverd.core.positions import Positions
 from failoverd.core.verdicts import Verdict, Verdicts
 
@@ -49,6 +52,39 @@ class View(Verdicts, Positions):
             and known.replication.receiver is Thread.RUNNING
             for known in facts
         )
+
+    # ---- findings of more than one reading --------------------------------------------------------------------
+
+    def errant(self, name: NodeName) -> str:
+        """What the database of `name` holds that no primary wrote, in words; "" where there is nothing, or not known.
+
+        Judged only in a term whose row this node has read: a new primary writes before its row is there.
+        """
+        settings, facts = self.settings, self.facts_of(name)
+        if settings is None or facts is None or not settings.journal.term:
+            return ""
+        if settings.journal.term != self.highest_term or facts.heartbeat_term > settings.journal.term:
+            return ""
+        return in_words(errant(facts.holdings, settings.journal))
+
+    @property
+    @remembered
+    def findings(self) -> tuple[tuple[str, str], ...]:
+        """(code, reason) of what an operator should know of this node."""
+        found, settings, me = list(self.findings_of_probes), self.settings, self.me.name
+        if settings is not None:
+            others = {name: report.identity for name, report in self.fresh.items() if report.identity is not None}
+            found += compared(settings.identity, others, self.holder)
+        if self.lag.code:
+            lag_ms, limit = self.lag_ms(me), limit_ms(self.lag.level, self.policy)
+            behind = "not known how far" if lag_ms is None else f"{lag_ms} ms"
+            found.append((self.lag.code, f"{behind} behind {self.holder}, the limit is {limit} ms"))
+        extra = self.errant(me)
+        if extra:
+            found.append(("ERRANT", extra))
+        if me in self.policy.store_unfenced:
+            found.append(("STORE_UNFENCED", f"fencing.nodes has no agent for {me}"))
+        return tuple(found)
 
     # ---- restarts and flapping --------------------------------------------------------------------------------
 

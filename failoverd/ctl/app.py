@@ -1,7 +1,7 @@
 """failoverctl, the operator's tool: shows the cluster as the local daemon sees it, and asks it for changes.
 
 Exit codes: 0 done · 1 failed · 2 usage · 3 refused, nothing touched · 4 daemon not reachable · 5 outcome not known
-here yet, it goes on in the daemon. `failoverctl --help` prints them too; exits.py is where they are defined.
+here yet, it goes on in the daemon · 6 warnings only. `failoverctl --help` prints them too; exits.py defines them.
 
 click rather than typer: typer imports pydantic to parse the first option, which alone takes longer than all the rest.
 """
@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import click
 
+from failoverd.ctl.check import check
 from failoverd.ctl.confirm_fenced import confirm_fenced
 from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
 from failoverd.ctl.pause import pause, resume
 from failoverd.ctl.promote import promote
+from failoverd.ctl.rejoin import rejoin
 from failoverd.ctl.status import status
 from failoverd.ctl.version import version
 from failoverd.runtime.document import DocumentError
 
-COMMANDS = (status, promote, pause, resume, confirm_fenced, version)
+COMMANDS = (status, check, promote, rejoin, pause, resume, confirm_fenced, version)
 
 
 class _App(click.Group):

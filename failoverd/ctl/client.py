@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from failoverd.ctl.exits import UnclearError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 ANSWER_S = 5.0  # a daemon answers in milliseconds; one that does not within this hangs
@@ -71,7 +71,7 @@ class Client:
         finally:
             connection.close()
 
-    def post(self, path: str, document: dict[str, str]) -> tuple[int, bytes]:
+    def post(self, path: str, document: Mapping[str, str | bool]) -> tuple[int, bytes]:
         """Status and body. Raises UnreachableError when nothing was sent, UnclearError when no answer came."""
         connection = _Connection(self._path)
         try:

@@ -12,6 +12,7 @@ Exit codes:
   3  refused: nothing was touched, the codes say why
   4  the daemon cannot be reached
   5  the outcome is not known here yet: it goes on in the daemon, ask `failoverctl status`
+  6  warnings only: a failover would work, `failoverctl check` found something worse than it has to be
 """
 
 
@@ -24,6 +25,7 @@ class Exit(IntEnum):
     REFUSED = 3
     UNREACHABLE = 4
     UNCLEAR = 5
+    WARNINGS = 6
 
 
 class UnreachableError(Exception):

@@ -1,10 +1,13 @@
-"""`failoverctl promote`: a planned switchover, each step as it happens.
+"""`failoverctl promote`: a planned switchover, each step as it happens; or, the primary lost, a forced takeover.
 
   0.000 s  mail2  asked: promote mail2 (root)
   0.214 s  mail1  gate closed
   ...
   0.731 s  mail2  proven through the VIP: imap, smtp
 done: mail2 is primary
+
+What cannot be proven lossless is refused. `--force --allow-data-loss --reason` goes past that and past nothing else:
+two flags and a reason, since what is given up so does not come back, and a name stands beside it.
 """
 
 from __future__ import annotations
@@ -14,27 +17,82 @@ from typing import TYPE_CHECKING
 import click
 
 from failoverd.ctl import options, request
+from failoverd.ctl.client import Client
+from failoverd.ctl.exits import Exit
+from failoverd.runtime.document import Preview, from_json
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from failoverd.ctl.exits import Exit
 
 
 @click.command()
 @click.option("-n", "--node", required=True, metavar="NODE", help="The node that shall be primary.")
 @click.option("-r", "--reason", default="", metavar="TEXT", help="Why, for the record.")
+@click.option("--force", is_flag=True, help="The primary is gone for good: go past what protects from loss.")
+@click.option("--allow-data-loss", is_flag=True, help="And what NODE lacks may be lost. Both or neither.")
+@click.option("--dry-run", is_flag=True, help="Say what would come of it; nothing is asked.")
 @options.socket
-def promote(node: str, reason: str, socket: Path) -> Exit:
+def promote(node: str, reason: str, *, force: bool, allow_data_loss: bool, dry_run: bool, socket: Path) -> Exit:
     """Hand the primary's role to NODE. Goes on in the daemon when this terminal closes.
 
-    Refused with its blocker codes, and nothing touched, when NODE could not take over without loss.
+    Refused with its blocker codes, and nothing touched, when NODE could not take over without loss. When the primary
+    is gone and nothing can prove that, --force --allow-data-loss --reason is the last resort. It never goes past the
+    lease, a fence that is required, or a pause.
     """
+    _complete(force=force, allow_data_loss=allow_data_loss, reason=reason)
+    if dry_run:
+        return _would(socket, node, allow_loss=force)
     return request.ask(
         socket,
         "/v1/promote",
-        {"node": node, "by": request.who(), "reason": reason},
-        refused=f"{node} cannot become primary now",
+        {"node": node, "by": request.who(), "reason": reason, "allow_loss": force},
+        refused=f"{node} cannot become primary now" + (", not even by force" if force else ""),
         done=f"{node} is primary",
         failed=f"{node} is not primary",
     )
+
+
+def _complete(*, force: bool, allow_data_loss: bool, reason: str) -> None:
+    """Raise UsageError unless force comes with all that makes it one."""
+    if not (force or allow_data_loss):
+        return
+    missing = [
+        words
+        for there, words in (
+            (force, "--force"),
+            (allow_data_loss, "--allow-data-loss"),
+            (reason.strip(), '--reason "…" (not empty)'),
+        )
+        if not there
+    ]
+    if missing:
+        raise click.UsageError(
+            f"a forced promotion also needs {' and '.join(missing)}: "
+            "it may lose what clients were told is safe, and the record says who wanted that and why"
+        )
+
+
+def _would(socket: Path, node: str, *, allow_loss: bool) -> Exit:
+    """Print what a promotion would come to now."""
+    code, body = Client(socket).post("/v1/would-promote", {"node": node, "allow_loss": allow_loss})
+    if code != 200:
+        click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
+        return Exit.USAGE if code == 400 else Exit.FAILED
+    preview = from_json(Preview, body)
+    if preview.refused:
+        click.echo(
+            f"would be refused: {node} cannot become primary now" + (", not even by force" if allow_loss else "")
+        )
+        for why in preview.refused:
+            click.echo(f"  {why.code}  {why.reason}")
+        return Exit.REFUSED
+    if not preview.passed:
+        click.echo(f"would be begun: {node} becomes primary, and nothing acknowledged is lost")
+        return Exit.DONE
+    click.echo(f"would be forced: {node} becomes primary past")
+    for why in preview.passed:
+        click.echo(f"  {why.code}  {why.reason}")
+    click.echo("and this may be lost:")
+    for lost in preview.lost or ("nothing that is known",):
+        click.echo(f"  {lost}")
+    return Exit.DONE

@@ -1,4 +1,4 @@
-"""A request to the daemon, and how it goes on: what promote, confirm-fenced, pause and resume have in common.
+"""A request to the daemon, and how it goes on: what promote, rejoin, confirm-fenced, pause and resume have in common.
 
 The request belongs to the daemon as soon as it is accepted: this terminal only looks on. A look that breaks off is
 taken up again from the first event on (those already shown are left out); one that cannot be ends with 5, not with a
@@ -20,17 +20,21 @@ from failoverd.ctl.exits import Exit, UnclearError, UnreachableError
 from failoverd.runtime.document import Event, Refused, from_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 REJOIN_S = 10.0  # a daemon that is started again is back within a few seconds
 
 
-def ask(socket: Path, path: str, document: dict[str, str], *, refused: str, done: str, failed: str) -> Exit:
+def ask(socket: Path, path: str, document: Mapping[str, str | bool], *, refused: str, done: str, failed: str) -> Exit:
     """Post `document` and look on until its end, which is said in the words given."""
     client = Client(socket)
     code, body = client.post(path, document)
     if code == 409:
-        _say_refused(refused, [(why.code, why.reason) for why in from_json(Refused, body).reasons])
+        answer = from_json(Refused, body)
+        _say_refused(refused, [(why.code, why.reason) for why in answer.reasons])
+        if answer.last_resort:
+            click.echo(f"last resort: {answer.last_resort}", err=True)
         return Exit.REFUSED
     if code != 202:
         click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)

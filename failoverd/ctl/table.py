@@ -67,6 +67,10 @@ def _print(console: Console, document: StatusDocument) -> None:
         for where, what, words in news:
             grid.add_row(Text("!", "bold yellow"), Text(where), Text(what, "yellow"), Text(words))
         console.print(grid)
+    found = sum(len(node.findings) for node in document.nodes) + len(document.refused)
+    if found:
+        console.print()
+        console.print(Text(f"{found} finding{'s' if found > 1 else ''}: failoverctl check says what to do", "dim"))
 
 
 def _grid() -> Table:
@@ -257,6 +261,8 @@ def _answers(document: StatusDocument) -> Table:
             (f"by {document.paused}", "bold yellow"), "  (nothing acts by itself: failoverctl resume)"
         )
         grid.add_row(Text("Paused", "bold yellow"), paused)
+    if document.unproven:
+        grid.add_row(Text("RPO", "bold red"), Text.assemble(("UNPROVEN", "bold red"), f"  {document.unproven}"))
     if failover.possible:
         verdict = Text.assemble(("possible", "green"), f", to {failover.candidate}")
     else:
@@ -267,6 +273,9 @@ def _answers(document: StatusDocument) -> Table:
     for reason in failover.rejected:
         grid.add_row("", Text.assemble(f"not {reason.node}  ", (reason.code, "yellow"), f"  {reason.reason}"))
     grid.add_row(Text("Now", "dim"), Text(f"{document.rule.id}: {document.rule.why}"))
+    for node in document.nodes:
+        if node.rebuild is not None and node.rebuild.under_way:
+            grid.add_row(Text("Rebuild", "bold yellow"), Text(f"{node.name}  {node.rebuild.words}", "bold"))
     if document.request is not None:
         request = document.request
         why = f', "{request.reason}"' if request.reason else ""
@@ -315,6 +324,8 @@ def _said_of_itself(node: NodeStatus) -> Iterator[tuple[str, str]]:
         for thread, words in (("receiver", replication.receiver_error), ("applier", replication.applier_error)):
             if words:
                 yield thread, words
+    if node.rebuild is not None and node.rebuild.code:
+        yield node.rebuild.code, f"the last rebuild failed: {node.rebuild.reason}"
     for finding in node.findings:
         yield finding.code, finding.reason
 

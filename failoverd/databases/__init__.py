@@ -1,8 +1,13 @@
 """The SQL dialects: one file each, one line in DATABASES, and the meaning of every code they give.
 
-mariadb          the port              connection   pymysql, bounded on this side
-mariadb_promote  its sequences         facts        one reading of a server
-mariadb_demote   and the way back      sockets      ends TCP connections that would be waited for
+server    the port, for any dialect     connection    pymysql, bounded on this side
+promote   its sequences                 sessions      which connections there are, and how they are ended
+demote    and the way back              sockets       ends TCP connections that would be waited for
+dialect   what differs                  own_starts    what throws a relay log away
+settings  findings, the journal         option_files  what the server reads at its start
+
+mariadb, mysql: the words of each, and beside them (`_facts`, `_promote`, `_demote`, `_settings`) what is more than
+words.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.databases.mariadb import MariaDb
+from failoverd.databases.mysql import MySql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
     from failoverd.ports import Database
 
 # By the name in the configuration.
-DATABASES: Mapping[str, Callable[..., Database]] = {"mariadb": MariaDb}
+DATABASES: Mapping[str, Callable[..., Database]] = {"mariadb": MariaDb, "mysql": MySql}
 
 # Every code that a dialect can give. Each has a page in runbooks/.
 CODES: Mapping[str, str] = {
@@ -27,9 +33,10 @@ CODES: Mapping[str, str] = {
     "DB_TIMEOUT": "the server did not answer a statement in time",
     "DB_LOST": "the server closed the connection in the middle: it stops, or somebody killed the connection",
     "DB_AUTH": "the server refused failoverd's name or password",
-    "DB_DENIED": "failoverd's account lacks a right: see config/grants-mariadb.sql",
+    "DB_DENIED": "failoverd's account lacks a right: see config/grants-mariadb.sql, grants-mysql.sql",
     "DB_CONNECTIONS": "the server has no connection left, not even the one kept for administrators",
-    "DB_SCHEMA": "the database failoverd or one of its tables is missing: see config/grants-mariadb.sql",
+    "DB_SCHEMA": "the database failoverd or one of its tables is missing: see config/grants-mariadb.sql, "
+    "grants-mysql.sql",
     "DB_CANCELLED": "failoverd itself ended the work",
     "DB_SQL": "the server refused a statement; the reason is the server's",
     # what stood in the way
@@ -38,6 +45,7 @@ CODES: Mapping[str, str] = {
     "DB_NOT_REPLICA": "no replication is configured",
     "DB_STILL_REPLICA": "replication is still configured: a source may follow nobody",
     "DB_NOT_SOURCE": "the server does not wait for an acknowledgement of its commits: it must not become writable",
+    "DB_NOT_DURABLE": "a crash of the server could take back what a client was told, or what a replica has",
     "DB_NOT_APPLIED": "received transactions are not applied yet",
     "DB_APPLIER_STOPPED": "the applier stopped: what was received cannot be applied",
     "DB_RECEIVER_STOPPED": "the receiver stopped: what is missing cannot come",

@@ -46,13 +46,15 @@ _CODES: dict[int, tuple[str, Outcome]] = {
     ER.TABLEACCESS_DENIED_ERROR: ("DB_DENIED", Outcome.FAILED),
     ER.COLUMNACCESS_DENIED_ERROR: ("DB_DENIED", Outcome.FAILED),
     ER.DBACCESS_DENIED_ERROR: ("DB_DENIED", Outcome.FAILED),
+    ER.KILL_DENIED_ERROR: ("DB_DENIED", Outcome.FAILED),
     ER.NO_SUCH_TABLE: ("DB_SCHEMA", Outcome.FAILED),
     ER.BAD_DB_ERROR: ("DB_SCHEMA", Outcome.FAILED),
     ER.OPTION_PREVENTS_STATEMENT: ("DB_READ_ONLY", Outcome.FAILED),
     1969: ("DB_TIMEOUT", Outcome.FAILED),  # ER_STATEMENT_TIMEOUT: the server itself gave up
     ER.LOCK_WAIT_TIMEOUT: ("DB_TIMEOUT", Outcome.FAILED),
     ER.SERVER_SHUTDOWN: ("DB_LOST", Outcome.UNKNOWN),
-    1927: ("DB_LOST", Outcome.UNKNOWN),  # ER_CONNECTION_KILLED
+    1927: ("DB_LOST", Outcome.UNKNOWN),  # ER_CONNECTION_KILLED: MariaDB
+    3169: ("DB_LOST", Outcome.UNKNOWN),  # ER_SESSION_WAS_KILLED: MySQL
     CR.CR_SERVER_LOST: ("DB_LOST", Outcome.UNKNOWN),
     CR.CR_SERVER_GONE_ERROR: ("DB_LOST", Outcome.UNKNOWN),
 }
@@ -113,6 +115,9 @@ class Connection(_Base):
             write_timeout=1,
         )
         self._secrets = tuple(secret for secret in (password, *secrets) if secret)
+        # A Unix socket, which pymysql cannot see where the socket is given: MySQL's caching_sha2_password may then be
+        # told the password itself, and no RSA key (and no library for it) is needed.
+        self._secure = True
         self._socket: socket.socket | None = None
         self._statement = ""
         self._run: str | None = None
@@ -146,6 +151,11 @@ class Connection(_Base):
     def number(self) -> int:
         """The server's number for this session, as KILL takes it."""
         return int(self.server_thread_id[0])  # type: ignore[attr-defined]  # from the greeting
+
+    @property
+    def server_pid(self) -> int:
+        """The process that listens."""
+        return self._peer()[0]
 
     @property
     def peer_uid(self) -> int:

@@ -1,277 +1,97 @@
-"""MariaDB 10.11 with GTID and semi-synchronous replication.
+"""MariaDB 10.11 with GTID and semi-synchronous replication, in its words.
 
-    replica ── freeze ──> apply_relay_log ──> become_source ──> await_replica ──> make_writable ──> primary
-       ^                       mariadb_promote                                                        │
-       └────────────────────────────── follow <────────────────── make_read_only <────────────────────┘
-                                               mariadb_demote
+    mariadb_facts    one reading        mariadb_promote  no number is used twice
+    mariadb_demote   read-only, and what a former source may follow
 
-Here is what they have in common: a connection of its own for each sequence, one that is kept for readings and one for
-heartbeats, one deadline over all that a call does, the facts right after it, and `cancel`.
+Starting both threads throws the relay log away in GTID mode, so each start of a thread is counted (`own_starts`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from failoverd.core.model import Health, Outcome, Reading
-from failoverd.databases import mariadb_demote as demote
-from failoverd.databases import mariadb_promote as promote
-from failoverd.databases.connection import Connection, Deadline, Failure
-from failoverd.databases.facts import OwnStarts, read_facts
-from failoverd.ports import Result
+from failoverd.databases import mariadb_demote, mariadb_facts, mariadb_promote, mariadb_settings
+from failoverd.databases.dialect import Dialect
+from failoverd.databases.server import SqlServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from failoverd.core.gtid import GtidSet
-    from failoverd.core.model import DatabaseFacts, NodeName
+    from failoverd.core.model import DatabaseFacts, SettingsFacts
+    from failoverd.databases.connection import Connection, Deadline
+    from failoverd.databases.dialect import Account, Replica, Second
+    from failoverd.databases.own_starts import OwnStarts
 
-T = TypeVar("T")
-_MAY_BE_OURS = {"DB_LOST", "DB_HUNG", "DB_TIMEOUT"}  # what a shut socket looks like
 
+class MariaDbDialect(Dialect):
+    """10.11: SLAVE and MASTER, positions by domain."""
 
-class MariaDb:
-    """`ports.Database` for MariaDB, over its Unix socket. The sequences' own docstrings say how and why."""
+    STOP_RECEIVER = "STOP SLAVE IO_THREAD"
+    STOP_BOTH = "STOP SLAVE"
+    START_RECEIVER = "START SLAVE IO_THREAD"
+    START_APPLIER = "START SLAVE SQL_THREAD"
+    START_BOTH = "START SLAVE"
+    FORGET_SOURCE = "RESET SLAVE ALL"
+    SEMI_SYNC = (
+        "SELECT @@GLOBAL.rpl_semi_sync_master_enabled AS source, @@GLOBAL.rpl_semi_sync_slave_enabled AS replica"
+    )
+    SOURCE_OFF = "SET GLOBAL rpl_semi_sync_master_enabled = OFF"
+    REPLICA_ON = "SET GLOBAL rpl_semi_sync_slave_enabled = ON"
+    READ_ONLY = "SELECT @@GLOBAL.read_only AS v"
+    JOURNAL_POSITION = (  # a list that is too long is cut: whoever reads it leaves out the GTID at which it was
+        "LEFT(CONCAT_WS(',', CONCAT(@@GLOBAL.gtid_domain_id, '-', @@GLOBAL.server_id, '-0'), "
+        "NULLIF(REPLACE(@@GLOBAL.gtid_binlog_state, '\\n', ''), ''), NULLIF(@@GLOBAL.gtid_slave_pos, '')), 512)"
+    )
+    SESSIONS = "SELECT ID, USER, HOST, COMMAND, STATE FROM information_schema.PROCESSLIST"
+    NEVER_KILLED = frozenset({"Binlog Dump", "Slave_IO", "Slave_SQL", "Slave_worker", "Daemon"})
+    IN_COMMIT = ("commit", "waiting for prior transaction to commit")
+    START_LOSES_RELAY_LOG = True
 
-    def __init__(  # noqa: PLR0917 - all that it needs, in the order of the configuration
-        self,
-        socket: str,
-        user: str,
-        password: str,
-        replication_user: str,
-        replication_password: str,
-        replication_port: int,
-        own: OwnStarts | None = None,
+    def read_facts(self, connection: Connection, deadline: Deadline, own: OwnStarts | None = None) -> DatabaseFacts:
+        """Three statements, about a millisecond."""
+        return mariadb_facts.read_facts(connection, deadline, own)
+
+    def read_settings(self, connection: Connection, deadline: Deadline) -> SettingsFacts:
+        """Variables, tables, events, the journal, and the option files of the next start."""
+        return mariadb_settings.read_settings(connection, deadline)
+
+    def replica(self, connection: Connection, deadline: Deadline) -> Replica | None:
+        """SHOW SLAVE STATUS."""
+        return mariadb_facts.replica(connection, deadline)
+
+    def wait_applied(self, connection: Connection, deadline: Deadline, position: GtidSet, seconds: float) -> None:
+        """MASTER_GTID_WAIT, which looks at the numbers only."""
+        where = mariadb_facts.wait_position(position)
+        connection.run(deadline, "SELECT MASTER_GTID_WAIT(%s, %s)", where, seconds)
+
+    def be_source(self, connection: Connection, deadline: Deadline) -> None:
+        """The wait point is AFTER_COMMIT unless it is set, the timeout 10 s."""
+        connection.run(
+            deadline,
+            "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC', GLOBAL rpl_semi_sync_master_timeout = %s, "
+            "GLOBAL rpl_semi_sync_master_wait_no_slave = ON, GLOBAL rpl_semi_sync_master_enabled = ON",
+            mariadb_facts.NEVER_DEGRADE_MS,
+        )
+
+    def must_be_durable(self, connection: Connection, deadline: Deadline) -> None:
+        """The commit itself must be on disk: recovery as a replica drops what is only prepared."""
+        mariadb_promote.must_be_durable(connection, deadline)
+
+    def make_writable(
+        self, connection: Connection, deadline: Deadline, second: Second, *, term: int, facts: DatabaseFacts
     ) -> None:
-        self._socket = socket
-        self._user = user
-        self._password = password
-        self._account = demote.Account(replication_user, replication_password, replication_port)
-        self._own = own or OwnStarts()
-        self._guard = threading.Lock()
-        self._busy: set[Connection] = set()
-        self._cancelled = 0  # how often; whoever started before a later one is done with
-        self._for_status = _Kept()
-        self._for_beats = _Kept()
+        """Behind a number that none has ever had."""
+        mariadb_promote.make_writable(connection, deadline, second, term=term, facts=facts)
 
-    def beside(self) -> MariaDb:
-        """The same server over connections of its own: to cancel one never ends what the other does."""
-        account = self._account
-        return MariaDb(
-            self._socket, self._user, self._password, account.user, account.password, account.port, own=self._own
-        )
+    def send_read_only(self, connection: Connection, deadline: Deadline, limit_s: float) -> None:
+        """Bounded by max_statement_time."""
+        mariadb_demote.send_read_only(connection, deadline, limit_s)
 
-    # ---- the port ---------------------------------------------------------------------------------------------------
-
-    def status(self, *, deadline_ms: int) -> Reading:
-        """Read `DatabaseFacts` on a connection that is kept: about 1 ms. FAILED with a code when there is no answer."""
-        deadline = Deadline(deadline_ms)
-        try:
-            return Reading(Health.OK, facts=self._read(deadline, self._cancelled))
-        except Failure as failure:
-            return Reading(Health.FAILED, failure.code, failure.reason)
-
-    def freeze(self, *, deadline_ms: int) -> Result:
-        """Stop the receiver, also against a silent source; the applier goes on. Success where there is none."""
-        return self._operate(deadline_ms, promote.freeze)
-
-    def apply_relay_log(self, *, deadline_ms: int) -> Result:
-        """Wait until all that was received is applied. FAILED when the applier stopped, UNKNOWN at the deadline."""
-        return self._operate(deadline_ms, lambda c, d: promote.await_applied(c, d, lambda facts: facts.position))
-
-    def await_position(self, *, position: GtidSet, deadline_ms: int) -> Result:
-        """Wait until `position` (by domain) is received and applied."""
-        return self._operate(deadline_ms, lambda c, d: promote.await_applied(c, d, lambda _: position))
-
-    def become_source(self, *, deadline_ms: int) -> Result:
-        """Replication off and forgotten, semi-sync source on; refused while the relay log is not applied."""
-        return self._operate(deadline_ms, lambda c, d: promote.become_source(c, d, self._own))
-
-    def await_replica(self, *, deadline_ms: int) -> Result:
-        """Wait until at least one replica that acknowledges is attached."""
-        return self._operate(deadline_ms, promote.await_replica)
-
-    def make_writable(self, *, term: int, deadline_ms: int) -> Result:
-        """Skip the numbers that may have been lost, then read_only off; refused where a commit would not wait."""
-
-        def work(connection: Connection, deadline: Deadline) -> None:
-            promote.make_writable(connection, deadline, lambda: self._second(deadline), term=term)
-
-        return self._operate(deadline_ms, work)
-
-    def write_journal(
-        self, *, term: int, holder: NodeName, previous: NodeName | None, reason: str, deadline_ms: int
-    ) -> Result:
-        """Insert the term's row once. UNKNOWN when its commit waits."""
-
-        def work(connection: Connection, deadline: Deadline) -> None:
-            promote.write_journal(connection, deadline, term=term, holder=holder, previous=previous, reason=reason)
-
-        return self._operate(deadline_ms, work)
-
-    def make_read_only(self, *, deadline_ms: int) -> Result:
-        """Kill clients and set read_only. FAILED/UNKNOWN at the deadline: the caller kills the server."""
-        return self._operate(deadline_ms, lambda c, d: demote.make_read_only(c, d, lambda: self._second(d)))
-
-    def follow(self, *, address: str, deadline_ms: int) -> Result:
-        """Be a read-only, semi-synchronous replica of the server at `address`."""
-
-        def work(connection: Connection, deadline: Deadline) -> None:
-            second = lambda: self._second(deadline)  # noqa: E731 - it reads like the call above
-            demote.follow(connection, deadline, second, self._own, address=address, account=self._account)
-
-        return self._operate(deadline_ms, work)
-
-    def beat(self, *, term: int, beat: int, deadline_ms: int) -> Result:
-        """Write the heartbeat row on a connection that is kept. UNKNOWN when its commit waits.
-
-        A commit that still waits at the deadline stays where it is, and the next beat first waits for that one: the
-        server never has more than one of them, and none is committed by our ending it.
-        """
-        deadline = Deadline(deadline_ms)
-
-        def work(connection: Connection) -> DatabaseFacts:
-            if self._for_beats.pending:
-                promote.await_commit(connection, deadline, "the heartbeat before")
-            promote.send_beat(connection, deadline, term=term, beat=beat)
-            self._for_beats.pending = True
-            promote.await_commit(connection, deadline, "the heartbeat")
-            self._for_beats.pending = False
-            return read_facts(connection, deadline, self._own)
-
-        try:
-            return Result(Outcome.SUCCEEDED, facts=self._over(self._for_beats, deadline, self._cancelled, work))
-        except Failure as failure:
-            return Result(failure.outcome, failure.code, failure.reason)
-
-    def cancel(self) -> None:
-        """Shut every socket that a thread works on now. Kept connections that lie idle are left alone."""
-        with self._guard:
-            self._cancelled += 1
-            for connection in self._busy:
-                connection.shut()
-
-    def close(self) -> None:
-        """Give up the kept connections."""
-        for kept in (self._for_status, self._for_beats):
-            with contextlib.suppress(Failure), kept.held(Deadline(1000)):
-                kept.drop()
-
-    # ---- what its methods have in common ----------------------------------------------------------------------------
-
-    def _operate(self, deadline_ms: int, work: Callable[[Connection, Deadline], None]) -> Result:
-        """Run a sequence on a connection of its own and answer with the facts right after it."""
-        deadline, token = Deadline(deadline_ms), self._cancelled
-        try:
-            connection = self._open(deadline, token)
-            try:
-                with self._working(connection, token):
-                    work(connection, deadline)
-                    return Result(Outcome.SUCCEEDED, facts=read_facts(connection, deadline, self._own))
-            finally:
-                connection.drop()
-        except Failure as failure:
-            facts = None
-            if deadline.left_s > 0 and token == self._cancelled:
-                with contextlib.suppress(Failure):
-                    facts = self._read(deadline, token)
-            return Result(failure.outcome, failure.code, failure.reason, facts)
-
-    def _read(self, deadline: Deadline, token: int) -> DatabaseFacts:
-        return self._over(
-            self._for_status, deadline, token, lambda connection: read_facts(connection, deadline, self._own)
-        )
-
-    def _over(self, kept: _Kept, deadline: Deadline, token: int, work: Callable[[Connection], T]) -> T:
-        """Do `work` over a kept connection, a new one where that broke while it lay idle."""
-        with kept.held(deadline):
-            if kept.connection is not None and not kept.pending and kept.connection.wait(0):
-                kept.drop()  # nothing was asked, so this is the server's farewell
-            try:
-                if kept.connection is None:
-                    kept.connection = self._open(deadline, token)
-                with self._working(kept.connection, token):
-                    return work(kept.connection)
-            except Failure as failure:
-                if failure.code != "DB_NO_ACK":  # its answer is still to come
-                    kept.drop()
-                raise
-
-    def _open(self, deadline: Deadline, token: int) -> Connection:
-        connection = Connection(self._user, self._password, (self._account.password,))
-        try:
-            connection.log_in(self._socket, deadline, lambda opened: self._register(opened, token))
-        except Failure as failure:
-            connection.drop()
-            raise self._explained(failure, token) from None
-        finally:
-            self._forget(connection)
-        return connection
-
-    @contextlib.contextmanager
-    def _second(self, deadline: Deadline) -> Iterator[Connection | None]:
-        """Another connection beside the one that waits; None where the server gives none."""
-        token = self._cancelled
-        try:
-            second = self._open(deadline, token)
-        except Failure:
-            yield None
-            return
-        try:
-            with self._working(second, token):
-                yield second
-        finally:
-            second.drop()
-
-    @contextlib.contextmanager
-    def _working(self, connection: Connection, token: int) -> Iterator[None]:
-        """While it lasts, `cancel` ends what this connection waits for."""
-        self._register(connection, token)
-        try:
-            yield
-        except Failure as failure:
-            raise self._explained(failure, token) from None
-        finally:
-            self._forget(connection)
-
-    def _register(self, connection: Connection, token: int) -> None:
-        with self._guard:
-            if token != self._cancelled:
-                raise Failure("DB_CANCELLED", "ended by failoverd itself", Outcome.UNKNOWN)
-            self._busy.add(connection)
-
-    def _forget(self, connection: Connection) -> None:
-        with self._guard:
-            self._busy.discard(connection)
-
-    def _explained(self, failure: Failure, token: int) -> Failure:
-        if token != self._cancelled and failure.code in _MAY_BE_OURS:
-            return Failure("DB_CANCELLED", f"ended by failoverd itself: {failure.reason}", Outcome.UNKNOWN)
-        return failure
+    def change_source(self, connection: Connection, deadline: Deadline, address: str, account: Account) -> None:
+        """CHANGE MASTER TO."""
+        mariadb_demote.change_source(connection, deadline, address, account)
 
 
-class _Kept:
-    """A connection that outlives its statement, for one thread at a time. `pending`: an answer is still to come."""
+class MariaDb(SqlServer):
+    """`ports.Database` for MariaDB, over its Unix socket."""
 
-    def __init__(self) -> None:
-        self.connection: Connection | None = None
-        self.pending = False
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def held(self, deadline: Deadline) -> Iterator[None]:
-        """Have it alone."""
-        if not self._lock.acquire(timeout=deadline.left_s):
-            raise Failure("DB_HUNG", f"an earlier question has not come back after {deadline.after_ms} ms")
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    def drop(self) -> None:
-        """Give it up."""
-        if self.connection is not None:
-            self.connection.drop()
-        self.connection, self.pending = None, False
+    DIALECT = MariaDbDialect()

@@ -33,14 +33,14 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from failoverd.core.model import Outcome
-from failoverd.fencing.process import Runs
 from failoverd.ports import Result
+from failoverd.process import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from failoverd.core.model import NodeName
-    from failoverd.fencing.process import Ended
+    from failoverd.process import Ended
 
 Action = Literal["off", "on", "reboot", "status", "monitor", "metadata"]
 

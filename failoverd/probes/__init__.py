@@ -2,10 +2,13 @@
 
 deadline   the harness: an observation in time, whatever the probe does
 link       a TCP connection that can be aborted and says what is wrong   <── imap, smtp
-aside      a blocking call beside the loop                               <── database, host
+aside      a blocking call beside the loop                               <── database, settings, host
 disk       a write, in a process of its own that may hang                (disk_writer)
 unit, vip  D-Bus; netlink and ARP
+queue      the mail queue's directories                            <── a count, aside
 fence      the fence agents that another node's failure may need
+store      a mail store that moves with the role
+rebuild    what a rebuild of this node's database tells, two files in memory
 """
 
 from __future__ import annotations
@@ -17,7 +20,11 @@ from failoverd.probes.disk import DiskProbe
 from failoverd.probes.fence import FenceProbe
 from failoverd.probes.host import HostProbe
 from failoverd.probes.imap import ImapProbe
+from failoverd.probes.queue import QueueProbe
+from failoverd.probes.rebuild import RebuildProbe
+from failoverd.probes.settings import SettingsProbe
 from failoverd.probes.smtp import SmtpProbe
+from failoverd.probes.store import StoreProbe
 from failoverd.probes.unit import UnitProbe
 from failoverd.probes.vip import VipProbe
 
@@ -32,10 +39,14 @@ PROBES: Mapping[str, Callable[..., Probe]] = {
     "smtp": SmtpProbe,
     "unit": UnitProbe,
     "database": DatabaseProbe,
+    "settings": SettingsProbe,
     "vip": VipProbe,
     "host": HostProbe,
     "disk": DiskProbe,
     "fence": FenceProbe,
+    "queue": QueueProbe,
+    "store": StoreProbe,
+    "rebuild": RebuildProbe,
 }
 
 # Every code that a probe can give; those of the database's own reading are the dialect's. Each has a page in runbooks/.
@@ -96,8 +107,10 @@ CODES: Mapping[str, str] = {
     "DISK_READ_ONLY": "a file system is mounted read-only",
     "DISK_IO": "a file system answers with an error",
     "DISK_UNREADABLE": "a configured path cannot be looked at",
+    "STORE_HUNG": "the mail store could not be looked at in time",
     "MEMORY_LOW": "too little memory is available",
     "LOAD_HIGH": "the load per core is too high",
+    "REBUILD_UNSEEN": "how far a rebuild is cannot be read",
     # the probes themselves: nothing is known about what they look at
     "PROBE_NO_ROUTE": "this node has no way to the target",
     "PROBE_EXHAUSTED": "this node has run out of sockets, threads or memory",

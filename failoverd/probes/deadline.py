@@ -6,7 +6,11 @@ the task, then says what the deadline means *at the stage that was reached*. The
 
     attempt = current()
     attempt.stage("IMAP_NO_GREETING", "accepted the connection, sent no greeting")   # ... within 1000 ms
+    attempt.alive()                                                                  # from here on: patience
     attempt.settle(Reading(Health.OK))                                               # the rest is only politeness
+
+Who is silent from the beginning is down. Who has begun to answer is alive, and slow: on an overloaded node a restart or
+another primary makes it worse, so it is given its patience, where it has one, before it counts as failed.
 
 A deadline that this process itself has slept through proves nothing about anybody else: PROBE_STARVED, UNKNOWN.
 """
@@ -37,8 +41,9 @@ NO_DEADLINE_MS = 1000  # what a probe read outside the harness (by hand, in a te
 class Attempt:
     """What the deadline would mean now, and what must be aborted then."""
 
-    def __init__(self, deadline_ms: int) -> None:
+    def __init__(self, deadline_ms: int, patience_ms: int = 0) -> None:
         self.deadline_ms = deadline_ms
+        self._patience_ms = patience_ms
         self._late = Reading(Health.UNKNOWN, "PROBE_BUG", "named no stage before its deadline")
         self._aborts: list[Callable[[], object]] = []
 
@@ -50,6 +55,10 @@ class Attempt:
     def stage(self, code: str, words: str, health: Health = Health.FAILED) -> None:
         """From here on the deadline means `code`; `words` say what came and what did not."""
         self._late = Reading(health, code, f"{words} within {self.deadline_ms} ms")
+
+    def alive(self) -> None:
+        """From here on the deadline is the patience, where that is longer. Both count from the start."""
+        self.deadline_ms = max(self.deadline_ms, self._patience_ms)
 
     def settle(self, reading: Reading) -> None:
         """From here on the deadline changes nothing: this is the reading."""
@@ -76,36 +85,44 @@ def current() -> Attempt:
     return _ATTEMPT.get(None) or Attempt(NO_DEADLINE_MS)
 
 
-async def observe(name: str, probe: Probe, target: Target, deadline_ms: int, clock: Clock) -> Observation:
+async def observe(
+    name: str, probe: Probe, target: Target, deadline_ms: int, clock: Clock, *, patience_ms: int = 0
+) -> Observation:
     """Look once with `probe`. Never raises (but for its own cancellation), never later than the deadline.
+
+    `patience_ms` is the deadline of a target that has begun to answer, where that is the longer of the two.
 
     A probe that raises, returns no reading or does not end is a bug in it, and no word about the target:
     UNKNOWN with PROBE_BUG.
     """
     started_ms = clock.now_ms()
-    reading = await _read(name, probe, target, deadline_ms)
+    attempt = Attempt(deadline_ms, patience_ms)
+    reading = await _read(name, probe, target, attempt)
     ended_ms = clock.now_ms()
     took_ms = ended_ms - started_ms
-    slept_ms = took_ms - deadline_ms
-    if reading.health is Health.FAILED and slept_ms > max(GRACE_MS, deadline_ms // 4):
-        reading = Reading(
-            Health.UNKNOWN, "PROBE_STARVED", f"this node itself was not running for {slept_ms} ms: {reading.reason}"
-        )
+    slept_ms = took_ms - attempt.deadline_ms
+    if reading.health is Health.FAILED and slept_ms > max(GRACE_MS, attempt.deadline_ms // 4):
+        words = f"this node itself was not running for {slept_ms} ms: {reading.reason}"
+        reading = Reading(Health.UNKNOWN, "PROBE_STARVED", words, reading.facts)
     return Observation(name, target.node, reading, ended_ms, took_ms)
 
 
-async def _read(name: str, probe: Probe, target: Target, deadline_ms: int) -> Reading:
+async def _read(name: str, probe: Probe, target: Target, attempt: Attempt) -> Reading:
     stuck = (id(probe), target)  # the stuck task holds its probe: the id is not used again meanwhile
     if stuck in _STUCK:
         return Reading(Health.UNKNOWN, "PROBE_BUG", "an earlier reading goes on in spite of its cancellation")
 
-    attempt = Attempt(deadline_ms)
     context = contextvars.copy_context()
     context.run(_ATTEMPT.set, attempt)
-    task = asyncio.get_running_loop().create_task(_run(probe, target), name=f"probe {name}", context=context)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    task = loop.create_task(_run(probe, target), name=f"probe {name}", context=context)
     late = False
     try:
-        await asyncio.wait({task}, timeout=max(deadline_ms - TIDY_MS, 1) / 1000)
+        waited = 0.0
+        while not task.done() and (left := max(attempt.deadline_ms - TIDY_MS, 1) / 1000 - waited) > 0:
+            await asyncio.wait({task}, timeout=left)
+            waited = loop.time() - began  # the patience may have begun meanwhile
     finally:
         if not task.done():
             late = True

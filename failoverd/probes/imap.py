@@ -143,6 +143,7 @@ class ImapProbe:
             imap.transport = await link.start_tls(self._context, self._server_name)
 
     async def _login(self, link: Link[_Imap]) -> None:
+        link.alive()
         link.stage("TIMEOUT_LOGIN", "sent a greeting, did not answer LOGIN")
         answer = await link.protocol.login(quoted(self._user), _PLACEHOLDER)
         self._check(link, answer, "LOGIN_REFUSED", "refused the login")

@@ -133,6 +133,10 @@ class Link(Generic[P]):
         """From here on the deadline means this."""
         self.attempt.stage(f"{self.service}_{kind}", words)
 
+    def alive(self) -> None:
+        """It has greeted: from here on late is slow, and has the patience for it."""
+        self.attempt.alive()
+
     def failed(self, kind: str, reason: str) -> NoReturn:
         """End the probe with this finding."""
         raise Found(Reading(Health.FAILED, f"{self.service}_{kind}", reason))

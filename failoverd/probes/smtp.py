@@ -74,6 +74,7 @@ class SmtpProbe:
             self._garbage(link, error)
         if answer.code != 220:
             link.failed("NOT_READY", f"greeted with {_said(answer)}")
+        link.alive()
 
     async def _ehlo(self, link: Link[_Smtp]) -> None:
         answer = await self._command(link, "EHLO", b"EHLO", self._ehlo_name)

@@ -38,8 +38,8 @@ from failoverd.runtime.control import ControlServer
 from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
 from failoverd.runtime.executor import Executor, Worker
-from failoverd.runtime.http import NodeServer, client_context, server_context
-from failoverd.runtime.local import database_of, gate_of
+from failoverd.runtime.http import NodeServer
+from failoverd.runtime.local import database_of, gate_of, mail_store_of, queue_of
 from failoverd.runtime.outbox import Outbox
 from failoverd.runtime.peers import Peers
 from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
@@ -47,6 +47,7 @@ from failoverd.runtime.prober import Prober
 from failoverd.runtime.schedule import Schedule
 from failoverd.runtime.systemd import Notifier
 from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
+from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:
     from failoverd.config import Config, FenceDevice
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
     from failoverd.ports import Fence
 
 _log = structlog.get_logger(__name__)
+
+
+STEADY_MS = 5000  # long enough for the looks at disks
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +81,33 @@ def policy_of(config: Config) -> Policy:
         demote_budget_ms=config.lease.demote_budget_ms,
         heartbeat_ms=config.database.heartbeat_ms,
         max_lag_ms=config.database.max_lag_ms,
+        lag_warn_ms=config.database.lag_warn_ms,
+        lag_alarm_ms=config.database.lag_alarm_ms,
         shared_disk=f"disk:{config.mail_store.path}",
         shared_disk_ms=config.disks.interval_ms + config.disks.deadline_ms,
+        steady_ms=max([STEADY_MS, *(s.interval_ms + s.patience_ms for s in config.services.values())]),
         failovers=config.flapping.failovers,
         window_ms=config.flapping.window_ms,
         hold_off_ms=config.flapping.hold_off_ms,
+        drain_ms=config.queue.drain_ms if config.queue.kind == "postfix" else 0,
+        go_on_after_ms=config.rpo.go_on_after_ms,
+        rejoin_automatic=config.rejoin.automatic and config.database.dialect == "mariadb",
         fenced=tuple(config.fencing.nodes),
         fence_required=config.fencing.required,
         fence_ms=config.fencing.timeout_ms,
+        store_moves=config.mail_store.moves,
+        store_ms=config.mail_store.timeout_ms,
+        store_unfenced=_unfenced(config),
     )
+
+
+def _unfenced(config: Config) -> tuple[str, ...]:
+    """Whose power no agent cuts, where it may keep a file system mounted that no other node may mount then."""
+    mount = config.mail_store.mount
+    if mount is None or not mount.alone:
+        return ()
+    data = (name for name, member in config.members.items() if member.kind == "data")
+    return tuple(name for name in data if name not in config.fencing.nodes)
 
 
 def fence_of(config: Config) -> Fence | None:
@@ -146,7 +168,10 @@ async def run(config: Config, directories: Directories) -> None:
         fence = fence_of(config)
         database = database_of(config)
         looked_at = database.beside() if me.kind is NodeKind.DATA else None
-        schedule = Schedule(config, looked_at, fence, directories.runtime)
+        queue = queue_of(config, directories.state) if me.kind is NodeKind.DATA else None
+        moved = mail_store_of(config, directories.runtime)
+        queue_alone = queue[0] if queue is not None else None
+        schedule = Schedule(config, looked_at, fence, directories.runtime, queue=queue_alone, moved=moved)
         prober = Prober(clock, daemon.observed)
         servers.push_async_callback(asyncio.to_thread, prober.stop)  # it waits for a thread
         gate = gate_of(config)
@@ -168,6 +193,10 @@ async def run(config: Config, directories: Directories) -> None:
             deliver=daemon.step_ended,
             broken=daemon.broken,
             fence=fence,
+            queue=queue,
+            moved=moved,
+            held_until_ms=daemon.held_until_ms,
+            runtime=directories.runtime,
         )
         daemon.outbox = Outbox(
             worker=Worker("audit"),
@@ -216,6 +245,7 @@ def _state(config: Config, now_ms: int, memory: Memory, held: Held | None) -> St
         sendings=Sendings(uuid.uuid4().hex),
         highest_term=memory.term,
         memory=memory,
+        rejoin=memory.rejoin,
         takeover_sent=unanswered(memory),
         held=still_held(held, now_ms),
     )

@@ -1,11 +1,16 @@
 """The control socket: how failoverctl, on the same host, talks to the daemon. HTTP on a Unix socket of mode 0660.
 
     GET  /v1/status                     200 StatusDocument
+    GET  /v1/check                      200 CheckDocument
     GET  /v1/version                    200 {"api", "node", "software"}
     POST /v1/promote {node, by, reason} 202 Accepted | 409 Refused: nothing was touched | 400 not understood
+         with {allow_loss: true}        forced: past what protects from loss, never past the lease; needs a reason
+    POST /v1/would-promote {node, allow_loss}   200 Preview: what the same would come to, nothing is asked
     POST /v1/confirm-fenced, the same   likewise: the node has no power, says who asks
     POST /v1/pause {by, reason}         likewise
     POST /v1/resume {by}                likewise
+    GET  /v1/rejoin?node=&donor=&anew=  200 RejoinDocument: what the next would do
+    POST /v1/rejoin {node, donor, anew, by}     202 | 409 | 400, as promote; donor "": any that is fit
     GET  /v1/requests/ID/events         200 NDJSON, one Event a line from the first on | 404 no such request
 
 A request belongs to the daemon from its 202 on: who asked may go away, come back and read its events again from the
@@ -21,12 +26,20 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from failoverd.runtime.document import Accepted, Event, Refused, StatusDocument
+from failoverd.runtime.document import (
+    Accepted,
+    CheckDocument,
+    Event,
+    Preview,
+    Refused,
+    RejoinDocument,
+    StatusDocument,
+)
 from failoverd.runtime.http import Server
 
 if TYPE_CHECKING:
@@ -39,8 +52,11 @@ MODE = 0o660
 PULSE_S = 1.0
 
 _STATUS = TypeAdapter(StatusDocument)
+_CHECK = TypeAdapter(CheckDocument)
 _EVENT = TypeAdapter(Event)
 _REFUSED = TypeAdapter(Refused)
+_PREVIEW = TypeAdapter(Preview)
+_REJOIN = TypeAdapter(RejoinDocument)
 
 
 class Controller(Protocol):
@@ -50,8 +66,19 @@ class Controller(Protocol):
         """The cluster as this node sees it now."""
         ...
 
-    async def promote(self, target: str, by: str, reason: str) -> Accepted | Refused:
-        """Ask for `target` as primary. Accepted: it is on its way, and its events can be asked for."""
+    def check(self) -> CheckDocument:
+        """Whether the cluster is fit to fail over."""
+        ...
+
+    async def promote(self, target: str, by: str, reason: str, *, allow_loss: bool = False) -> Accepted | Refused:
+        """Ask for `target` as primary. Accepted: it is on its way, and its events can be asked for.
+
+        `allow_loss`: the primary is gone, and what `target` lacks may be lost with it.
+        """
+        ...
+
+    def would_promote(self, target: str, *, allow_loss: bool) -> Preview:
+        """What `promote` would come to now; asks nothing of anybody."""
         ...
 
     async def confirm_fenced(self, node: str, by: str, reason: str) -> Accepted | Refused:
@@ -60,6 +87,14 @@ class Controller(Protocol):
 
     async def pause(self, by: str, reason: str) -> Accepted | Refused:
         """Let nothing act by itself; without a reason, let it act again."""
+        ...
+
+    def rejoin_plan(self, node: str, donor: str, *, anew: bool) -> RejoinDocument:
+        """What `rejoin` would do."""
+        ...
+
+    async def rejoin(self, node: str, donor: str, by: str, *, anew: bool) -> Accepted | Refused:
+        """Make a data node that cannot follow come home."""
         ...
 
     async def events(self, request: str) -> AsyncIterator[Event] | None:
@@ -109,6 +144,20 @@ class _Body(BaseModel):
 class _Promote(_Body):
     node: str = Field(max_length=64)
     reason: str = Field(max_length=200)
+    allow_loss: bool = False
+
+    @field_validator("allow_loss")
+    @classmethod
+    def _says_why(cls, allow_loss: bool, info: ValidationInfo) -> bool:
+        if allow_loss and not str(info.data.get("reason", "")).strip():
+            raise ValueError("needs a reason: it goes into the record of what was given up")
+        return allow_loss
+
+
+class _WouldPromote(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    node: str = Field(max_length=64)
+    allow_loss: bool = False
 
 
 class _ConfirmFenced(_Body):
@@ -116,11 +165,18 @@ class _ConfirmFenced(_Body):
     reason: str = Field(min_length=1, max_length=200)
 
 
+class _Rejoin(_Body):
+    node: str = Field(max_length=64)
+    donor: str = Field(max_length=64)
+    anew: bool
+
+
 class _Pause(_Body):
     reason: str = Field(min_length=1, max_length=200)
 
 
 B = TypeVar("B", bound=_Body)
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -130,12 +186,24 @@ class _Api:
     async def status(self, _: Request) -> Response:
         return Response(_STATUS.dump_json(self.controller.status()), media_type="application/json")
 
+    async def check(self, _: Request) -> Response:
+        return Response(_CHECK.dump_json(self.controller.check()), media_type="application/json")
+
     async def version(self, _: Request) -> Response:
         document = self.controller.status()
         return JSONResponse({"api": document.api, "node": document.node, "software": document.software})
 
     async def promote(self, request: Request) -> Response:
-        return await _answered(request, _Promote, lambda a: self.controller.promote(a.node, a.by, a.reason))
+        return await _answered(
+            request, _Promote, lambda a: self.controller.promote(a.node, a.by, a.reason, allow_loss=a.allow_loss)
+        )
+
+    async def would_promote(self, request: Request) -> Response:
+        asked = await _understood(request, _WouldPromote)
+        if isinstance(asked, Response):
+            return asked
+        preview = self.controller.would_promote(asked.node, allow_loss=asked.allow_loss)
+        return Response(_PREVIEW.dump_json(preview), media_type="application/json")
 
     async def confirm_fenced(self, request: Request) -> Response:
         return await _answered(
@@ -148,6 +216,16 @@ class _Api:
     async def resume(self, request: Request) -> Response:
         return await _answered(request, _Body, lambda a: self.controller.pause(a.by, ""))
 
+    async def rejoin_plan(self, request: Request) -> Response:
+        asked = request.query_params
+        plan = self.controller.rejoin_plan(
+            asked.get("node", "")[:64], asked.get("donor", "")[:64], anew=asked.get("anew") == "true"
+        )
+        return Response(_REJOIN.dump_json(plan), media_type="application/json")
+
+    async def rejoin(self, request: Request) -> Response:
+        return await _answered(request, _Rejoin, lambda a: self.controller.rejoin(a.node, a.donor, a.by, anew=a.anew))
+
     async def events(self, request: Request) -> Response:
         events = await self.controller.events(request.path_params["id"])
         if events is None:
@@ -155,13 +233,20 @@ class _Api:
         return StreamingResponse(_lines(events), media_type="application/x-ndjson")
 
 
-async def _answered(request: Request, shape: type[B], ask: Callable[[B], Awaitable[Accepted | Refused]]) -> Response:
+async def _understood(request: Request, shape: type[M]) -> M | Response:
+    """The body, or the answer that says which place of it is not understood."""
     try:
-        asked = shape.model_validate_json(await request.body())
+        return shape.model_validate_json(await request.body())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "body"
         return PlainTextResponse(f"{place}: {first['msg']}", 400)
+
+
+async def _answered(request: Request, shape: type[B], ask: Callable[[B], Awaitable[Accepted | Refused]]) -> Response:
+    asked = await _understood(request, shape)
+    if isinstance(asked, Response):
+        return asked
     answer = await ask(asked)
     if isinstance(answer, Refused):
         return Response(_REFUSED.dump_json(answer), 409, media_type="application/json")
@@ -193,11 +278,15 @@ class ControlServer:
         self._app = Starlette(
             routes=[
                 Route("/v1/status", api.status, methods=["GET"]),
+                Route("/v1/check", api.check, methods=["GET"]),
                 Route("/v1/version", api.version, methods=["GET"]),
                 Route("/v1/promote", api.promote, methods=["POST"]),
+                Route("/v1/would-promote", api.would_promote, methods=["POST"]),
                 Route("/v1/confirm-fenced", api.confirm_fenced, methods=["POST"]),
                 Route("/v1/pause", api.pause, methods=["POST"]),
                 Route("/v1/resume", api.resume, methods=["POST"]),
+                Route("/v1/rejoin", api.rejoin_plan, methods=["GET"]),
+                Route("/v1/rejoin", api.rejoin, methods=["POST"]),
                 Route("/v1/requests/{id}/events", api.events, methods=["GET"]),
             ]
         )

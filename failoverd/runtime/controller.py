@@ -10,10 +10,11 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, cast
 
-from failoverd.core import candidates, lease, machine
-from failoverd.core.model import Health, NodeKind, NodeName, Request
+from failoverd.core import candidates, forced, lease, machine, repair
+from failoverd.core.model import Health, NodeKind, NodeName, Rejoin, Request
 from failoverd.core.quorum import majority
 from failoverd.runtime import document as doc
+from failoverd.runtime import fitness, homecoming
 from failoverd.runtime.control import EventLog
 
 if TYPE_CHECKING:
@@ -74,8 +75,13 @@ class NodeController:
             if request
             else None,
             paused=view.record.paused if view.record else "",
+            unproven=view.record.unproven if view.record else "",
             refused=tuple(doc.Reason(code=r.code, reason=r.reason, node=view.me.name) for r in self._refused()),
         )
+
+    def check(self) -> doc.CheckDocument:
+        """Whether the cluster is fit to fail over, as this node sees it now."""
+        return fitness.check(self._daemon.state.view.at(self._clock.now_ms()), self.status())
 
     def _store(self, view: View) -> doc.StoreStatus:
         error = self._daemon.store_error
@@ -126,26 +132,43 @@ class NodeController:
             )
             if report.host
             else None,
+            rebuild=homecoming.status(view, node.name),
             findings=tuple(doc.Reason(code=code, reason=text, node=node.name) for code, text in report.findings)
-            + _rejoin(view, node, report),
+            + _errant(view, node, report)
+            + _rejoin(view, node, report)
+            + _unproven(view, node)
+            + _repair(node, report),
         )
 
     # ---- requests ---------------------------------------------------------------------------------------------
 
-    async def promote(self, target: str, by: str, reason: str) -> doc.Accepted | doc.Refused:
+    async def promote(
+        self, target: str, by: str, reason: str, *, allow_loss: bool = False
+    ) -> doc.Accepted | doc.Refused:
         """Ask for `target` as primary, if the rules would do it now; otherwise say why not and touch nothing."""
         view = self._daemon.state.view.at(self._clock.now_ms())
-        refused = self._refusals(view, target)
+        refused = self._refusals(view, target, allow_loss=allow_loss)
         if refused:
-            return doc.Refused(reasons=refused)
-        request = Request(uuid.uuid4().hex[:12], NodeName(target), by, reason, view.highest_term)
+            forceable = not allow_loss and not self._refusals(view, target, allow_loss=True)
+            return doc.Refused(reasons=refused, last_resort=_last_resort(view, target) if forceable else "")
+        # What needs no force is not forced, whatever was allowed.
+        force = allow_loss and bool(forced.passed(view, target))
+        request = Request(uuid.uuid4().hex[:12], NodeName(target), by, reason, view.highest_term, force)
         self._begin(
             request.id,
-            f"accepted: {target} shall be primary",
+            f"accepted: {target} shall be primary" + (", whatever may be lost" if force else ""),
             lambda state, elapsed_ms: self._final(state, request, elapsed_ms),
         )
         self._daemon.asked(request)
         return doc.Accepted(id=request.id)
+
+    def would_promote(self, target: str, *, allow_loss: bool) -> doc.Preview:
+        """See Controller."""
+        view = self._daemon.state.view.at(self._clock.now_ms())
+        refused = self._refusals(view, target, allow_loss=allow_loss)
+        passed = forced.passed(view, target) if allow_loss and not refused else ()
+        lost = forced.may_be_lost(view, target) if passed else ()
+        return doc.Preview(refused=refused, passed=tuple(map(_reason, passed)), lost=lost)
 
     async def confirm_fenced(self, node: str, by: str, reason: str) -> doc.Accepted | doc.Refused:
         """Pass on that the last primary has no power, unless what is known speaks against it."""
@@ -191,14 +214,45 @@ class NodeController:
         )
         return accepted
 
-    def _begin(self, request: str, text: str, final: Callable[[machine.State, int], doc.Event | None]) -> None:
+    def rejoin_plan(self, node: str, donor: str, *, anew: bool) -> doc.RejoinDocument:
+        """What `rejoin` would do now."""
+        return homecoming.plan(self._daemon.state.view.at(self._clock.now_ms()), self._config, node, donor, anew=anew)
+
+    async def rejoin(self, node: str, donor: str, by: str, *, anew: bool) -> doc.Accepted | doc.Refused:
+        """Have `node` made anew, where it is needed or `anew`; otherwise wait until it follows by itself."""
+        plan = self.rejoin_plan(node, donor, anew=anew)
+        if plan.refused:
+            return doc.Refused(reasons=plan.refused)
+        view, name = self._daemon.state.view, NodeName(node)
+        accepted = doc.Accepted(id=uuid.uuid4().hex[:12])
+        if plan.action != "rebuild":
+            text = f"accepted: {node} holds nothing extra, and follows {plan.holder} by itself"
+            self._begin(accepted.id, text, lambda state, elapsed_ms: homecoming.followed(state, name, elapsed_ms))
+            return accepted
+        asked = Rejoin(accepted.id, name, NodeName(plan.donor), by, view.highest_term)
+        self._daemon.feed(machine.RejoinAsked(asked))  # first, as above
+        self._begin(
+            accepted.id,
+            f"accepted: {node} is made anew from {plan.donor}",
+            lambda state, elapsed_ms: homecoming.ended(state, asked, elapsed_ms),
+            homecoming.Progress(name, accepted.id),
+        )
+        return accepted
+
+    def _begin(
+        self,
+        request: str,
+        text: str,
+        final: Callable[[machine.State, int], doc.Event | None],
+        progress: homecoming.Progress | None = None,
+    ) -> None:
         """Keep the events of a request from now on, until `final` gives the last."""
         log = EventLog()
         while len(self._logs) >= KEPT_REQUESTS:
             del self._logs[next(iter(self._logs))]
         self._logs[request] = log
         log.append(doc.Event(elapsed_ms=0, node=self._daemon.state.view.me.name, text=text))
-        task = asyncio.ensure_future(self._follow(log, final))
+        task = asyncio.ensure_future(self._follow(log, final, progress))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -206,7 +260,7 @@ class NodeController:
         error = self._daemon.store_error
         return [doc.Reason(code="BLK_STORE", reason=f"the store does not answer: {error}")] if error else []
 
-    def _refusals(self, view: View, target: str) -> tuple[doc.Reason, ...]:
+    def _refusals(self, view: View, target: str, *, allow_loss: bool) -> tuple[doc.Reason, ...]:
         found = self._store_refusals()
         if view.membership_differs():
             found.append(doc.Reason(code="BLK_MEMBERSHIP", reason="nodes have different configurations"))
@@ -216,6 +270,8 @@ class NodeController:
             found.append(
                 doc.Reason(code="BLK_REQUEST", reason=f"{waiting.by} asked for {waiting.target}, not ended yet")
             )
+        if allow_loss:
+            return (*found, *map(_reason, forced.rejections(view, target)))
         why = candidates.planned_rejection(view, target)
         if why is not None and view.lease_is_over() and view.holder is not None:
             # There is no primary that could hand over: what counts is whether it may take over.
@@ -231,7 +287,12 @@ class NodeController:
         log = self._logs.get(request)
         return log.follow() if log else None
 
-    async def _follow(self, log: EventLog, final: Callable[[machine.State, int], doc.Event | None]) -> None:
+    async def _follow(
+        self,
+        log: EventLog,
+        final: Callable[[machine.State, int], doc.Event | None],
+        progress: homecoming.Progress | None,
+    ) -> None:
         began_ms = self._clock.now_ms()
         changed = asyncio.Event()
         self._daemon.watchers.add(changed)
@@ -240,7 +301,7 @@ class NodeController:
             while True:
                 elapsed_ms = self._clock.now_ms() - began_ms
                 state = self._daemon.state
-                for node, text in told.news(state):
+                for node, text in told.news(state) + (progress.news(state) if progress else []):
                     log.append(doc.Event(elapsed_ms=elapsed_ms, node=node, text=text))
                 last = final(state, elapsed_ms)
                 if last is not None:
@@ -301,6 +362,15 @@ class NodeController:
             return None
         me = self._daemon.state.view.me.name
         return doc.Event(elapsed_ms=elapsed_ms, node=me, text=text, code=code, final=True)
+
+
+def _last_resort(view: View, target: str) -> str:
+    """What a person could do who cannot bring back what is missing."""
+    lost = "; ".join(forced.may_be_lost(view, target)) or "nothing that is known"
+    return (
+        "if nobody can bring them back, and only then: "
+        f"failoverctl promote --node {target} --force --allow-data-loss --reason TEXT; it would give up {lost}"
+    )
 
 
 class _Told:
@@ -395,6 +465,14 @@ def _database(view: View, name: NodeName, facts: DatabaseFacts) -> doc.DatabaseS
     )
 
 
+def _errant(view: View, node: Node, report: Report) -> tuple[doc.Reason, ...]:
+    """What this node's journal shows of another, which may have an older one."""
+    extra = view.errant(node.name)
+    if not extra or any(code == "ERRANT" for code, _ in report.findings):
+        return ()
+    return (doc.Reason(code="ERRANT", reason=extra, node=node.name),)
+
+
 def _rejoin(view: View, node: Node, report: Report) -> tuple[doc.Reason, ...]:
     """A node that holds what the primary lacks says so."""
     if report.rule != "needs-rejoin" or report.database is None:
@@ -403,6 +481,28 @@ def _rejoin(view: View, node: Node, report: Report) -> tuple[doc.Reason, ...]:
     extra = report.database.holdings.minus(holder.holdings) if holder else None
     text = f"{node.name} holds transactions that {view.holder} lacks: {extra}" if extra else "it cannot be compared"
     return (doc.Reason(code="NEEDS_REJOIN", reason=text, node=node.name),)
+
+
+def _unproven(view: View, node: Node) -> tuple[doc.Reason, ...]:
+    """The primary may be the only one that has what clients were told."""
+    if view.record is None or not view.record.unproven or node.name != view.holder:
+        return ()
+    return (doc.Reason(code="RPO_UNPROVEN", reason=view.record.unproven, node=node.name),)
+
+
+def _repair(node: Node, report: Report) -> tuple[doc.Reason, ...]:
+    """What keeps this node's replication from running, and what ends it."""
+    replication = report.database.replication if report.database else None
+    if replication is None:
+        return ()
+    return tuple(
+        doc.Reason(
+            code=cause.code,
+            reason=f"{node.name}: {cause.error}; {'rebuild it' if cause.to_rebuild else 'tried again by itself'}",
+            node=node.name,
+        )
+        for cause in repair.causes(replication)
+    )
 
 
 def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
@@ -422,7 +522,11 @@ def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
         )
     election = candidates.failover(view) if view.lease_is_over() else candidates.planned(view)
     needed = len(view.data_nodes) - view.policy.acknowledgements
-    others = [n for n in view.data_nodes if n.name != view.holder and view.facts_of(n.name) is not None]
+    others = [
+        n
+        for n in view.data_nodes
+        if n.name != view.holder and view.facts_of(n.name) is not None and not view.rebuilding(n.name)
+    ]
     if view.holder is not None and len(others) < needed:
         heard_of = ", ".join(n.name for n in others) or "none"
         blockers.append(
@@ -442,6 +546,9 @@ def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
 def _unsettled(view: View) -> list[doc.Reason]:
     """What a person has to say first: that the cluster goes on, or that the lost primary has no power."""
     found, record = [], view.record
+    if record is not None and record.unproven:
+        text = f"should {record.holder} be lost, only it itself can say what clients were told: {record.unproven}"
+        found.append(doc.Reason(code="BLK_RPO_UNPROVEN", reason=text))
     if record is not None and record.paused:
         found.append(doc.Reason(code="BLK_PAUSED", reason=f"paused by {record.paused}"))
     if record is None or not view.policy.fence_required or record.revoked or record.off:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from failoverd.runtime.executor import Executor
     from failoverd.runtime.outbox import Outbox
 
-OPENING = {StepKind.OPEN_GATE, StepKind.MAKE_WRITABLE}
+OPENING = {StepKind.OPEN_GATE, StepKind.MAKE_WRITABLE, StepKind.TAKE_STORE, StepKind.START_SERVICES}
 GATE_LOOK_MS = 2000
 HEALTH_OF = {
     Outcome.SUCCEEDED: Health.OK,
@@ -141,6 +141,11 @@ class Daemon:
             _log.warning("the lease was not renewed before the end", code="BLK_STORE")
         finally:
             self.watchers.discard(changed)
+
+    def held_until_ms(self) -> int:
+        """The deadline of the lease as it stands, 0 while it is not held or is being given back."""
+        view = self.state.view
+        return view.held.deadline_ms if view.held is not None and view.leaving is None else 0
 
     # ---- events -----------------------------------------------------------------------------------------------
 

@@ -129,6 +129,35 @@ class HostStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildStatus:
+    """The newest rebuild of a node's database since its boot. Bytes, and bytes a second; `expected` is an estimate.
+
+    `saved`: where that node keeps what it had and the primary lacks.
+    """
+
+    under_way: bool
+    stage: str
+    received: int = 0
+    expected: int = 0
+    rate: int = 0
+    left_ms: int | None = None
+    code: str = ""
+    reason: str = ""
+    saved: str = ""
+
+    @property
+    def words(self) -> str:
+        """How far it is, in a few words."""
+        said = self.stage
+        if self.stage == "receive" and self.expected:
+            said += f": {self.received / 1e6:.0f} of {self.expected / 1e6:.0f} MB, {self.rate / 1e6:.0f} MB/s"
+            said += f", {self.left_ms // 1000} s left" if self.left_ms is not None else ""
+        if self.stage == "ahead" and self.saved:
+            said += f": saved in {self.saved}"
+        return f"{said}: {self.reason}" if self.reason else said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """One member. `fresh`: its newest report is recent enough to count; what an older one said is shown as such.
 
@@ -150,6 +179,7 @@ class NodeStatus:
     database: DatabaseStatus | None = None
     vip: VipStatus | None = None
     host: HostStatus | None = None
+    rebuild: RebuildStatus | None = None
     findings: tuple[Reason, ...] = ()
 
 
@@ -199,7 +229,58 @@ class StatusDocument:
     rule: RuleStatus
     request: RequestStatus | None = None
     paused: str = ""  # by whom and why nothing acts by itself
+    unproven: str = ""  # why what clients were told may be only on the primary: without its own word nobody takes over
     refused: tuple[Reason, ...] = ()  # protection that the answering node's host does not grant
+
+
+# ---- check ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedFinding:
+    """One finding of one node. `blocks`: a failover may not rely on that node. `page` lies in runbooks/."""
+
+    node: str
+    code: str
+    blocks: bool
+    reason: str
+    meaning: str
+    fix: str
+    page: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckDocument:
+    """Whether the cluster is fit to fail over, as `node` sees it. `unseen` is what could not be looked at, and why."""
+
+    api: Literal["v1"] = "v1"
+    cluster: str
+    node: str
+    fit: bool  # no finding blocks, and the role could move now
+    findings: tuple[CheckedFinding, ...]
+    failover: FailoverStatus
+    unseen: tuple[Reason, ...]
+
+
+# ---- rejoin -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejoinDocument:
+    """What `failoverctl rejoin` would do now. `refused`: why it would not.
+
+    `transactions` is how many of the node's the primary lacks, by their numbers, at most; None: not known.
+    """
+
+    api: Literal["v1"] = "v1"
+    node: str
+    holder: str
+    action: Literal["rebuild", "follow", "none"]
+    reason: str
+    donor: str
+    transactions: int | None
+    ahead: str  # where what is extra is saved, on that node
+    refused: tuple[Reason, ...] = ()
 
 
 # ---- requests ---------------------------------------------------------------------------------------------------
@@ -214,9 +295,22 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Nothing was touched, and why."""
+    """Nothing was touched, and why. `last_resort`: what a person could do all the same, and what that would cost."""
 
     reasons: tuple[Reason, ...]
+    last_resort: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a promotion would come to now, of which nothing was asked. Without `refused` it would be begun.
+
+    `passed` are the blockers that force goes past, `lost` says what may be lost then, a sentence each.
+    """
+
+    refused: tuple[Reason, ...]
+    passed: tuple[Reason, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,9 @@ one takes the lane.
 
     kernel  gate and VIP, renewals too     database    SQL     beat   the heartbeat row
     units   systemd, on the loop           mail-store  a walk through it, as slow as its disk
-    fence   a fence agent, a program with a thread of its own (fencing/process.py)
+    fence   a fence agent, a program with a thread of its own (process.py)
+    queue   the program that hands mail on: likewise          drain   a look into the mail queue, again and again
+    mount   the mail store is taken or left: likewise          services   systemd, on the loop, as slow as they stop
 """
 
 from __future__ import annotations
@@ -16,24 +18,28 @@ import contextlib
 import queue
 import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
 from failoverd.core.effects import Lane, StepKind
+from failoverd.core.forced import was_forced
 from failoverd.core.machine import StepEnded
 from failoverd.core.model import Outcome
 from failoverd.core.rules import LOST
 from failoverd.ports import Result
+from failoverd.rebuild_files import ask
 from failoverd.runtime import host
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from failoverd.core.effects import Beat, RenewGate, Step
     from failoverd.core.model import NodeName
-    from failoverd.ports import Clock, Database, Fence, Gate
+    from failoverd.ports import Clock, Database, Fence, Gate, MovedStore
 
+REBUILD_UNIT = "failoverd-rebuild.service"
 GRACE_MS = 150  # an adapter keeps its own deadline; this is how much later the executor stops believing it
 ANNOUNCE_AGAIN_MS = 5_000  # a switch that missed the first burst
 ANNOUNCE_EVERY_MS = 30_000  # and a router that was told otherwise meanwhile
@@ -53,12 +59,40 @@ class UnitActions(Protocol):
         """SIGKILL to all of the unit's processes; success also when none was left."""
         ...
 
+    async def start(self, units: Sequence[str], *, deadline_ms: int) -> Result:
+        """Start what does not run, and wait for the jobs."""
+        ...
+
+    async def stop(self, units: Sequence[str], *, deadline_ms: int) -> Result:
+        """Stop what runs, and wait for the jobs."""
+        ...
+
+    async def launch(self, unit: str, *, deadline_ms: int) -> Result:
+        """Start it, and do not wait for more than that systemd has taken the job."""
+        ...
+
 
 class MailStore(Protocol):
     """What the executor needs of the mail store."""
 
-    def break_locks(self, *, given: bool, deadline_ms: int) -> Result:
+    def break_locks(self, *, given: bool, deadline_ms: int, stopped: threading.Event | None = None) -> Result:
         """Remove the locks that nodes left which are no primary any more; blocking. `given`: the last one gave back."""
+        ...
+
+
+class MailQueue(Protocol):
+    """What the executor needs of this node's mail queue."""
+
+    def drain(self, *, deadline_ms: int) -> Result:
+        """Wait until nothing is being delivered; blocking."""
+        ...
+
+
+class HandsOn(Protocol):
+    """What the executor needs of the program that hands mail on."""
+
+    async def run(self, to: NodeName, address: str, *, own: bool, deadline_ms: int) -> Result:
+        """Hand all on to node `to`; `own`: take back what was held. When cancelled, it is told to end."""
         ...
 
 
@@ -129,6 +163,10 @@ class Executor:
         deliver: Callable[[StepEnded], None],
         broken: Callable[[BaseException], None],
         fence: Fence | None = None,  # None: no node has an agent, and the core asks for none
+        queue: tuple[MailQueue, HandsOn] | None = None,  # None: the core asks for nothing of it
+        moved: MovedStore | None = None,  # None: the mail store does not move, and the core asks for nothing of it
+        held_until_ms: Callable[[], int] = lambda: 0,  # the newest deadline of the lease; 0: it is not held
+        runtime: Path = Path("/run/failoverd"),  # where a rebuild finds what is asked of it
     ) -> None:
         self._node = node
         self._clock = clock
@@ -141,8 +179,13 @@ class Executor:
         self._broken = broken
         self._heart = heart
         self._fence = fence
-        self._fencing: dict[int, asyncio.Future[Result]] = {}  # by the step's number
-        self._workers = {name: Worker(name) for name in ("kernel", "database", "beat", "mail-store")}
+        self._queue = queue
+        self._moved = moved
+        self._held_until_ms = held_until_ms
+        self._walk_stopped = threading.Event()
+        self._programs: dict[int, asyncio.Future[Result]] = {}  # by the step's number
+        self._workers = {name: Worker(name) for name in ("kernel", "database", "beat", "mail-store", "drain")}
+        self._runtime = runtime
         self._tasks: set[asyncio.Task[None]] = set()
         self._term = 0
         self._until_ms = 0  # the newest bound of the lease: what OPEN_GATE opens to
@@ -164,11 +207,13 @@ class Executor:
         self._spawn(self._run(step))
 
     def cancel(self, step: Step) -> None:
-        """End what `step` waits for, where that is long enough to be worth it: SQL, and a fence agent."""
+        """End what `step` waits for, where that is long enough to be worth it: SQL, a walk, and a program."""
         if step.lane is Lane.DATABASE:
             self._database.cancel()
-        elif step.number in self._fencing:
-            self._fencing[step.number].cancel()
+        elif step.lane is Lane.STORE:
+            self._walk_stopped.set()
+        elif step.number in self._programs:
+            self._programs[step.number].cancel()
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -198,7 +243,7 @@ class Executor:
             self._workers[name] = Worker(name)
             _log.error("worker abandoned", lane=name, step=step.kind.value)
 
-    async def _attempt(self, step: Step) -> Result:
+    async def _attempt(self, step: Step) -> Result:  # noqa: PLR0911 - one case a lane
         within_ms = step.deadline_ms + GRACE_MS
         match step.lane:
             case Lane.UNITS:
@@ -210,32 +255,97 @@ class Executor:
                     lambda: self._kernel_step(step, closings), within_ms=within_ms
                 )
             case Lane.STORE:
-                given = step.reason != LOST
-                break_locks = partial(self._store.break_locks, given=given, deadline_ms=step.deadline_ms)
+                given = step.reason != LOST and not was_forced(step.reason)
+                self._walk_stopped = stopped = threading.Event()
+                break_locks = partial(
+                    self._store.break_locks, given=given, deadline_ms=step.deadline_ms, stopped=stopped
+                )
                 return await self._workers["mail-store"].call(break_locks, within_ms=within_ms)
             case Lane.DATABASE:
                 return await self._workers["database"].call(lambda: self._database_step(step), within_ms=within_ms)
             case Lane.FENCE:
                 return await self._fence_step(step, within_ms=within_ms)
+            case Lane.DRAIN | Lane.QUEUE:
+                return await self._queue_step(step, within_ms=within_ms)
+            case Lane.MOUNT | Lane.SERVICES:
+                return await self._mail_store_step(step, within_ms=within_ms)
 
     async def _fence_step(self, step: Step, *, within_ms: int) -> Result:
         """Cut the target's power. What is cancelled or late is UNKNOWN, which opens nothing, and its agent is ended."""
         if self._fence is None or step.target is None:
             raise AssertionError("a node without agents is not fenced")
-        cutting = asyncio.ensure_future(self._fence.power_off(step.target, deadline_ms=step.deadline_ms))
-        self._fencing[step.number] = cutting
+        cutting = self._fence.power_off(step.target, deadline_ms=step.deadline_ms)
+        result = await self._program(step, cutting, within_ms)
+        reason = f"not needed any more: {step.target} was not waited for"
+        return result or Result(Outcome.UNKNOWN, "FENCE_CANCELLED", reason)
+
+    async def _queue_step(self, step: Step, *, within_ms: int) -> Result:
+        if self._queue is None or (step.kind is not StepKind.DRAIN and step.target is None):
+            raise AssertionError("nothing is asked of a mail queue that failoverd does not know")
+        queue, hands_on = self._queue
+        if step.kind is StepKind.DRAIN:
+            drain = partial(queue.drain, deadline_ms=step.deadline_ms)
+            return await self._workers["drain"].call(drain, within_ms=within_ms)
+        own = step.kind is StepKind.RELEASE
+        to = self._node if step.target is None else step.target
+        running = hands_on.run(to, step.address, own=own, deadline_ms=step.deadline_ms)
+        result = await self._program(step, running, within_ms)
+        return result or Result(Outcome.UNKNOWN, "QUEUE_CANCELLED", "this node has something else to do now")
+
+    async def _mail_store_step(self, step: Step, *, within_ms: int) -> Result:
+        """Take or leave the mail store, start or stop what works on it. What is cancelled or late is UNKNOWN."""
+        if self._moved is None:
+            raise AssertionError("a mail store that does not move is neither taken nor left")
+        cancelled = Result(Outcome.UNKNOWN, "STORE_CANCELLED", "this node has something else to do now")
+        deadline_ms = step.deadline_ms
+        match step.kind:
+            case StepKind.TAKE_STORE:
+                return await self._take(self._moved, step) or cancelled
+            case StepKind.RELEASE_STORE:
+                work = self._moved.release(term=step.term, deadline_ms=deadline_ms)
+            case StepKind.START_SERVICES:
+                work = self._units.start(step.units, deadline_ms=deadline_ms)
+            case StepKind.STOP_SERVICES:
+                work = self._units.stop(step.units, deadline_ms=deadline_ms)
+            case _:
+                raise AssertionError(f"{step.kind} is no step of the mail store")
+        return await self._program(step, work, within_ms) or cancelled
+
+    async def _take(self, moved: MovedStore, step: Step) -> Result | None:
+        """Take the mail store while the lease lasts, as it is renewed; what is late is ended and left again.
+
+        Who leaves it is the plan of a node without the lease: what this says of it is only that it may be here.
+        """
+        late = Result(Outcome.UNKNOWN, "STORE_LATE", f"the lease of term {step.term} was over before it was taken")
+        if self._lease_rest_ms() <= 0:
+            return late
+        taking = moved.take(term=step.term, previous=step.previous, deadline_ms=step.deadline_ms)
+        running = asyncio.ensure_future(self._program(step, taking, step.deadline_ms + GRACE_MS))
+        while not running.done() and (rest_ms := self._lease_rest_ms()) > 0:
+            await asyncio.wait({running}, timeout=rest_ms / 1000)
+        if self._lease_rest_ms() > 0:
+            return await running
+        self.cancel(step)
+        ended = await running
+        if ended is not None and ended.outcome is not Outcome.SUCCEEDED:
+            return ended
+        return late
+
+    def _lease_rest_ms(self) -> int:
+        return self._held_until_ms() - self._clock.now_ms()
+
+    async def _program(self, step: Step, work: Coroutine[None, None, Result], within_ms: int) -> Result | None:
+        """What `work` returns, None when it was cancelled. Raises TimeoutError; what is late is cancelled."""
+        running = asyncio.ensure_future(work)
+        self._programs[step.number] = running
         try:
-            await asyncio.wait({cutting}, timeout=within_ms / 1000)
-            if not cutting.done():
+            await asyncio.wait({running}, timeout=within_ms / 1000)
+            if not running.done():
                 raise TimeoutError
-            if cutting.cancelled():
-                return Result(
-                    Outcome.UNKNOWN, "FENCE_CANCELLED", f"not needed any more: {step.target} was not waited for"
-                )
-            return cutting.result()
+            return None if running.cancelled() else running.result()
         finally:
-            del self._fencing[step.number]
-            cutting.cancel()
+            del self._programs[step.number]
+            running.cancel()
 
     async def _unit_step(self, step: Step) -> Result:
         match step.kind:
@@ -245,8 +355,18 @@ class Executor:
                 return await self._units.kill(step.unit, deadline_ms=step.deadline_ms)
             case StepKind.PROVE:
                 return await self._prove(step.deadline_ms)
+            case StepKind.START_REBUILD:
+                return await self._start_rebuild(step)
             case _:
                 raise AssertionError(f"{step.kind} is no step of the units lane")
+
+    async def _start_rebuild(self, step: Step) -> Result:
+        """A unit of its own: a daemon that is started again must not end it."""
+        try:
+            ask(self._runtime, request=step.request, donor=step.target or "", from_primary=step.from_primary)
+        except OSError as error:
+            return Result(Outcome.FAILED, "REBUILD_UNIT", f"{self._runtime}: {error.strerror}")
+        return await self._units.launch(REBUILD_UNIT, deadline_ms=step.deadline_ms)
 
     def _kernel_step(self, step: Step, closings: int) -> Result:
         if step.kind is StepKind.CLOSE_GATE:
@@ -257,7 +377,7 @@ class Executor:
         self._announce_due_ms = self._announced_ms + ANNOUNCE_AGAIN_MS
         return result
 
-    def _database_step(self, step: Step) -> Result:
+    def _database_step(self, step: Step) -> Result:  # noqa: C901 - one case a step
         database = self._database
         call: Callable[..., Result]
         match step.kind:
@@ -269,6 +389,8 @@ class Executor:
                 call = partial(database.await_position, position=step.position)
             case StepKind.BECOME_SOURCE:
                 call = database.become_source
+            case StepKind.STOP_WAITING:
+                call = database.stop_waiting
             case StepKind.AWAIT_REPLICA:
                 call = database.await_replica
             case StepKind.MAKE_WRITABLE:

@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -28,9 +27,11 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from failoverd.tls import common_name
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Collection, Sequence
-    from pathlib import Path
 
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -43,26 +44,6 @@ _HANDSHAKE_S = 2.0
 _CLOSE_S = 1.0
 _STOP_S = 1.0
 _IP_FREEBIND = 15  # Linux; the socket module has no name for it in Python 3.11
-
-
-def server_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS of the node's server: every client shows a certificate of the cluster's CA. Raises OSError, ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(ca)
-    context.load_cert_chain(certificate, key)
-    context.num_tickets = 0  # connections are kept; a resumed one would only be one more thing to reason about
-    return context
-
-
-def client_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS towards another node, whose certificate must name the address dialled. Raises OSError, ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(ca)
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 class _State(ServerState):
@@ -84,7 +65,7 @@ class _Protocol(HttpToolsProtocol):
         if self.server_state.stopping:
             transport.abort()  # accepted just before the listener closed
             return
-        self.peer = _common_name(transport.get_extra_info("peercert"))
+        self.peer = common_name(transport.get_extra_info("peercert"))
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -120,13 +101,6 @@ class _Protocol(HttpToolsProtocol):
         if self.deadline is not None:
             self.deadline.cancel()
             self.deadline = None
-
-
-def _common_name(certificate: dict[str, Any] | None) -> str | None:
-    """The one CN of a verified certificate, as `SSLSocket.getpeercert` gives it; None when there is none or several."""
-    subject = (certificate or {}).get("subject", ())
-    names = [value for part in subject for key, value in part if key == "commonName"]
-    return names[0] if len(names) == 1 else None
 
 
 class Server:

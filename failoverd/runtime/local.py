@@ -1,16 +1,22 @@
-"""This node's own database and gate, as the configuration has them: for the daemon, and for what drops without it."""
+"""This node's own database, gate and mail queue by the configuration: for the daemon, and what drops without it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from failoverd.actions.gate import KernelGate
+from failoverd.actions.handon import MEMORY, TOOLS, HandOn, Postfix
+from failoverd.actions.mailstore_hook import StoreHook
+from failoverd.actions.mount import MountedStore
+from failoverd.actions.queue import PostfixQueue
 from failoverd.databases import DATABASES
 from failoverd.runtime.clock import BootClock
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from failoverd.config import Config
-    from failoverd.ports import Database
+    from failoverd.ports import Database, MovedStore
 
 
 def database_of(config: Config) -> Database:
@@ -37,3 +43,36 @@ def gate_of(config: Config) -> KernelGate:
         ports=list(config.gate.ports),
         clock=BootClock(),
     )
+
+
+def queue_of(config: Config, state: Path) -> tuple[PostfixQueue, HandOn] | None:
+    """The mail queue and what hands it on; None where failoverd is to leave it alone. Below `state` it remembers."""
+    smtp = config.mail.smtp
+    if config.queue.kind == "none" or smtp is None:
+        return None
+    directory = state / "queue"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    postfix = Postfix(
+        spool=config.queue.spool,
+        config=str(config.queue.config),
+        directory=directory,
+        port=smtp.port,
+        tls=smtp.tls,
+        ca=str(smtp.ca) if smtp.ca else "",
+        server_name=smtp.server_name or "",
+        ehlo=config.this.name,
+        tools=TOOLS,
+    )
+    queue = PostfixQueue(config.queue.spool, directory / MEMORY, config=postfix.config, postsuper=TOOLS["postsuper"])
+    return queue, HandOn(postfix)
+
+
+def mail_store_of(config: Config, runtime: Path) -> MovedStore | None:
+    """The mail store, where it moves with the role. Its lock is for every daemon of this boot, and for what drops."""
+    store = config.mail_store
+    if store.program is not None:
+        return StoreHook(str(store.program), cluster=config.cluster, me=config.this.name)
+    if store.mount is None:
+        return None
+    mount, lock = store.mount, runtime / "mail-store.lock"
+    return MountedStore(str(store.path), source=mount.source, type=mount.type, options=mount.options, lock=lock)

@@ -39,7 +39,14 @@ if TYPE_CHECKING:
 
 AUDIT_WITHIN_MS = 1000
 CLOSING_WITHIN_MS = 100  # how long what closes waits for its record
-CLOSING = {Kind.CLOSE_GATE, Kind.MAKE_READ_ONLY, Kind.KILL_DATABASE, Kind.FREEZE}
+CLOSING = {
+    Kind.CLOSE_GATE,
+    Kind.MAKE_READ_ONLY,
+    Kind.KILL_DATABASE,
+    Kind.FREEZE,
+    Kind.STOP_SERVICES,
+    Kind.RELEASE_STORE,
+}
 
 _log = structlog.get_logger(__name__)
 

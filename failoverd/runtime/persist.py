@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from failoverd.core.lease import Held, Memory
+from failoverd.core.model import Rejoin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-EXCHANGED_SIZE = 512  # characters; a memory takes some hundred
+EXCHANGED_SIZE = 4096  # characters, a block of most disks; a memory takes some hundred, in other scripts a thousand
 
 
 class StateError(Exception):
@@ -68,17 +69,26 @@ class TermFile:
         crc = value.pop("crc", None)
         # What a release before this one did not keep yet is at its default; a file without a term is no term of 0.
         kept = {"term": None} | {field.name: field.default for field in fields(Memory)[1:]} | value
-        term, holder, ttl_ms, takeover, caught_up, *unknown = kept.values()
-        numbers = (term, ttl_ms, 0 if takeover is None else takeover)
+        term, holder, ttl_ms, takeover, caught_up, let_go, unproven, marks, rejoin, *unknown = kept.values()
+        numbers = (term, ttl_ms, 0 if takeover is None else takeover, let_go, marks)
         fits = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
-        words = isinstance(holder, str | None) and isinstance(caught_up, str)
-        if unknown or not (fits and words) or crc != _checksum(value):
+        words = isinstance(holder, str | None) and isinstance(caught_up, str) and isinstance(unproven, str)
+        kept["rejoin"] = _rejoin(rejoin)
+        if unknown or not (fits and words and (rejoin is None or kept["rejoin"])) or crc != _checksum(value):
             raise StateError(
                 f"{self._path} is damaged. It keeps an old copy of the store from taking the cluster back. Where"
                 " another node shows the cluster's term (failoverctl status), remove the file: the term is learnt"
                 " again at the first contact"
             )
         return Memory(**kept)  # type: ignore[arg-type] # each was looked at above
+
+
+def _rejoin(value: object) -> Rejoin | None:
+    """What was asked for; None where it is nothing of the kind."""
+    if not isinstance(value, dict) or set(value) != {field.name for field in fields(Rejoin)}:
+        return None
+    exact = all(type(given) is (int if name == "term" else str) for name, given in value.items())
+    return Rejoin(**value) if exact else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,5 +194,5 @@ def _overwrite(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
     with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor, for its mode
         file.write(text.ljust(EXCHANGED_SIZE - 1) + "\n")  # always as long: into the blocks that it has
-        file.flush()
+        file.truncate()  # unless what stood there was longer: names and reasons are others' words
         os.fsync(descriptor)

@@ -44,6 +44,7 @@ class Scheduled:
     interval_ms: int
     deadline_ms: int
     prompt: bool = True
+    patience_ms: int = 0
 
 
 @runtime_checkable
@@ -176,7 +177,12 @@ class Prober:
             await asyncio.sleep(due - loop.time())
             scheduled = self._entries[key].scheduled
             observation = await observe(
-                scheduled.name, scheduled.probe, scheduled.target, scheduled.deadline_ms, self._clock
+                scheduled.name,
+                scheduled.probe,
+                scheduled.target,
+                scheduled.deadline_ms,
+                self._clock,
+                patience_ms=scheduled.patience_ms,
             )
             self._tell(observation)
             ended, interval = loop.time(), scheduled.interval_ms / 1000

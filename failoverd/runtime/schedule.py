@@ -1,7 +1,8 @@
 """Which probes run on this node, and of whom: its own services always, the primary's from every node.
 
 every node   imap, smtp of the primary (the observers' votes)
-data node    imap, smtp, units, database, VIP, disks and host of its own; whether each fence would work
+data node    imap, smtp, units, database, its settings and its rebuild, VIP, disks, mail queue and host of its own;
+             fences' health; a mail store that moves
 arbiter      host of its own
 """
 
@@ -18,19 +19,30 @@ from failoverd.probes.disk import DiskProbe
 from failoverd.probes.fence import FenceProbe
 from failoverd.probes.host import HostLimits, HostProbe
 from failoverd.probes.imap import ImapProbe
+from failoverd.probes.queue import QueueProbe
+from failoverd.probes.rebuild import RebuildProbe
+from failoverd.probes.settings import SettingsProbe
 from failoverd.probes.smtp import SmtpProbe
+from failoverd.probes.store import StoreProbe
 from failoverd.probes.unit import UnitProbe
 from failoverd.probes.vip import VipProbe
 from failoverd.runtime.prober import Scheduled
 
 if TYPE_CHECKING:
+    from failoverd.actions.queue import PostfixQueue
     from failoverd.config import Config, SmtpService
-    from failoverd.ports import Database, Fence, Probe
+    from failoverd.ports import Database, Fence, MovedStore, Probe
 
 UNIT_INTERVAL_MS = 500
 VIP_INTERVAL_MS = 1000
+REBUILD_INTERVAL_MS = 1000
 HOST_DEADLINE_MS = 1000
+SETTINGS_INTERVAL_MS = 10_000  # people change them, and seldom
+SETTINGS_DEADLINE_MS = 5000  # nothing waits for it
+QUEUE_INTERVAL_MS = 2_000
 FENCE_INTERVAL_MS = 60_000  # a management processor is slow, and has other things to do
+MOUNT_INTERVAL_MS = 1000
+HOOK_INTERVAL_MS = 60_000  # it is a program of somebody else's, as slow as what it asks
 
 
 def _service_probe(service: ImapService | SmtpService, ehlo_name: str) -> Probe:
@@ -65,6 +77,9 @@ class Schedule:
         database: Database | None,
         fence: Fence | None = None,
         locks: Path = Path("/run/failoverd"),  # where nothing else is said, the daemon's own runtime directory
+        *,
+        queue: PostfixQueue | None = None,
+        moved: MovedStore | None = None,
     ) -> None:
         self._config = config
         self._locks = locks
@@ -74,6 +89,12 @@ class Schedule:
         if config.this.kind is NodeKind.DATA and database is not None:
             self._own += self._data_node(database)
             self._own += self._fences(fence) if fence is not None else []
+            if queue is not None:
+                looking = QueueProbe(queue.waiting)
+                self._own.append(
+                    Scheduled("queue", looking, self._me, QUEUE_INTERVAL_MS, QUEUE_INTERVAL_MS, prompt=False)
+                )
+            self._own += self._mail_store(moved) if moved is not None else []
 
     def _host(self) -> Scheduled:
         host = self._config.host
@@ -89,14 +110,14 @@ class Schedule:
     def _data_node(self, database: Database) -> list[Scheduled]:
         config, me = self._config, self._me
         sql = config.database
-        own = [
-            Scheduled(name, self.services[name], me, service.interval_ms, service.deadline_ms)
-            for name, service in config.services.items()
-        ]
+        own = self._mail(me)
         units = [service.unit for service in config.services.values()] + [sql.unit]
         own += [Scheduled(f"unit:{unit}", UnitProbe(unit), me, UNIT_INTERVAL_MS, UNIT_INTERVAL_MS) for unit in units]
         probe = DatabaseProbe(database, deadline_ms=sql.deadline_ms)
         own.append(Scheduled("database", probe, me, sql.interval_ms, sql.deadline_ms))
+        slow = SettingsProbe(database.beside(), deadline_ms=SETTINGS_DEADLINE_MS)
+        own.append(Scheduled("settings", slow, me, SETTINGS_INTERVAL_MS, SETTINGS_DEADLINE_MS, prompt=False))
+        own.append(Scheduled("rebuild", RebuildProbe(self._locks), me, REBUILD_INTERVAL_MS, REBUILD_INTERVAL_MS))
         vip = VipProbe(interface=config.vip.interface, address=config.vip.address)
         own.append(Scheduled("vip", vip, me, VIP_INTERVAL_MS, VIP_INTERVAL_MS))
         disks = config.disks
@@ -113,12 +134,29 @@ class Schedule:
             for name in map(NodeName, self._config.fencing.nodes)
         ]
 
+    def _mail_store(self, moved: MovedStore) -> list[Scheduled]:
+        store = self._config.mail_store
+        seldom = store.kind == "hook"  # a program of somebody else's
+        interval_ms = HOOK_INTERVAL_MS if seldom else MOUNT_INTERVAL_MS
+        deadline_ms = store.timeout_ms if seldom else MOUNT_INTERVAL_MS
+        return [Scheduled("store", StoreProbe(moved), self._me, interval_ms, deadline_ms, prompt=False)]
+
     def of(self, primary: NodeName | None) -> list[Scheduled]:
         """The entries while `primary` is the node to observe."""
         if primary is None or primary == self._me.node:
             return self._own
         target = Target(primary, self._config.nodes[primary].address)
-        return self._own + [
-            Scheduled(name, self.services[name], target, service.interval_ms, service.deadline_ms)
+        return self._own + self._mail(target)
+
+    def _mail(self, target: Target) -> list[Scheduled]:
+        return [
+            Scheduled(
+                name,
+                self.services[name],
+                target,
+                service.interval_ms,
+                service.deadline_ms,
+                patience_ms=service.patience_ms,
+            )
             for name, service in self._config.services.items()
         ]

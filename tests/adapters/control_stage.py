@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Self
 from failoverd.runtime.control import Controller, ControlServer, EventLog
 from failoverd.runtime.document import (
     Accepted,
+    CheckDocument,
+    CheckedFinding,
     DatabaseStatus,
     Event,
     FailoverStatus,
     LeaseStatus,
     NodeStatus,
+    Preview,
     Reason,
     Refused,
+    RejoinDocument,
     ReplicationStatus,
     RequestStatus,
     RuleStatus,
@@ -165,8 +169,41 @@ PAUSED = replace(
         blockers=(Reason(code="BLK_PAUSED", reason="paused by anna: moving the rack"),),
     ),
 )
+UNPROVEN = replace(
+    HEALTHY,
+    unproven="no replica acknowledges, and writes go on all the same",
+    failover=replace(HEALTHY.failover, possible=False),
+)
 CONDEMNED = replace(HEALTHY, lease=LeaseStatus(state="condemned", left_ms=1204, by="mail2"))
 OFF = replace(HEALTHY, lease=LeaseStatus(state="off", by="anna: pulled both plugs"))
+
+
+UNSYNCED = CheckedFinding(
+    node="mail3",
+    code="SET_SYNC_BINLOG",
+    blocks=True,
+    reason="sync_binlog = 0; allowed: 1",
+    meaning="a crash loses what was acknowledged",
+    fix="set sync_binlog = 1",
+    page="runbooks/codes/SET_SYNC_BINLOG.md",
+)
+BEHIND = replace(UNSYNCED, code="LAG_WARN", blocks=False, reason="1000 ms behind mail1, the limit is 500 ms",
+                 page="runbooks/codes/LAG_WARN.md")  # fmt: skip
+FIT = CheckDocument(cluster="lab", node="mail2", fit=True, findings=(), failover=HEALTHY.failover, unseen=())
+WARNED = replace(FIT, findings=(BEHIND,))
+UNSEEN = replace(FIT, unseen=(Reason(code="BLK_STORE", reason="no answer within 500 ms", node="arbiter"),))
+UNFIT = replace(FIT, fit=False, findings=(BEHIND, UNSYNCED), failover=BLOCKED.failover)
+
+
+HOMECOMING = RejoinDocument(
+    node="mail1",
+    holder="mail2",
+    action="rebuild",
+    reason="it holds what mail2 lacks: 0-1:1004-1006",
+    donor="mail3",
+    transactions=3,
+    ahead="/var/lib/failoverd/ahead",
+)
 
 
 class Stage(Controller):
@@ -174,19 +211,39 @@ class Stage(Controller):
 
     def __init__(self) -> None:
         self.document = HEALTHY
+        self.checked = FIT
+        self.planned = HOMECOMING
         self.refusal: Refused | None = None
         self.asked: list[tuple[str, ...]] = []
+        self.preview = Preview(refused=())
+        self.previewed: list[tuple[str, bool]] = []
         self.logs: dict[str, EventLog] = {}
         self.taken = threading.Event()
 
     def status(self) -> StatusDocument:  # noqa: D102 - see Controller
         return self.document
 
-    async def promote(self, target: str, by: str, reason: str) -> Accepted | Refused:  # noqa: D102 - see Controller
-        return self._take(target, by, reason)
+    def check(self) -> CheckDocument:  # noqa: D102 - see Controller
+        return self.checked
+
+    async def promote(  # noqa: D102 - see Controller
+        self, target: str, by: str, reason: str, *, allow_loss: bool = False
+    ) -> Accepted | Refused:
+        return self._take(target, by, reason, *(("forced",) if allow_loss else ()))
+
+    def would_promote(self, target: str, *, allow_loss: bool) -> Preview:  # noqa: D102 - see Controller
+        self.previewed.append((target, allow_loss))
+        return self.preview
 
     async def confirm_fenced(self, node: str, by: str, reason: str) -> Accepted | Refused:  # noqa: D102 - see Controller
         return self._take("confirm-fenced", node, by, reason)
+
+    def rejoin_plan(self, node: str, donor: str, *, anew: bool) -> RejoinDocument:  # noqa: D102 - see Controller
+        self.asked.append(("plan", node, donor, str(anew)))
+        return self.planned
+
+    async def rejoin(self, node: str, donor: str, by: str, *, anew: bool) -> Accepted | Refused:  # noqa: D102 - see Controller
+        return self._take("rejoin", node, donor, by, str(anew))
 
     async def pause(self, by: str, reason: str) -> Accepted | Refused:  # noqa: D102 - see Controller
         return self._take("pause", by, reason)

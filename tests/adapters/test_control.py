@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from control_stage import BLOCKED, DEGRADED, HEALTHY, Running, Stage
+from control_stage import BLOCKED, DEGRADED, FIT, HEALTHY, UNFIT, UNSEEN, WARNED, Running, Stage
 
 from failoverd.runtime import control
 from failoverd.runtime.control import EventLog
-from failoverd.runtime.document import DocumentError, Event, Reason, Refused, StatusDocument, from_json
+from failoverd.runtime.document import (
+    CheckDocument,
+    DocumentError,
+    Event,
+    Preview,
+    Reason,
+    Refused,
+    RejoinDocument,
+    StatusDocument,
+    from_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +55,14 @@ def test_a_status_comes_out_as_it_went_in(running: Running, client: httpx.Client
     answer = client.get("/v1/status")
     assert answer.json()["api"] == "v1"
     assert from_json(StatusDocument, answer.content) == document
+
+
+@pytest.mark.parametrize("document", [FIT, WARNED, UNSEEN, UNFIT])
+def test_a_check_comes_out_as_it_went_in(running: Running, client: httpx.Client, document: CheckDocument) -> None:
+    running.stage.checked = document
+    answer = client.get("/v1/check")
+    assert answer.json()["api"] == "v1"
+    assert from_json(CheckDocument, answer.content) == document
 
 
 def test_a_newer_daemons_keys_and_words_are_taken(client: httpx.Client) -> None:
@@ -121,6 +139,11 @@ def test_a_refusal_names_every_blocker(running: Running, client: httpx.Client) -
         ({**ASK, "node": 2}, "node: Input should be a valid string"),
         ({**ASK, "force": True}, "force: Extra inputs are not permitted"),
         ({**ASK, "reason": "x" * 201}, "reason: String should have at most 200 characters"),
+        ({**ASK, "allow_loss": "yes"}, "allow_loss: Input should be a valid boolean"),
+        (
+            {**ASK, "reason": " ", "allow_loss": True},
+            "allow_loss: Value error, needs a reason: it goes into the record of what was given up",
+        ),
     ],
 )
 def test_a_request_that_is_not_understood_asks_nothing(
@@ -131,11 +154,27 @@ def test_a_request_that_is_not_understood_asks_nothing(
     assert running.stage.asked == []
 
 
+def test_a_forced_promotion_says_so(running: Running, client: httpx.Client) -> None:
+    assert client.post("/v1/promote", json={**ASK, "allow_loss": True}).status_code == 202
+    assert running.stage.asked == [("mail2", "root", "kernel update", "forced")]
+
+
+def test_what_would_come_of_it_is_answered_and_nothing_asked(running: Running, client: httpx.Client) -> None:
+    why = Reason(node="mail2", code="BLK_RPO_UNPROVEN", reason="heard: mail2")
+    running.stage.preview = Preview(refused=(), passed=(why,), lost=("whatever only mail1 had",))
+    answer = client.post("/v1/would-promote", json={"node": "mail2", "allow_loss": True})
+    assert answer.status_code == 200
+    assert from_json(Preview, answer.content) == running.stage.preview
+    assert (running.stage.previewed, running.stage.asked) == ([("mail2", True)], [])
+    assert client.post("/v1/would-promote", json={"allow_loss": True}).status_code == 400
+
+
 def test_each_request_reaches_its_own(running: Running, client: httpx.Client) -> None:
     asked = {
         "confirm-fenced": ASK,
         "pause": {"by": "root", "reason": "kernel update"},
         "resume": {"by": "root"},
+        "rejoin": {"node": "mail1", "donor": "", "by": "root", "anew": True},
     }
     for path, body in asked.items():
         assert client.post(f"/v1/{path}", json=body).status_code == 202
@@ -143,7 +182,15 @@ def test_each_request_reaches_its_own(running: Running, client: httpx.Client) ->
         ("confirm-fenced", "mail2", "root", "kernel update"),
         ("pause", "root", "kernel update"),
         ("pause", "root", ""),
+        ("rejoin", "mail1", "", "root", "True"),
     ]
+
+
+def test_what_a_rejoin_would_do_comes_out_as_it_went_in(running: Running, client: httpx.Client) -> None:
+    answer = client.get("/v1/rejoin", params={"node": "mail1", "donor": "mail3", "anew": "true"})
+    assert answer.status_code == 200
+    assert from_json(RejoinDocument, answer.content) == running.stage.planned
+    assert running.stage.asked == [("plan", "mail1", "mail3", "True")]
 
 
 @pytest.mark.parametrize(

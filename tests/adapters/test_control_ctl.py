@@ -10,18 +10,34 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
-from control_stage import BLOCKED, CONDEMNED, DEGRADED, HEALTHY, OFF, PAUSED, Running, Stage
+from control_stage import (
+    BLOCKED,
+    CONDEMNED,
+    DEGRADED,
+    FIT,
+    HEALTHY,
+    HOMECOMING,
+    OFF,
+    PAUSED,
+    UNFIT,
+    UNPROVEN,
+    UNSEEN,
+    WARNED,
+    Running,
+    Stage,
+)
 
 from failoverd import __version__
 from failoverd.ctl import client, request
 from failoverd.ctl.app import COMMANDS, app
 from failoverd.ctl.exits import Exit
 from failoverd.ctl.table import duration
-from failoverd.runtime.document import Event, Reason, Refused
+from failoverd.runtime.document import Event, Preview, Reason, RebuildStatus, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +106,8 @@ Request   promote mail2 (by root, "kernel update"): gate closed on mail1
 !  mail3  smtp down         arbiter: SMTP_SILENT no banner; mail1: SMTP_REFUSED connection refused
 !  mail3  applier           Error 1062: duplicate entry for key PRIMARY
 !  mail3  FND_NEEDS_REJOIN  holds 3 transactions that mail1 lacks
+
+1 finding: failoverctl check says what to do
 """,
     ),
     "blocked": (
@@ -126,11 +144,93 @@ def test_status_in_a_pipe_is_this_screen(running: Running, name: str) -> None:
     assert shown.stdout == screen
 
 
+CHECKS = {
+    "fit": (
+        FIT,
+        Exit.DONE,
+        """\
+lab   fit to fail over   no findings   seen from mail2
+
+Failover  possible, to mail2
+""",
+    ),
+    "warned": (
+        WARNED,
+        Exit.WARNINGS,
+        """\
+lab   fit to fail over   0 block, 1 warn   seen from mail2
+
+mail3 warns   LAG_WARN  1000 ms behind mail1, the limit is 500 ms
+              means  a crash loses what was acknowledged
+              fix    set sync_binlog = 1
+              page   runbooks/codes/LAG_WARN.md
+
+Failover  possible, to mail2
+""",
+    ),
+    "unseen": (
+        UNSEEN,
+        Exit.WARNINGS,
+        """\
+lab   fit to fail over   no findings   seen from mail2
+
+Failover  possible, to mail2
+Not seen  arbiter  BLK_STORE  no answer within 500 ms
+""",
+    ),
+    "unfit": (
+        UNFIT,
+        Exit.FAILED,
+        """\
+lab   NOT fit to fail over   1 block, 1 warn   seen from mail2
+
+mail3 BLOCKS  SET_SYNC_BINLOG  sync_binlog = 0; allowed: 1
+              means  a crash loses what was acknowledged
+              fix    set sync_binlog = 1
+              page   runbooks/codes/SET_SYNC_BINLOG.md
+
+mail3 warns   LAG_WARN  1000 ms behind mail1, the limit is 500 ms
+              means  a crash loses what was acknowledged
+              fix    set sync_binlog = 1
+              page   runbooks/codes/LAG_WARN.md
+
+Failover  NOT possible now
+          BLK_STORE  the store does not answer
+          BLK_QUORUM  no majority of observers agrees that mail1 is lost
+          not mail3  BLK_UNREACHABLE  no report from mail3 within 2000 ms
+""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_check_is_this_screen_and_ends_with_what_it_found(running: Running, name: str) -> None:
+    running.stage.checked, ended, screen = CHECKS[name]
+    shown = ctl(running.path, "check")
+    assert shown.exit_code == ended
+    assert shown.stdout == screen
+    told = ctl(running.path, "check", "-o", "json")
+    assert told.exit_code == ended
+    assert json.loads(told.stdout)["fit"] is running.stage.checked.fit
+
+
 def test_a_pause_is_told_with_what_ends_it(running: Running) -> None:
     running.stage.document = PAUSED
     shown = ctl(running.path, "status").stdout
     assert "\nPaused    by anna: moving the rack  (nothing acts by itself: failoverctl resume)\n" in shown
     assert "Failover  NOT possible now\n          BLK_PAUSED  paused by anna: moving the rack\n" in shown
+
+
+def test_that_it_is_unproven_is_the_headline(running: Running) -> None:
+    running.stage.document = UNPROVEN
+    shown = ctl(running.path, "status").stdout
+    assert "\nRPO       UNPROVEN  no replica acknowledges, and writes go on all the same\nFailover  NOT" in shown
+    assert "\nRPO " not in ctl_of_healthy(running)
+
+
+def ctl_of_healthy(running: Running) -> str:
+    running.stage.document = HEALTHY
+    return ctl(running.path, "status").stdout
 
 
 def test_a_primary_that_is_being_fenced_is_told(running: Running) -> None:
@@ -241,6 +341,76 @@ def test_promote_refused_prints_every_code(running: Running) -> None:
     ]
 
 
+def test_a_refusal_names_the_last_resort(running: Running) -> None:
+    why = Reason(node="mail2", code="BLK_RPO_UNPROVEN", reason="heard: mail2")
+    running.stage.refusal = Refused(reasons=(why,), last_resort="failoverctl promote --node mail2 --force …")
+    shown = ctl(running.path, "promote", "--node", "mail2")
+    assert shown.exit_code == Exit.REFUSED
+    assert shown.stderr.splitlines()[-1] == "last resort: failoverctl promote --node mail2 --force …"
+
+
+FORCE = ("promote", "--node", "mail2", "--force", "--allow-data-loss", "--reason", "they burnt")
+
+
+def test_force_reaches_the_daemon_with_its_reason(running: Running) -> None:
+    with started(running.path, *FORCE) as process:
+        running.until_asked()
+        running.call(lambda: running.stage.logs["r1"].append(DONE))
+        stdout, _ = process.communicate(timeout=10)
+    assert process.returncode == Exit.DONE
+    assert stdout.endswith("done: mail2 is primary\n")
+    (asked,) = running.stage.asked
+    assert (asked[0], asked[2:]) == ("mail2", ("they burnt", "forced"))
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (("--force",), '--allow-data-loss and --reason "…" (not empty)'),
+        (("--allow-data-loss", "--reason", "they burnt"), "--force"),
+        (("--force", "--reason", "they burnt"), "--allow-data-loss"),
+        (("--force", "--allow-data-loss", "--reason", " "), '--reason "…" (not empty)'),
+        (("--force", "--dry-run", "--allow-data-loss"), '--reason "…" (not empty)'),
+    ],
+)
+def test_force_that_is_not_whole_is_usage(running: Running, given: tuple[str, ...], missing: str) -> None:
+    shown = ctl(running.path, "promote", "--node", "mail2", *given)
+    assert shown.exit_code == Exit.USAGE
+    said = " ".join(shown.stderr.split())
+    assert f"a forced promotion also needs {missing}: it may lose what clients were told is safe" in said
+    assert (running.stage.asked, running.stage.previewed) == ([], [])
+
+
+def test_a_dry_run_says_what_would_be_passed_and_lost(running: Running) -> None:
+    why = Reason(node="mail2", code="BLK_RPO_UNPROVEN", reason="heard: mail2")
+    lost = "34 transactions that mail3 has: 0:67-100"
+    running.stage.preview = Preview(refused=(), passed=(why,), lost=(lost, "whatever else only mail1 had"))
+    shown = ctl(running.path, *FORCE, "--dry-run")
+    assert shown.exit_code == Exit.DONE
+    assert shown.stdout.splitlines() == [
+        "would be forced: mail2 becomes primary past",
+        "  BLK_RPO_UNPROVEN  heard: mail2",
+        "and this may be lost:",
+        f"  {lost}",
+        "  whatever else only mail1 had",
+    ]
+    assert (running.stage.previewed, running.stage.asked) == ([("mail2", True)], [])
+
+
+def test_a_dry_run_that_would_be_refused_or_lose_nothing(running: Running) -> None:
+    assert ctl(running.path, "promote", "--node", "mail2", "--dry-run").stdout.splitlines() == [
+        "would be begun: mail2 becomes primary, and nothing acknowledged is lost"
+    ]
+    running.stage.preview = Preview(refused=(Reason(code="BLK_LEASE", reason="the lease of mail1 is not over"),))
+    shown = ctl(running.path, *FORCE, "--dry-run")
+    assert shown.exit_code == Exit.REFUSED
+    assert shown.stdout.splitlines() == [
+        "would be refused: mail2 cannot become primary now, not even by force",
+        "  BLK_LEASE  the lease of mail1 is not over",
+    ]
+    assert running.stage.previewed == [("mail2", False), ("mail2", True)]
+
+
 def test_the_request_outlives_the_terminal(running: Running) -> None:
     with started(running.path, "promote", "--node", "mail2") as process:
         running.until_asked()
@@ -335,10 +505,10 @@ def test_confirm_fenced_refused_prints_every_code(running: Running) -> None:
     ]
 
 
-def typed_at_a_terminal(path: Path, answer: str) -> tuple[subprocess.Popen[bytes], int]:
-    """Start confirm-fenced at a pseudo-terminal and answer its question. The process, and our end of the terminal."""
+def typed_at_a_terminal(path: Path, answer: str, words: list[str] | None = None) -> tuple[subprocess.Popen[bytes], int]:
+    """Start `words` at a pseudo-terminal and answer its question. The process, and our end of the terminal."""
     ours, theirs = pty.openpty()
-    command = [*PROGRAM, *CONFIRM, "--socket", str(path)]
+    command = [*PROGRAM, *(words or CONFIRM), "--socket", str(path)]
     process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     os.close(theirs)
     os.write(ours, f"{answer}\n".encode())
@@ -364,6 +534,101 @@ def test_confirm_fenced_takes_nothing_but_the_name(running: Running, answer: str
     assert process.returncode == Exit.REFUSED
     assert said.endswith(b"refused, nothing was touched: that is not its name\n")
     assert running.stage.asked == []
+
+
+# ---- rejoin -----------------------------------------------------------------------------------------------------
+
+PLANNED = """\
+mail1: it holds what mail2 lacks: 0-1:1004-1006
+  1  at most 3 transactions that mail2 lacks are saved as SQL under /var/lib/failoverd/ahead on mail1
+  2  the database of mail1 is made anew from mail3, and its old data are removed
+Until then mail1 acknowledges nothing and is no candidate.
+"""
+
+
+def test_rejoin_shows_what_it_would_do_and_then_how_it_goes_on(running: Running) -> None:
+    code, output, _ = ended_with(running, DONE, "rejoin", "mail1", "--from", "mail3", "--yes")
+    assert code == Exit.DONE
+    assert output.startswith(PLANNED)
+    assert output.endswith("done: mail1 is home\n")
+    plan, (what, node, donor, by, anew) = running.stage.asked
+    assert plan == ("plan", "mail1", "mail3", "False")
+    assert (what, node, donor, anew) == ("rejoin", "mail1", "mail3", "False")
+    assert by
+
+
+def test_rejoin_in_a_pipe_asks_nobody_and_does_nothing(running: Running) -> None:
+    shown = ctl(running.path, "rejoin", "mail1")
+    assert shown.exit_code == Exit.USAGE
+    assert shown.stdout == PLANNED
+    assert [asked[0] for asked in running.stage.asked] == ["plan"]
+
+
+@pytest.mark.parametrize("answer", ["n", ""])
+def test_rejoin_that_is_not_confirmed(running: Running, answer: str) -> None:
+    process, terminal = typed_at_a_terminal(running.path, answer, ["rejoin", "mail1"])
+    _, said = process.communicate(timeout=20)
+    os.close(terminal)
+    assert process.returncode == Exit.REFUSED
+    assert said.endswith(b"refused, nothing was touched: not confirmed\n")
+    assert [asked[0] for asked in running.stage.asked] == ["plan"]
+
+
+def test_rejoin_refused_prints_every_code(running: Running) -> None:
+    reasons = (Reason(node="mail1", code="BLK_NO_DONOR", reason="no replica is fit to be copied"),)
+    running.stage.planned = replace(HOMECOMING, refused=reasons)
+    running.stage.refusal = Refused(reasons=reasons)
+    shown = ctl(running.path, "rejoin", "mail1", "--rebuild")
+    assert shown.exit_code == Exit.REFUSED
+    assert shown.stdout == ""
+    assert shown.stderr.splitlines() == [
+        "refused, nothing was touched: mail1 cannot be brought home now",
+        "  BLK_NO_DONOR  no replica is fit to be copied",
+    ]
+    assert running.stage.asked[0] == ("plan", "mail1", "", "True")
+
+
+@pytest.mark.parametrize(("action", "words"), [("follow", "will follow mail2"), ("none", "follows mail2")])
+def test_rejoin_of_a_node_that_holds_nothing_extra_asks_nothing(running: Running, action: str, words: str) -> None:
+    running.stage.planned = replace(HOMECOMING, action=action, reason="", transactions=0)  # type: ignore[arg-type] # a parameter
+    code, output, _ = ended_with(running, DONE, "rejoin", "mail1")
+    assert code == Exit.DONE
+    assert output.startswith(f"mail1 holds nothing that mail2 lacks, and {words} by itself\n")
+    assert output.endswith("done: mail1 follows mail2\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"transactions": None}, "what mail2 lacks is saved as SQL"),
+        (
+            {"transactions": 0},
+            "nothing that mail2 lacks; what is found in the files all the same is saved",
+        ),
+        ({"transactions": 1}, "at most 1 transaction that mail2 lacks are saved"),
+        ({"donor": "mail2"}, "mail2 is the primary: its clients share its disks with the copy."),
+    ],
+)
+def test_rejoin_says_what_is_not_known(running: Running, changes: dict[str, object], said: str) -> None:
+    running.stage.planned = replace(HOMECOMING, **changes)  # type: ignore[arg-type] # by name
+    assert said in ctl(running.path, "rejoin", "mail1").stdout
+
+
+def test_a_rebuild_under_way_is_told(running: Running) -> None:
+    at_work = RebuildStatus(
+        under_way=True, stage="receive", received=210_000_000, expected=1_040_000_000, rate=104_000_000, left_ms=7400
+    )
+    running.stage.document = replace(HEALTHY, nodes=(replace(HEALTHY.nodes[0], rebuild=at_work), *HEALTHY.nodes[1:]))
+    shown = ctl(running.path, "status").stdout
+    assert "\nRebuild   mail1  receive: 210 of 1040 MB, 104 MB/s, 7 s left\n" in shown
+    failed = RebuildStatus(under_way=False, stage="failed", code="REBUILD_NO_SPACE", reason="/x: 1 byte is free")
+    running.stage.document = replace(HEALTHY, nodes=(replace(HEALTHY.nodes[0], rebuild=failed), *HEALTHY.nodes[1:]))
+    shown = ctl(running.path, "status").stdout
+    assert "Rebuild" not in shown
+    assert "!  mail1  REBUILD_NO_SPACE  the last rebuild failed: /x: 1 byte is free\n" in shown
+
+
+# ---- pause ------------------------------------------------------------------------------------------------------
 
 
 def test_pause_and_resume(running: Running) -> None:

@@ -17,10 +17,10 @@ from failoverd.core.effects import Lane, Step, StepKind
 from failoverd.core.model import Health, NodeName, Outcome
 from failoverd.fencing import CODES, FENCES
 from failoverd.fencing.agent import AgentFence, Device
-from failoverd.fencing.process import OUTPUT_BYTES, Runs
 from failoverd.ports import Target
 from failoverd.probes.deadline import observe
 from failoverd.probes.fence import FenceProbe
+from failoverd.process import OUTPUT_BYTES, Runs
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.executor import Executor
 

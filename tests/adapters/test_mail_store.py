@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -99,3 +100,14 @@ def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
     )
     assert (result.outcome, result.code) == (Outcome.FAILED, "STORE_UNREADABLE")
     assert "gone" in result.reason
+
+
+def test_a_walk_is_ended_when_the_store_is_to_be_left(tmp_path: Path) -> None:
+    path = lock(tmp_path, "417:mail1", 9.0)
+    store, stopped = SharedStore(str(tmp_path), me="mail2", others=["mail1"]), threading.Event()
+    stopped.set()
+    result = store.break_locks(given=False, deadline_ms=1000, stopped=stopped)
+    assert (result.outcome, result.code) == (Outcome.UNKNOWN, "STORE_CANCELLED")
+    assert path.exists()
+    assert store.break_locks(given=False, deadline_ms=1000, stopped=threading.Event()).outcome is Outcome.SUCCEEDED
+    assert not path.exists()

@@ -201,6 +201,84 @@ def test_a_source_that_may_degrade_is_none(members: tuple[Member, Member, Member
     assert ok(first.database.become_source(deadline_ms=QUICK_MS)).semi_sync_source
 
 
+def nobody_acknowledges(source: Member, *replicas: Member) -> None:
+    for replica in replicas:
+        replica.server.run("STOP SLAVE IO_THREAD")
+    wait_for(lambda: not facts(source).semi_sync_clients, name="nobody to acknowledge")
+
+
+def test_what_waited_for_its_acknowledgement_is_not_counted(members: tuple[Member, Member, Member]) -> None:
+    _, second, third = members
+    promote(second, third)  # with failoverd's own first transaction, which waits like any other
+    assert facts(second).unacknowledged == 0
+    second.server.run("INSERT INTO app.writes VALUES ('a', 0)")
+    nobody_acknowledges(second, third)
+    with waiting_writes(second.server, "b") as answers:
+        assert (answers, facts(second).unacknowledged) == ([], 0)
+        third.server.run("START SLAVE IO_THREAD")
+        wait_for(lambda: answers == [1], name="the acknowledgement")
+    assert facts(second).unacknowledged == 0
+
+
+@pytest.mark.parametrize("setting", ["enabled", "wait_no_slave"])
+def test_a_hand_that_was_there_between_two_readings_is_counted(
+    members: tuple[Member, Member, Member], setting: str
+) -> None:
+    first, *others = members
+    ok(first.database.become_source(deadline_ms=QUICK_MS))
+    nobody_acknowledges(first, *others)
+    before = facts(first)
+    off, on = (f"SET GLOBAL rpl_semi_sync_master_{setting} = {value}" for value in ("OFF", "ON"))
+    with contextlib.closing(first.server.connect(read_timeout=5)) as client:
+        first.server.run(off)
+        assert client.cursor().execute("INSERT INTO app.writes VALUES ('told, and nowhere else', 0)") == 1
+        first.server.run(on)
+    after = facts(first)
+    assert before.semi_sync_source
+    assert after.unacknowledged > before.unacknowledged
+
+
+def test_a_statement_that_is_killed_while_it_waits_is_told_and_counted(members: tuple[Member, Member, Member]) -> None:
+    first, *others = members
+    ok(first.database.become_source(deadline_ms=QUICK_MS))
+    nobody_acknowledges(first, *others)
+    before = facts(first)
+    with waiting_writes(first.server, "a") as answers:
+        waiting = "SELECT id FROM information_schema.processlist WHERE info LIKE 'INSERT INTO app.writes%'"
+        (row,) = first.server.run(waiting)
+        first.server.run(f"KILL QUERY {row['id']}")
+        wait_for(lambda: answers == [1], name="the client to be told")
+    after = facts(first)
+    assert after.semi_sync_source
+    assert after.unacknowledged == before.unacknowledged + 1
+
+
+def test_a_primary_stops_waiting_and_waits_again(members: tuple[Member, Member, Member]) -> None:
+    first, second, third = members
+    ok(first.database.become_source(deadline_ms=QUICK_MS))
+    nobody_acknowledges(first, second, third)
+    before = facts(first)
+    with waiting_writes(first.server, "a", "b") as answers:
+        stopped = ok(first.database.stop_waiting(deadline_ms=QUICK_MS))
+        assert not stopped.semi_sync_source
+        wait_for(lambda: answers == [1, 1], name="the clients to be told")
+    first.server.run("INSERT INTO app.writes VALUES ('c', 0)")  # no waiting any more
+    assert facts(first).unacknowledged > before.unacknowledged
+
+    second.server.run("START SLAVE IO_THREAD")  # while nothing waits for it
+    wait_for(lambda: facts(second).applied == facts(first).applied, name="the replica to be level")
+    again = ok(first.database.become_source(deadline_ms=QUICK_MS))
+    assert (again.semi_sync_source, again.read_only) == (True, False)
+    first.server.run("INSERT INTO app.writes VALUES ('acknowledged', 0)")
+    nobody_acknowledges(first, second)
+    with waiting_writes(first.server, "d") as answers:
+        assert answers == []
+        assert facts(first).unacknowledged == again.unacknowledged
+        second.server.run("START SLAVE IO_THREAD")
+        wait_for(lambda: answers == [1], name="the acknowledgement")
+    assert facts(first).unacknowledged == again.unacknowledged
+
+
 def test_a_server_that_cannot_answer_is_named_within_the_deadline(members: tuple[Member, Member, Member]) -> None:
     first, _, _ = members
     fresh = database(first.server)
@@ -368,7 +446,7 @@ def test_writable_only_as_a_source_that_nobody_leads(members: tuple[Member, Memb
     for _ in range(2):
         state = ok(second.database.become_source(deadline_ms=QUICK_MS))
         assert (state.read_only, state.semi_sync_source, state.replication) == (True, True, None)
-    not_ok(second.database.await_replica(deadline_ms=100), Outcome.UNKNOWN, "DB_NO_REPLICA")
+    not_ok(second.database.await_replica(deadline_ms=QUICK_MS), Outcome.UNKNOWN, "DB_NO_REPLICA")
     ok(third.database.follow(address=second.server.address, deadline_ms=SLOW_MS))
     assert ok(second.database.await_replica(deadline_ms=QUICK_MS)).semi_sync_clients == 1
     before, numbers = facts(second), []

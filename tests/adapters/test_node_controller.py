@@ -5,21 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from failoverd.audit.file import AuditFile
 from failoverd.config import load, membership_digest
+from failoverd.core import rejoining
+from failoverd.core.gtid import GtidSet
 from failoverd.core.health import Sendings
 from failoverd.core.machine import State
-from failoverd.core.model import Heard, NodeName, Record, Report, Role
+from failoverd.core.model import (
+    DatabaseFacts,
+    Heard,
+    Identity,
+    NodeName,
+    RebuildFacts,
+    Record,
+    Replication,
+    Report,
+    RequestEnded,
+    Role,
+    Thread,
+)
 from failoverd.core.view import View
+from failoverd.runtime import homecoming
 from failoverd.runtime.assembly import policy_of
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
-from failoverd.runtime.document import Accepted, Event, Reason, Refused
+from failoverd.runtime.document import Accepted, Event, Reason, RebuildStatus, Refused
 from failoverd.runtime.executor import Executor, Worker
 from failoverd.runtime.outbox import Outbox
 from failoverd.stores.memory import MemoryCell, MemoryStore
@@ -129,31 +145,30 @@ class Node:
         """Wait until this node has itself seen that the holder does not renew."""
         await self.until(lambda: self.daemon.state.view.at(BootClock().now_ms()).lease_is_over())
 
-    def hears(self, sender: NodeName) -> None:
+    def hears(self, sender: NodeName, **changes: Any) -> None:
         """Let a report of `sender` come that this node's newest has been heard by."""
         view = self.daemon.state.view
         heard = Heard(view.me.name, view.sendings.process, view.sendings.last)
-        self.daemon.reported(
-            Report(
-                sender=sender,
-                process="another-process",
-                number=1,
-                heard=(heard,),
-                membership=view.membership,
-                software="0.1.0",
-                term=view.highest_term,
-                version=self.cell.record.version,
-                lease_over=False,
-                role=Role.PRIMARY,
-                serving=True,
-                ready=True,
-                steady=True,
-                frozen_term=None,
-                caught_up=True,
-                database=None,
-                claims=(),
-            )
+        told = Report(
+            sender=sender,
+            process="another-process",
+            number=1,
+            heard=(heard,),
+            membership=view.membership,
+            software="0.1.0",
+            term=view.highest_term,
+            version=self.cell.record.version,
+            lease_over=False,
+            role=Role.PRIMARY,
+            serving=True,
+            ready=True,
+            steady=True,
+            frozen_term=None,
+            caught_up=True,
+            database=None,
+            claims=(),
         )
+        self.daemon.reported(replace(told, **changes))
 
     async def ended(self, answer: Accepted | Refused) -> list[Event]:
         """All events of an accepted request."""
@@ -276,4 +291,292 @@ def test_where_a_fence_is_required_the_status_says_what_a_failover_would_wait_fo
         assert [blocker.reason for blocker in blockers] == ["nobody has confirmed that mail1 has no power"]
 
     config_file.write_text(config_file.read_text() + "\nfencing: {required: true}\n")
+    story(config_file, tmp_path, tell)
+
+
+MAIL2 = NodeName("mail2")
+LEFT = DatabaseFacts(
+    version="10.11.19-MariaDB",
+    server_id=2,
+    read_only=True,
+    holdings=GtidSet.upto({"0-1": 500}),
+    applied=GtidSet.upto({"0": 500}),
+    replication=Replication("10.89.1.11", Thread.STOPPED, Thread.RUNNING, GtidSet.upto({"0": 500})),
+    semi_sync_source=False,
+    semi_sync_replica=True,
+    semi_sync_clients=0,
+    heartbeat_term=7,
+    heartbeat_beat=10,
+)
+LEFT_ALONE = {"role": Role.REPLICA, "serving": False, "frozen_term": 7, "lease_over": True, "database": LEFT}
+BEGAN = replace(HELD, began=GtidSet.upto({"0": 505}))
+
+
+def test_without_the_flag_the_refusal_names_the_last_resort_and_its_price(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        assert node.controller.would_promote("mail2", allow_loss=True).refused[0].code == "BLK_LEASE"
+        early = await node.controller.promote("mail2", "anna", "they burnt", allow_loss=True)
+        assert codes(early) == ["BLK_LEASE"]
+        await node.lease_over()
+        node.hears(MAIL2, **LEFT_ALONE)
+        refused = await node.controller.promote("mail2", "anna", "they burnt")
+        assert codes(refused) == ["BLK_RPO_UNPROVEN"]
+        assert isinstance(refused, Refused)
+        assert "failoverctl promote --node mail2 --force --allow-data-loss --reason TEXT" in refused.last_resort
+        assert "5 transactions that mail1 had when its term began: 0:501-505" in refused.last_resort
+        preview = node.controller.would_promote("mail2", allow_loss=True)
+        assert ([why.code for why in preview.passed], preview.refused) == (["BLK_RPO_UNPROVEN"], ())
+        assert preview.lost[0] == "5 transactions that mail1 had when its term began: 0:501-505"
+        assert node.controller.would_promote("mail2", allow_loss=False).refused == refused.reasons
+
+    assert story(config_file, tmp_path, tell, BEGAN).cell.record == BEGAN
+
+
+def test_what_is_forced_reaches_the_store_with_who_and_why(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        await node.lease_over()
+        node.hears(MAIL2, **LEFT_ALONE)
+        answer = await node.controller.promote("mail2", "anna", "they burnt", allow_loss=True)
+        assert isinstance(answer, Accepted), answer
+        await node.until(lambda: node.daemon.state.view.record.request is not None)  # type: ignore[union-attr] # read
+        again = await node.controller.promote("mail2", "bert", "me too", allow_loss=True)
+        assert "BLK_REQUEST" in codes(again)
+
+    node = story(config_file, tmp_path, tell, BEGAN)
+    request = node.cell.record.request
+    assert request is not None
+    assert (request.target, request.by, request.reason, request.term) == ("mail2", "anna", "they burnt", 7)
+    assert request.allow_loss
+    assert node.audited("asked") == ["anna asked for mail2 as primary, whatever may be lost"]
+
+
+@pytest.mark.parametrize(("target", "code"), [("mail3", "BLK_UNREACHABLE"), ("mail9", "BLK_NO_SUCH_NODE")])
+def test_nobody_can_force_what_is_not_there(config_file: Path, tmp_path: Path, target: str, code: str) -> None:
+    async def tell(node: Node) -> None:
+        await node.lease_over()
+        node.hears(MAIL2, **LEFT_ALONE)
+        refused = await node.controller.promote(target, "anna", "they burnt", allow_loss=True)
+        assert codes(refused) == [code]
+        unforced = await node.controller.promote(target, "anna", "they burnt")
+        assert isinstance(unforced, Refused)
+        assert unforced.last_resort == ""
+
+    story(config_file, tmp_path, tell, BEGAN)
+
+
+def test_the_status_says_that_it_is_unproven_and_what_that_means(config_file: Path, tmp_path: Path) -> None:
+    why = "no replica acknowledges, and writes go on all the same, since heartbeat 9 of term 7 of mail1"
+
+    async def tell(node: Node) -> None:
+        await node.until(lambda: bool(node.pushed))
+        node.hears(MAIL1)
+        status = node.controller.status()
+        assert status.unproven == why
+        assert [reason.reason for n in status.nodes for reason in n.findings if reason.code == "RPO_UNPROVEN"] == [why]
+        blockers = {blocker.reason for blocker in status.failover.blockers if blocker.code == "BLK_RPO_UNPROVEN"}
+        assert f"should mail1 be lost, only it itself can say what clients were told: {why}" in blockers
+
+    story(config_file, tmp_path, tell, replace(HELD, unproven=why))
+
+
+def test_a_replication_that_stands_still_is_a_finding(config_file: Path, tmp_path: Path) -> None:
+    diverged = DatabaseFacts(
+        version="10.11.11-MariaDB",
+        server_id=2,
+        read_only=True,
+        holdings=GtidSet.upto({}),
+        applied=GtidSet.upto({}),
+        replication=Replication(
+            "10.89.1.11", Thread.RUNNING, Thread.STOPPED, GtidSet.upto({}), applier_error="1062: Duplicate entry '7'"
+        ),
+        semi_sync_source=False,
+        semi_sync_replica=True,
+        semi_sync_clients=0,
+        heartbeat_term=7,
+        heartbeat_beat=1,
+    )
+
+    async def tell(node: Node) -> None:
+        node.hears(NodeName("mail2"), database=diverged)
+        found = {told.name: told.findings for told in node.controller.status().nodes}
+        text = "mail2: 1062: Duplicate entry '7'; rebuild it"
+        assert found["mail2"] == (Reason(code="REPL_DIVERGED", reason=text, node="mail2"),)
+
+    story(config_file, tmp_path, tell)
+
+
+def test_a_check_has_what_every_node_found_and_what_could_not_be_looked_at(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        found = (("SET_SYNC_BINLOG", "sync_binlog = 0; allowed: 1"), ("UNIT_NOT_ACTIVE", "dovecot.service: failed"))
+        node.hears(MAIL1, findings=found, identity=Identity(("server_id", "1"), ("gtid_domain_id", "0")))
+        node.hears(NodeName("mail2"))
+        checked = node.controller.check()
+        assert [(f.node, f.code, f.blocks) for f in checked.findings] == [
+            ("mail1", "SET_SYNC_BINLOG", True),
+            ("mail1", "UNIT_NOT_ACTIVE", False),
+        ]
+        first = checked.findings[0]
+        assert first.reason == "sync_binlog = 0; allowed: 1"
+        assert first.meaning.startswith("the binary log is not on disk when")
+        assert first.fix.startswith("set sync_binlog = 1")
+        assert first.page == "runbooks/codes/SET_SYNC_BINLOG.md"
+        assert [(r.node, r.code, r.reason) for r in checked.unseen] == [
+            ("mail2", "BLK_DATABASE", "the settings of the database on mail2 have not been read"),
+            ("mail3", "BLK_UNREACHABLE", "no report from mail3 within 2000 ms"),
+        ]
+        assert not checked.fit
+        assert not checked.failover.possible
+
+    story(config_file, tmp_path, tell)
+
+
+def test_a_check_says_when_the_store_is_away(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        await node.store.set_reachable(reachable=False)
+        async with asyncio.timeout(10):
+            while not node.daemon.store_error:  # noqa: ASYNC110 - no state changes with it that could be waited for
+                await asyncio.sleep(0.01)
+        assert "BLK_STORE" in [reason.code for reason in node.controller.check().unseen]
+
+    story(config_file, tmp_path, tell)
+
+
+# ---- rejoin ---------------------------------------------------------------------------------------------------------
+
+MAIL2, MAIL3 = NodeName("mail2"), NodeName("mail3")
+
+
+def facts(server_id: int, last: int, **changes: Any) -> DatabaseFacts:
+    """A server of the history of server 1, up to `last`."""
+    position = GtidSet.upto({"0": last})
+    found = DatabaseFacts(
+        version="10.11.11-MariaDB",
+        server_id=server_id,
+        read_only=server_id != 1,
+        holdings=GtidSet.upto({"0-1": last}),
+        applied=position,
+        replication=Replication("10.89.1.11", Thread.RUNNING, Thread.RUNNING, position),
+        semi_sync_source=server_id == 1,
+        semi_sync_replica=server_id != 1,
+        semi_sync_clients=0,
+        heartbeat_term=7,
+        heartbeat_beat=1,
+    )
+    return replace(found, **changes)
+
+
+AHEAD = facts(2, 503, replication=None)
+
+
+def heard(node: Node, *, second: DatabaseFacts | None = AHEAD) -> None:
+    """mail1 is primary, mail3 follows it, and mail2 is as given."""
+    node.hears(MAIL1, database=facts(1, 500, replication=None))
+    node.hears(MAIL2, database=second, role=Role.FENCED)
+    node.hears(MAIL3, database=facts(3, 500), role=Role.REPLICA)
+
+
+def at_work(stage: str, request: str, **changes: Any) -> dict[str, Any]:
+    """What a node reports whose rebuild is at that stage."""
+    running = stage not in ("failed", "done")
+    return {
+        "rebuilding": running,
+        "rebuild": replace(RebuildFacts(request, stage, running=running, touched=False), **changes),
+    }
+
+
+def test_a_rejoin_goes_to_the_node_and_its_progress_comes_back(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        heard(node)
+        plan = node.controller.rejoin_plan("mail2", "", anew=False)
+        assert (plan.action, plan.donor, plan.transactions, plan.refused) == ("rebuild", "mail3", 3, ())
+        assert plan.reason.startswith("it holds what mail1 lacks: ")
+        answer = await node.controller.rejoin("mail2", "", "anna", anew=False)
+        assert isinstance(answer, Accepted)
+        await node.until(lambda: any(report.rejoin is not None for report in node.pushed))
+        assert [r.rejoin.by for r in node.pushed if r.rejoin is not None][-1] == "anna"
+        node.hears(MAIL2, number=2, database=AHEAD, **at_work("ahead", answer.id, saved="/a/1"))
+        assert node.daemon.state.rejoin_asked is None
+        told = {shown.name: shown.rebuild for shown in node.controller.status().nodes}
+        assert told["mail2"] == RebuildStatus(under_way=True, stage="ahead", saved="/a/1")
+        await asyncio.sleep(0)  # one turn of the loop for whoever follows
+        for number, received in enumerate((100, 150, 900), start=3):
+            progress = at_work("receive", answer.id, received=received * 10**6, expected=10**9, rate=10**8, left_s=9)
+            node.hears(MAIL2, number=number, database=AHEAD, **progress)
+            await asyncio.sleep(0.05)
+        ended = RequestEnded(answer.id, succeeded=True, reason="/a/1")
+        node.hears(MAIL2, number=9, database=facts(2, 500), rejoin_ended=ended, **at_work("done", answer.id))
+        events = await node.ended(answer)
+        texts = [event.text for event in events]
+        assert "receive: 100 of 1000 MB, 100 MB/s, 9 s left" in texts
+        assert "receive: 150 of 1000 MB, 100 MB/s, 9 s left" not in texts, "the same tenth"
+        assert (events[-1].text, events[-1].succeeded) == ("the new data are in place; what it had extra: /a/1", True)
+
+    node = story(config_file, tmp_path, tell)
+    assert node.audited("asked") == ["anna asked for mail2 to be made anew from mail3"]
+
+
+def test_a_rejoin_that_its_node_refuses_or_never_hears(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(homecoming, "UNHEARD_MS", 300)
+    monkeypatch.setattr(rejoining, "ASK_MS", 100)
+
+    async def tell(node: Node) -> None:
+        heard(node)
+        first = await node.controller.rejoin("mail2", "mail3", "anna", anew=False)
+        assert isinstance(first, Accepted)
+        why = RequestEnded(first.id, succeeded=False, refused=True, code="BLK_LAST_REPLICA", reason="the only one")
+        node.hears(MAIL2, number=2, database=AHEAD, rejoin_ended=why)
+        events = await node.ended(first)
+        assert (events[-1].refused, events[-1].code, events[-1].text) == (True, "BLK_LAST_REPLICA", "the only one")
+        second = await node.controller.rejoin("mail2", "mail3", "anna", anew=False)
+        assert (await node.ended(second))[-1].code == "REQUEST_UNSEEN"
+
+    story(config_file, tmp_path, tell)
+
+
+def test_a_rejoin_that_is_not_safe_is_refused(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        asked = node.controller.rejoin
+        assert codes(await asked("mail2", "", "anna", anew=True))[:2] == ["BLK_UNREACHABLE", "BLK_UNREACHABLE"]
+        heard(node)
+        assert codes(await asked("mail1", "", "anna", anew=True)) == ["BLK_IS_PRIMARY"]
+        assert codes(await asked("mail9", "", "anna", anew=True)) == ["BLK_NO_SUCH_NODE"]
+        node.hears(MAIL3, number=2, database=None)
+        assert codes(await asked("mail2", "", "anna", anew=False)) == ["BLK_NO_DONOR"]
+
+    story(config_file, tmp_path, tell)
+
+
+def test_a_person_reads_first_that_clients_may_have_been_told_of_what_is_made_anew(
+    config_file: Path, tmp_path: Path
+) -> None:
+    async def tell(node: Node) -> None:
+        heard(node, second=replace(AHEAD, heartbeat_term=6))
+        plan = node.controller.rejoin_plan("mail2", "", anew=False)
+        assert (plan.action, plan.refused) == ("rebuild", ())
+        said = "Not by itself: term 7 was forced: clients may have been told of what mail2 has and others lack"
+        assert plan.reason.endswith(f"0-1:501-503. {said}"), plan.reason
+        node.hears(MAIL2, number=2, database=AHEAD)
+        assert "forced" not in node.controller.rejoin_plan("mail2", "", anew=False).reason
+
+    story(config_file, tmp_path, tell, replace(HELD, forced=7))
+
+
+def test_a_rejoin_of_a_node_that_can_follow_waits_until_it_does(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        heard(node, second=facts(2, 499, replication=None))
+        plan = node.controller.rejoin_plan("mail2", "", anew=False)
+        assert (plan.action, plan.transactions, plan.refused) == ("follow", 0, ())
+        answer = await node.controller.rejoin("mail2", "", "anna", anew=False)
+        node.hears(MAIL2, number=2, database=facts(2, 500))
+        events = await node.ended(answer)
+        assert (events[-1].text, events[-1].succeeded) == ("mail2 follows mail1", True)
+        assert node.controller.rejoin_plan("mail2", "", anew=False).action == "none"
+        assert node.controller.rejoin_plan("mail2", "", anew=True).action == "rebuild"
+        node.hears(MAIL2, number=3, database=None)
+        dead = node.controller.rejoin_plan("mail2", "", anew=False)
+        assert (dead.action, dead.transactions) == ("rebuild", None)
+        assert all(report.rejoin is None for report in node.pushed)
+
     story(config_file, tmp_path, tell)

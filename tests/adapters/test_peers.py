@@ -19,8 +19,9 @@ from failoverd import wire
 from failoverd.core.model import Claim, Health, Node, NodeKind, NodeName, Report, Role
 from failoverd.https import Answer, Link, LinkError
 from failoverd.runtime import peers as module
-from failoverd.runtime.http import NodeServer, client_context, server_context
+from failoverd.runtime.http import NodeServer
 from failoverd.runtime.peers import PATH, Peers
+from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -31,9 +31,9 @@ class Doing:
         return await self._what()
 
 
-def seen(probe: Doing, deadline_ms: int = 100) -> Observation:
+def seen(probe: Doing, deadline_ms: int = 100, patience_ms: int = 0) -> Observation:
     async def scene() -> Observation:
-        observation = await observe("it", probe, TARGET, deadline_ms, BootClock())
+        observation = await observe("it", probe, TARGET, deadline_ms, BootClock(), patience_ms=patience_ms)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return observation
 
@@ -66,6 +66,34 @@ def test_the_deadline_means_what_the_stage_says() -> None:
     assert observation.reading == Reading(Health.FAILED, "IT_FIRST", "did the first, not the second, within 100 ms")
     assert observation.took_ms <= 100 + GRACE_MS
     assert aborted == ["it"]
+
+
+def test_who_has_begun_to_answer_is_given_its_patience() -> None:
+    async def slow() -> Reading:
+        current().alive()
+        await asyncio.sleep(0.2)
+        return Reading(Health.OK)
+
+    assert seen(Doing(slow), 50, patience_ms=60_000).reading == Reading(Health.OK)
+    assert seen(Doing(slow), 50).reading.health is not Health.OK, "none without it"
+
+
+def test_patience_ends_too_and_a_silent_one_has_none() -> None:
+    async def begins() -> Reading:
+        current().alive()
+        current().stage("IT_SECOND", "did not do the second")
+        await forever()
+        raise AssertionError
+
+    async def silent() -> Reading:
+        current().stage("IT_FIRST", "did not do the first")
+        await forever()
+        raise AssertionError
+
+    late = seen(Doing(begins), 50, patience_ms=300).reading
+    assert late == Reading(Health.FAILED, "IT_SECOND", "did not do the second within 300 ms")
+    at_once = seen(Doing(silent), 50, patience_ms=60_000).reading
+    assert at_once == Reading(Health.FAILED, "IT_FIRST", "did not do the first within 50 ms")
 
 
 def test_what_is_settled_stays() -> None:
@@ -130,12 +158,12 @@ def test_a_probe_that_ignores_its_cancellation_is_left_alone_and_not_started_aga
         with capture_logs() as logs:
             first = await observe("it", probe, TARGET, 50, BootClock())
             second = await observe("it", probe, TARGET, 50, BootClock())
-        assert first.reading.code == "IT_HUNG"
-        assert first.took_ms < 1000
-        assert second.reading.code == "PROBE_BUG"
-        assert [line["event"] for line in logs] == ["probe does not end when cancelled"]
         release.set()
         await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+        assert first.took_ms < 1000
+        assert first.reading.code == "IT_HUNG"
+        assert second.reading.code == "PROBE_BUG"
+        assert [line["event"] for line in logs] == ["probe does not end when cancelled"]
         third = await observe("it", probe, TARGET, 50, BootClock())
         assert third.reading == Reading(Health.OK)
 

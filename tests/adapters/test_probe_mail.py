@@ -173,11 +173,14 @@ def facts_of_process() -> tuple[int, int, int]:
     return process.num_fds(), len(process.net_connections(kind="inet")), threading.active_count()
 
 
-async def look(world: World, service: str, name: str, deadline_ms: int = DEADLINE_MS) -> Observation:
+async def look(
+    world: World, service: str, name: str, deadline_ms: int = DEADLINE_MS, patience_ms: int = 0
+) -> Observation:
     server, tls, server_name, *_ = (IMAP if service == "imap" else SMTP)[name]
     with server(world) as number:
         make: Callable[[int, str, str], Probe] = world.imap if service == "imap" else world.smtp
-        return await observe(service, make(number, tls, server_name), TARGET, deadline_ms, BootClock())
+        probe = make(number, tls, server_name)
+        return await observe(service, probe, TARGET, deadline_ms, BootClock(), patience_ms=patience_ms)
 
 
 @pytest.mark.parametrize(("service", "name"), CASES)
@@ -201,6 +204,23 @@ def test_each_fault_has_its_name(world: World, service: str, name: str, caplog: 
     assert facts_of_process() == before
     for secret in (PASSWORD, PASSWORD.replace("\\", "\\\\").replace('"', '\\"')):
         assert secret not in repr(observation) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "dead"),
+    [
+        ("imap", "hung", True),
+        ("imap", "login hangs", False),
+        ("imap", "select hangs", False),
+        ("smtp", "hung", True),
+        ("smtp", "rcpt hangs", False),
+    ],
+)
+def test_one_that_has_greeted_is_slow_and_not_down(world: World, service: str, name: str, *, dead: bool) -> None:
+    reading = asyncio.run(look(world, service, name, 200, 700)).reading
+    world.elsewhere.settle()
+    assert reading.health is Health.FAILED
+    assert reading.reason.endswith("within 200 ms" if dead else "within 700 ms")
 
 
 def test_a_thousand_leave_nothing_behind(world: World) -> None:

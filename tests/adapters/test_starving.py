@@ -28,9 +28,9 @@ from node_certificates import Authority
 from failoverd.core.lease import Held, Memory
 from failoverd.core.model import NodeName, Record
 from failoverd.runtime.clock import BootClock
-from failoverd.runtime.http import client_context
 from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
 from failoverd.stores.embedded import EmbeddedStore
+from failoverd.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -128,6 +128,10 @@ def restart(machine: Machine, unit: str, deadline_ms: int = 5000) -> Result:
     return asyncio.run(Units(machine.bus).restart(unit, deadline_ms=deadline_ms))
 
 
+def launch(machine: Machine, unit: str, deadline_ms: int = 5000) -> Result:
+    return asyncio.run(Units(machine.bus).launch(unit, deadline_ms=deadline_ms))
+
+
 def kill(machine: Machine, unit: str, deadline_ms: int = 5000) -> Result:
     return asyncio.run(Units(machine.bus).kill(unit, deadline_ms=deadline_ms))
 
@@ -151,6 +155,15 @@ def test_what_cannot_start_is_failed_with_systemds_word(machine: Machine) -> Non
     not_ok(restart(machine, "none.service"), Outcome.FAILED, "UNIT_JOB_FAILED", "none.service")
 
 
+def test_a_start_does_not_wait_for_what_is_started(machine: Machine) -> None:
+    started = time.monotonic()
+    assert launch(machine, "slow.service").outcome is Outcome.SUCCEEDED
+    assert time.monotonic() - started < 5
+    assert machine.systemctl("is-active", "slow.service") == "activating"
+    machine.systemctl("stop", "slow.service")
+    not_ok(launch(machine, "none.service"), Outcome.FAILED, "UNIT_JOB_FAILED", "none.service")
+
+
 def test_what_takes_too_long_is_unknown_at_the_deadline(machine: Machine) -> None:
     started = time.monotonic()
     not_ok(restart(machine, "slow.service", 300), Outcome.UNKNOWN, "UNIT_JOB_TIMEOUT", "300 ms")
@@ -169,6 +182,32 @@ def test_kill_ends_all_processes_of_what_obeys_nothing(machine: Machine) -> None
     wait_for(lambda: not machine.runs("sleep 1000"), seconds=2, name="the child's end")
     wait_for(lambda: machine.main_pid("stubborn.service") == 0, seconds=2, name="its own")
     print(f"killed after {(time.monotonic() - started) * 1000:.0f} ms")
+
+
+def test_services_are_started_and_stopped_and_again(machine: Machine) -> None:
+    units = Units(machine.bus)
+    for _ in range(2):
+        assert asyncio.run(units.start(["good.service"], deadline_ms=5000)).outcome is Outcome.SUCCEEDED
+        assert machine.main_pid("good.service") > 0
+    for _ in range(2):
+        stopped = asyncio.run(units.stop(["good.service", "none.service"], deadline_ms=5000))
+        assert stopped.outcome is Outcome.SUCCEEDED, stopped.reason
+        assert machine.main_pid("good.service") == 0
+    not_ok(
+        asyncio.run(units.start(["good.service", "bad.service"], deadline_ms=5000)),
+        Outcome.FAILED,
+        "UNIT_JOB_FAILED",
+        "start of bad.service",
+    )
+
+
+def test_what_does_not_stop_by_itself_is_killed(machine: Machine) -> None:
+    units = Units(machine.bus)
+    assert asyncio.run(units.start(["stubborn.service"], deadline_ms=5000)).outcome is Outcome.SUCCEEDED
+    wait_for(lambda: machine.runs("sleep 1000"), name="its child")
+    stopped = asyncio.run(units.stop(["stubborn.service"], deadline_ms=4000))
+    assert stopped.outcome is Outcome.SUCCEEDED, stopped.reason
+    assert not machine.runs("sleep 1000")
 
 
 def test_killing_what_does_not_run_is_what_was_wanted(machine: Machine) -> None:

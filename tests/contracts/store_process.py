@@ -10,8 +10,9 @@ import signal
 import sys
 from pathlib import Path
 
-from failoverd.runtime.http import NodeServer, server_context
+from failoverd.runtime.http import NodeServer
 from failoverd.stores.embedded import EmbeddedStoreServer
+from failoverd.tls import server_context
 
 
 async def main(file: Path, port: int, ca: Path, certificate: Path, key: Path) -> None:

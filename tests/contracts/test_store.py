@@ -17,9 +17,9 @@ from node_certificates import Authority, Files
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import NodeName, Record, Request
 from failoverd.ports import Store, StoreUnavailableError
-from failoverd.runtime.http import client_context
 from failoverd.stores import STORES, Access
 from failoverd.stores.memory import MemoryStore
+from failoverd.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -44,6 +44,13 @@ PLANNED = [
     ("BLK_DATABASE", handing_over(database=None), "mail2"),
     ("BLK_NOT_READY", handing_over(ready=False), "mail2"),
     ("DISK_FULL", handing_over(findings=(("DISK_FULL", "/srv/mail: 2 % free"),)), "mail2"),
+    ("BLK_SETTINGS", handing_over(findings=(("SET_SYNC_BINLOG", "sync_binlog = 0; allowed: 1"),)), "mail2"),
+    (
+        "",
+        handing_over(findings=(("SET_NET_TIMEOUT", "60 s"), ("LAG_ALARM", "6000 ms"), ("VIP_DUPLICATE", ""))),
+        "mail2",
+    ),
+    ("BLK_ERRANT", handing_over(findings=(("ERRANT", "7-2:1"),)), "mail2"),
     ("BLK_REPLICATION", handing_over(database=primary_facts(read_only=True)), "mail2"),
     ("BLK_REPLICATION", handing_over(database=replica_facts(source="mail3")), "mail2"),
     ("BLK_REPLICATION", handing_over(database=replica_facts(receiver=Thread.CONNECTING)), "mail2"),
@@ -92,8 +99,8 @@ NOT_APPLIED = {
     "database": replica_facts(500, 400, heartbeat_term=TERM - 1, source="mail2", receiver=STOPPED),
     "frozen_term": TERM,
 }
-OWN = GtidSet.upto({"0-1": 500, "0-3": 501})
-WRITTEN_THERE = frozen(501, receiver_error=REFUSES, server_id=3, holdings=OWN)
+OWN = GtidSet.upto({"0": 501})  # the last one there is mail3's own
+WRITTEN_THERE = frozen(501, receiver_error=REFUSES, own=OWN)
 LOST_REFUSED = lost(reports={"mail3": REFUSED})
 UNSURE = frozen(900, applied=400, heartbeat_term=TERM - 1)
 
@@ -199,7 +206,7 @@ FAILOVER = [
     ),
     (
         "somebody wrote there, and it follows still",
-        lost(reports={"mail1": LEVEL, "mail3": frozen(501, server_id=3, holdings=OWN)}),
+        lost(reports={"mail1": LEVEL, "mail3": frozen(501, own=OWN)}),
         (M1, M2),
         {M3: "BLK_DIVERGED"},
     ),

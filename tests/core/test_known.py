@@ -8,15 +8,17 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from views import NODES, NOW, POLICY, lost, record, replica_facts, report, sighting, view
+from views import NODES, NOW, POLICY, RUN, TERM, lost, record, replica_facts, report, sighting, view
 
 from failoverd.core import act, candidates, known, plan, positions, rules, state, swaps, tenure, verdicts
 from failoverd.core import view as view_module
 from failoverd.core.health import Sendings, Sightings
-from failoverd.core.known import CatchUp, Stuck
+from failoverd.core.known import CatchUp, Stuck, Waits
+from failoverd.core.lag import Lag
 from failoverd.core.lease import Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.machine import State
-from failoverd.core.model import Heard, NodeName, RequestEnded
+from failoverd.core.mail_store import StoreState
+from failoverd.core.model import Heard, NodeName, Rejoin, RequestEnded
 from failoverd.core.view import GateState, Leaving, Restart, View
 
 if TYPE_CHECKING:
@@ -74,8 +76,20 @@ CHANGES: dict[str, Any] = {
     "renewed_ms": NOW - 2000,
     "promise": Promise(5, Heard(MAIL1, "mail1#1", 7), NOW + 9000),
     "fenced_term": 5,
+    "marked_term": TERM,
+    "let_go": (TERM, 3),
+    "waits": Waits(TERM, RUN, 3, None),
     "beat_seen_ms": NOW - 60_000,
+    "lag": Lag(2),
     "stuck": Stuck("CODE", "why", NOW),
+    "mail_store": StoreState.RELEASED,
+    "mail_store_ms": NOW,
+    "rejoin": Rejoin("r", MAIL2, NodeName("mail3"), "anna", 5),
+    "rejoin_since_ms": NOW - 9000,
+    "rejoin_starts": (NOW - 100,),
+    "rejoin_ended": RequestEnded("r", succeeded=True),
+    "rejoin_failed": (NOW - 100,),
+    "rejoin_due_since_ms": NOW - 90_000,
 }
 
 

@@ -588,3 +588,23 @@ def test_a_step_that_outlives_its_term_is_not_done_in_the_next() -> None:
     again = next(effect.step for effect in ended.effects if isinstance(effect, Perform))
     assert again.term == TERM
     assert step(ended.state, StepEnded(again, Outcome.SUCCEEDED, facts=frozen), NOW + 20).state.view.i_am_frozen()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ({"unacknowledged": 3}, {"unacknowledged": 3}, None),
+        ({"unacknowledged": 3}, {"unacknowledged": 5}, "let commits go 2 times"),
+        ({"unacknowledged": 3}, {"unacknowledged": 0}, "counters were put back"),
+        ({"unacknowledged": 3}, {"unacknowledged": 0, "read_only": True}, None),  # it was started anew
+        ({"read_only": True}, {"unacknowledged": 1}, None),  # a former term's, before it became writable
+    ],
+)
+def test_a_primary_says_what_it_let_go_without_a_replica(
+    before: dict[str, object], now: dict[str, object], said: str | None
+) -> None:
+    serving = state(view("mail1", database=primary_facts(**before), gate=GateState.OPEN, served_term=TERM))  # type: ignore[arg-type] # by name
+    seen = Observation("database", MAIL1, Reading(Health.OK, facts=primary_facts(**now)), NOW, 1)  # type: ignore[arg-type] # by name
+    told = [entry for entry in step(serving, Observed(seen), NOW).entries if entry.code == "RPO_UNPROVEN"]
+    assert len(told) == (said is not None)
+    assert said is None or said in told[0].text

@@ -20,6 +20,7 @@ from failoverd.core.machine import (
     Event,
     Observed,
     Reaction,
+    RejoinAsked,
     Reported,
     State,
     StepEnded,
@@ -35,7 +36,9 @@ from failoverd.core.model import (
     Observation,
     Outcome,
     Reading,
+    RebuildFacts,
     Record,
+    Rejoin,
     Replication,
     Request,
     Thread,
@@ -87,6 +90,16 @@ records = st.builds(
         },
     ),
 )
+rejoins = st.builds(
+    Rejoin, id=st.sampled_from(["j1", "j2"]), node=names, donor=names, by=st.just("anna"), term=st.just(TERM)
+)
+rebuilds = st.builds(
+    RebuildFacts,
+    request=st.sampled_from(["", "j1", "j2"]),
+    stage=st.sampled_from(["receive", "moving-in", "home", "failed"]),
+    running=st.booleans(),
+    touched=st.booleans(),
+)
 readings: st.SearchStrategy[tuple[str, Reading]] = st.one_of(
     st.tuples(
         st.sampled_from(["imap", "smtp", "database", "vip", "host", "unit:dovecot.service"]),
@@ -94,6 +107,7 @@ readings: st.SearchStrategy[tuple[str, Reading]] = st.one_of(
     ),
     st.tuples(st.just("database"), st.builds(lambda found: Reading(Health.OK, facts=found), facts)),
     st.tuples(st.just("vip"), st.builds(lambda here: Reading(Health.OK, facts=VipFacts(here)), st.booleans())),
+    st.tuples(st.just("rebuild"), st.builds(lambda found: Reading(Health.OK, facts=found), rebuilds)),
     st.just(("host", Reading(Health.FAILED, "DISK_FULL", "disk"))),
     st.just(("unit:dovecot.service", Reading(Health.OK, facts=UnitFacts("dovecot.service", "active", "running")))),
 )
@@ -122,6 +136,8 @@ def reports(draw: st.DrawFn, known: View) -> Reported:
             database=draw(st.one_of(st.none(), facts)),
             request=draw(st.sampled_from(["", "r1", "r2"])),
             store_answers=draw(st.booleans()),
+            rebuilding=draw(st.booleans()),
+            rejoin=draw(st.one_of(st.none(), rejoins)),
         )
     )
 
@@ -158,6 +174,7 @@ def events(state: State, now_ms: int) -> st.SearchStrategy[Event]:
         reports(state.view),
         st.builds(StoreSeen, st.one_of(records, st.just(state.view.record or Record()))),
         st.builds(Asked, requests),
+        st.builds(RejoinAsked, rejoins),
         *answered,
         *ended,
     )
@@ -186,13 +203,20 @@ def the_role_needs_the_lease(after: State, effects: tuple[Effect, ...]) -> None:
     if held is not None:
         assert view.now_ms < held.deadline_ms <= view.now_ms + POLICY.ttl_ms - POLICY.margin_ms
     assert view.gate is not GateState.OPEN or held is not None
-    for effect in effects:
+    for place, effect in enumerate(effects):
         match effect:
             case Perform(begun) if begun.kind in ONLY_WITH_LEASE:
                 assert view.i_hold()
             case RenewGate(term, until_ms):
-                assert view.i_hold()
+                # An answer that prolongs the lease may be the very one after which the role is given back. That is
+                # harmless: the bound is the lease's own deadline, and the others count a whole ttl from when they saw
+                # that renewal (or gave that promise), which was later than its sending. Nor does it outlive the giving
+                # back: the store is told once the gate is closed, and the bound is set before the closing, in its lane.
+                leaving = view.leaving
+                assert view.i_hold() or (leaving is not None and held is not None and leaving.began_ms == view.now_ms)
                 assert (term, until_ms) == (view.highest_term, held.deadline_ms if held else None)
+                assert not any(isinstance(e, Perform) and e.step.kind is StepKind.CLOSE_GATE for e in effects[:place])
+                assert not any(isinstance(e, Swap) and e.purpose is Purpose.GIVE_BACK for e in effects)
             case Beat(term):
                 assert view.i_hold()
                 assert term == view.highest_term
@@ -217,6 +241,19 @@ def one_thing_at_a_time(before: State, after: State, effects: tuple[Effect, ...]
     assert not swaps or before.swap is None or before.swap.sent_ms <= after.view.now_ms
 
 
+def what_is_made_anew_is_kept_and_leads_nowhere(before: State, after: State, effects: tuple[Effect, ...]) -> None:
+    view = after.view
+    assert view.memory.rejoin == view.rejoin
+    if view.rejoin != before.view.rejoin:
+        assert any(isinstance(effect, Remember) and effect.memory.rejoin == view.rejoin for effect in effects)
+    for effect in effects:
+        if isinstance(effect, Swap) and effect.purpose is Purpose.TAKE_OVER:
+            assert not view.i_am_rebuilding()
+        if isinstance(effect, Perform) and effect.step.kind is StepKind.START_REBUILD:
+            assert view.i_am_rebuilding()
+            assert not view.i_hold()
+
+
 def without_the_lease_the_gate_is_being_closed(after: State) -> None:
     view, progress = after.view, after.progress
     if view.i_am_arbiter() or view.valid is not None or view.gate is GateState.CLOSED:
@@ -228,11 +265,14 @@ def without_the_lease_the_gate_is_being_closed(after: State) -> None:
     assert closing or (tried is not None and view.now_ms - tried.at_ms < RETRY_MOST_MS)
 
 
+AUTOMATIC = replace(POLICY, rejoin_automatic=True)
+
+
 def begun(me: NodeName, *, here_before: bool) -> State:
     """A node in the middle of a term, or one whose daemon has started for the first time."""
-    known = view(me)
+    known = view(me, policy=AUTOMATIC)
     if not here_before:
-        known = View(known.me, NODES, POLICY, MEMBERSHIP, NOW, Sendings(f"{me}#1"))
+        known = View(known.me, NODES, AUTOMATIC, MEMBERSHIP, NOW, Sendings(f"{me}#1"))
     return State(view=known, software="0.1.0")
 
 
@@ -247,6 +287,7 @@ def test_one_node_in_any_world(data: st.DataObject, me: NodeName, *, here_before
         the_role_needs_the_lease(reaction.state, reaction.effects)
         what_is_done_is_said(reaction)
         one_thing_at_a_time(state, reaction.state, reaction.effects)
+        what_is_made_anew_is_kept_and_leads_nowhere(state, reaction.state, reaction.effects)
         without_the_lease_the_gate_is_being_closed(reaction.state)
         assert now_ms < next_wake_ms(reaction.state) <= now_ms + SLEEP_MS
         state = reaction.state

@@ -6,11 +6,12 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from views import NOW, TERM, address, at, primary_facts, record, replica_facts, sighting, view
+from views import NOW, POLICY, TERM, address, at, primary_facts, record, replica_facts, sighting, view
 
-from failoverd.core import plan, rules
+from failoverd.core import mail_store, plan, rules
 from failoverd.core.effects import Step, StepKind
 from failoverd.core.gtid import GtidSet
+from failoverd.core.mail_store import StoreState
 from failoverd.core.model import DatabaseFacts, NodeName, Outcome, Replication, Thread
 from failoverd.core.plan import PLANS, RETRY_MOST_MS, Ended, Progress, next_step
 from failoverd.core.rules import Decision
@@ -29,8 +30,8 @@ FACTS: dict[str, DatabaseFacts | None] = {
 OUTCOMES = (Outcome.FAILED, Outcome.UNKNOWN)
 
 
-def start(decision: Decision, facts: str, gate: GateState) -> View:
-    """mail2's view with a plan to begin: it holds the term for SERVE, else mail1 does."""
+def start(decision: Decision, facts: str, gate: GateState, store: StoreState | None = None) -> View:
+    """mail2's view with a plan to begin: it holds the term for SERVE, else mail1 does. `store`: one that moves."""
     mine = decision in (Decision.SERVE, Decision.GIVE_BACK)
     holder = NodeName("mail2" if mine else "mail1")
     given = decision is Decision.RECEIVE
@@ -41,12 +42,16 @@ def start(decision: Decision, facts: str, gate: GateState) -> View:
         leaving=leaving if decision is Decision.GIVE_BACK else None,
         database=FACTS[facts],
         gate=gate,
+        policy=replace(POLICY, store_moves=store is not None),
+        mail_store=store or StoreState.UNKNOWN,
     )
 
 
-def obey(known: View, kind: StepKind) -> View:  # noqa: C901, PLR0912 - one case a step
+def obey(known: View, kind: StepKind) -> View:  # noqa: C901, PLR0911, PLR0912 - one case a step
     """The world after a step that succeeded."""
     facts = known.database
+    if kind in mail_store.STEPS:
+        return replace(known, mail_store=mail_store.after(known.mail_store, kind, succeeded=True, mine=True))
     match kind:
         case StepKind.CLOSE_GATE:
             return replace(known, gate=GateState.CLOSED)
@@ -90,10 +95,14 @@ def follows(facts: DatabaseFacts) -> bool:
     return facts.replication is not None and facts.replication.source == address("mail1")
 
 
-def reached(decision: Decision, known: View) -> bool:
+def reached(decision: Decision, known: View) -> bool:  # noqa: PLR0911 - one case a decision
     """What the decision is for; a server that is dead is waited for by whoever needs it."""
     facts = known.database
     fenced = known.gate is GateState.CLOSED and (facts is None or facts.read_only)
+    if known.policy.store_moves:
+        wanted = StoreState.IN_USE if decision is Decision.SERVE else StoreState.RELEASED
+        if known.mail_store is not wanted and (decision is Decision.SERVE or known.gate is GateState.CLOSED):
+            return False
     match decision:
         case Decision.SERVE:
             return facts is None or (known.gate is GateState.OPEN and not facts.read_only and facts.semi_sync_source)
@@ -101,6 +110,8 @@ def reached(decision: Decision, known: View) -> bool:
             return fenced and (facts is None or follows(facts))
         case Decision.PREPARE | Decision.RECEIVE:
             return facts is None or (known.i_am_frozen() and known.relay_log_applied())
+        case Decision.OBSERVE:
+            return True
         case Decision.FENCE:
             ready = facts is None or (known.i_am_frozen() and known.relay_log_applied())
             return known.fenced_term == TERM and ready
@@ -129,21 +140,21 @@ def walk(decision: Decision, known: View, failing: tuple[StepKind, Outcome] | No
 
 @pytest.mark.parametrize("decision", PLANS, ids=lambda decision: decision.value)
 def test_from_whatever_is_found_the_plan_comes_to_its_end(decision: Decision) -> None:
-    for facts, gate in product(FACTS, GateState):
-        known = walk(decision, start(decision, facts, gate), None)
-        assert reached(decision, known), f"{facts}, {gate}: {known.database} {known.gate}"
+    for facts, gate, store in product(FACTS, GateState, (None, *StoreState)):
+        known = walk(decision, start(decision, facts, gate, store), None)
+        assert reached(decision, known), f"{facts}, {gate}, {store}: {known.database} {known.gate} {known.mail_store}"
 
 
 @pytest.mark.parametrize("decision", PLANS, ids=lambda decision: decision.value)
 def test_a_step_that_ends_badly_holds_nothing_up_for_ever(decision: Decision) -> None:
     for kind, outcome, facts, gate in product(PLANS[decision], OUTCOMES, FACTS, GateState):
-        known = walk(decision, start(decision, facts, gate), (kind, outcome))
-        assert reached(decision, known), f"{kind} {outcome} from {facts}, {gate}: {known.database} {known.gate}"
+        for store in (None, StoreState.UNKNOWN):
+            known = walk(decision, start(decision, facts, gate, store), (kind, outcome))
+            assert reached(decision, known), f"{kind} {outcome} from {facts}, {gate}: {known.database} {known.gate}"
 
 
 def test_every_decision_has_a_plan_or_needs_none() -> None:
     without = {
-        Decision.OBSERVE,  # touches nothing
         Decision.ARBITRATE,
         Decision.ADOPT,  # a swap
         Decision.TAKE_OVER,  # a swap
@@ -151,13 +162,15 @@ def test_every_decision_has_a_plan_or_needs_none() -> None:
         Decision.DROP_REQUEST,  # a swap beside SERVE
         Decision.RESTART_UNIT,  # a step of SERVE
         Decision.LET_GO,  # becomes GIVE_BACK at once
+        Decision.REJOIN,  # becomes REBUILD at once
     }
     assert set(Decision) - PLANS.keys() == without
 
 
 def test_the_gate_closes_first_and_opens_last() -> None:
-    for decision in (Decision.DEMOTE, Decision.GIVE_BACK, Decision.STAY_FENCED, Decision.FOLLOW):
+    for decision in (Decision.DEMOTE, Decision.STAY_FENCED, Decision.FOLLOW):
         assert PLANS[decision][0] is StepKind.CLOSE_GATE
+    assert PLANS[Decision.GIVE_BACK][:2] == (StepKind.DRAIN, StepKind.CLOSE_GATE)  # DRAIN: see the queue's own tests
     serve = PLANS[Decision.SERVE]
     for before in (StepKind.APPLY, StepKind.BECOME_SOURCE, StepKind.MAKE_WRITABLE):
         assert serve.index(before) < serve.index(StepKind.OPEN_GATE)

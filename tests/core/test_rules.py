@@ -15,9 +15,8 @@ from failoverd.core.explain import explain, mermaid
 from failoverd.core.gtid import GtidSet
 from failoverd.core.known import Stuck
 from failoverd.core.lease import Held, Memory, Promise, Watch
-from failoverd.core.model import Heard, NodeName, Record, Request, Thread, VipFacts
+from failoverd.core.model import Heard, NodeName, Record, Rejoin, Request, Thread, VipFacts
 from failoverd.core.rules import RULES, Decision
-from failoverd.core.verdicts import STEADY_MS
 from failoverd.core.view import GateState, Leaving, Restart, View
 
 M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
@@ -45,6 +44,7 @@ def serving(beat_seen_ms: int, reports: Any = None) -> View:
 
 
 ANOTHER = "boot-2000-200"
+FORCED = record(request=Request("r1", M2, "anna", "they burnt", TERM, allow_loss=True))
 FORMER = {"database": replica_facts(heartbeat_term=TERM - 1)}
 ELSEWHERE = {"database": replica_facts(source="arbiter")}
 
@@ -156,6 +156,8 @@ FIRES = [
         ),
     ),
     ("take-over-given", lost(**given_back("mail2"))),
+    ("take-over-forced", lost(reports={"mail3": None}, record=FORCED)),  # the rest is in test_forced
+    ("paused", lost(reports={"mail3": None}, record=replace(FORCED, paused="anna: storage"))),
     ("receive-given", view(**given_back("mail2"))),
     ("receive-given", lost(**given_back("mail2", last=501))),
     ("given-to-another", view(**given_back("mail3"))),
@@ -165,6 +167,15 @@ FIRES = [
     ("primary-lapsing", view(watch=Watch(TERM, 30, NOW - POLICY.lapse_ms))),
     ("primary-lapsing", lost(takeovers_ms=(NOW - 1,))),
     ("replica-follows", view()),
+    ("rebuilding", view(rejoin=Rejoin("r", NodeName("mail2"), NodeName("mail3"), "anna", 5))),
+    (
+        "rebuild-due",
+        view(
+            policy=replace(POLICY, rejoin_automatic=True),
+            rejoin_due_since_ms=NOW - 60_000,
+            database=primary_facts(read_only=True, holdings=GtidSet.upto({"0-1": 501})),
+        ),
+    ),
     ("needs-rejoin", view(database=replica_facts(501, receiver=STOPPED, receiver_error=REFUSED))),
     ("replica-follows", view(database=replica_facts(receiver=STOPPED, receiver_error="1236: log truncated"))),
     ("needs-rejoin", view(database=primary_facts(read_only=True, holdings=GtidSet.upto({"0-1": 501})))),
@@ -230,11 +241,11 @@ def test_nobody_gets_the_rest_from_a_disk_that_cannot_be_written_to() -> None:
 
 
 def test_a_node_is_steady_once_its_services_have_been_well_for_a_while() -> None:
-    for ended_ms, steady in ((NOW - STEADY_MS + 1, False), (NOW - STEADY_MS, True)):
+    for ended_ms, steady in ((NOW - POLICY.steady_ms + 1, False), (NOW - POLICY.steady_ms, True)):
         seen = tuple(sighting(name, "mail2", ended_ms=ended_ms) for name in ("imap", "smtp"))
         known = view("mail2", sightings=seen)
         assert (known.ready, known.steady) == (True, steady)
-    for failures, ended_ms in ((1, NOW - STEADY_MS), (0, NOW - STEADY_MS + 1)):
+    for failures, ended_ms in ((1, NOW - POLICY.steady_ms), (0, NOW - POLICY.steady_ms + 1)):
         disk = sighting("disk:/srv/mail", "mail2", failures, ended_ms=ended_ms)
         assert not view("mail2", sightings=(*seen, disk)).steady
 
@@ -335,4 +346,4 @@ def test_an_explanation_names_condition_candidates_and_blockers() -> None:
 def test_the_drawing_has_every_rule_and_every_plan() -> None:
     drawn = mermaid()
     assert all(f'{{"{rule.id}<br/>' in drawn for rule in RULES)
-    assert "close-gate · make-read-only · kill-database" in drawn
+    assert "close-gate · stop-services · release-store · make-read-only · kill-database" in drawn

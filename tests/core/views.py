@@ -73,6 +73,7 @@ def primary_facts(last: int = 500, **changes: Any) -> DatabaseFacts:
         semi_sync_clients=2,
         heartbeat_term=TERM,
         heartbeat_beat=100,
+        own=at(last),
         run=RUN,
     )
     return replace(facts, **changes)
@@ -98,6 +99,7 @@ def replica_facts(received: int = 500, applied: int | None = None, **changes: An
         semi_sync_source=False,
         semi_sync_replica=True,
         semi_sync_clients=0,
+        own=GtidSet(),
     )
     return replace(facts, **changes)
 

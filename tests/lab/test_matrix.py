@@ -26,8 +26,16 @@ if TYPE_CHECKING:
     from hosts import Lab
     from trials.cluster import Cluster
 
-# Steps of a promotion that a candidate is not killed at: a node whose unit needs a restart is no candidate.
-NOT_DIED_AT = {StepKind.RESTART_UNIT}
+# Steps of a promotion that a candidate is not killed at: a node whose unit needs a restart is no candidate, mail is
+# released only where some was held, and waiting for replicas ended only where none is there, by a node that serves
+# already; and the lab's mail store does not move.
+NOT_DIED_AT = {
+    StepKind.RESTART_UNIT,
+    StepKind.RELEASE,
+    StepKind.STOP_WAITING,
+    StepKind.TAKE_STORE,
+    StepKind.START_SERVICES,
+}
 PEER_PORT = 7400
 
 
@@ -94,12 +102,26 @@ def test_results_go_on_where_they_were(tmp_path: Path) -> None:
 
 def test_the_table_has_a_line_a_row_and_names_what_went_wrong(tmp_path: Path) -> None:
     results = Results(tmp_path)
-    results.add(result("power-primary", 1, term_changes=1))
-    results.add(result("power-primary", 3, term_changes=2, two_vip_ms=20.0, problems=["the role moves once"]))
+    results.add(result("power-primary", 1, term_changes=1, home_s=7.0, duplicates=3))
+    results.add(
+        result("power-primary", 3, term_changes=2, home_s=8.0, two_vip_ms=20.0, problems=["the role moves once"])
+    )
     words = results.write()
     line = next(line for line in words.splitlines() if line.startswith("| power cut of the primary"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:] == ["moves", "2", *["2.00 / 3.00"] * 3, "0.02", "0", "0", "0", "1 to 2", "**1 of 2**"]
+    assert cells[1:] == [
+        "moves",
+        "2",
+        *["2.00 / 3.00"] * 3,
+        "0.02",
+        "0",
+        "0",
+        "0",
+        "3",
+        "7.5 / 8.0",
+        "1 to 2",
+        "**1 of 2**",
+    ]
     assert "- power-primary 3: two virtual IPs for 0.02 s" in words
     assert (tmp_path / "matrix.md").read_text() == words
     written = json.loads((tmp_path / "matrix.json").read_text())

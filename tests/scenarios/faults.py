@@ -13,6 +13,10 @@ class Faults:
 
     world: World
 
+    def say(self, who: str, text: str) -> None:
+        """One line of the story."""
+        raise NotImplementedError
+
     def do_power_cut(self, name: str) -> None:
         """Power loss."""
         self.world.node(name).power_off()
@@ -20,6 +24,14 @@ class Faults:
     def do_power_on(self, name: str) -> None:
         """Power back: the host boots."""
         self.world.node(name).power_on()
+
+    def do_mail(self, name: str, count: str) -> None:
+        """So many messages lie in its Postfix's queue; of every data node failoverd looks after it from now on."""
+        for node in self.world.data_nodes:
+            if node.mail is None:
+                node.mail = 0
+                self.do_restart_failoverd(node.name)
+        self.world.node(name).mail = int(count)
 
     def do_kill_failoverd(self, name: str) -> None:
         """SIGKILL, and nobody starts it again."""
@@ -62,6 +74,14 @@ class Faults:
         node.database.can_start = False
         node.kill_database()
 
+    def do_refuse_rebuild(self, name: str) -> None:
+        """Its rebuild fails before anything is touched."""
+        self.world.node(name).rebuild.cannot = True
+
+    def do_allow_rebuild(self, name: str) -> None:
+        """It would work again."""
+        self.world.node(name).rebuild.cannot = False
+
     def do_mend_database(self, name: str) -> None:
         """It can be started again, and is."""
         node = self.world.node(name)
@@ -71,6 +91,10 @@ class Faults:
     def do_block_read_only(self, name: str) -> None:
         """SET GLOBAL read_only does not come back."""
         self.world.node(name).database.read_only_blocked = True
+
+    def do_stop_waiting(self, name: str) -> None:
+        """A hand: SET GLOBAL rpl_semi_sync_master_enabled = OFF."""
+        self.world.node(name).database.stop_waiting()
 
     def do_set_read_only(self, name: str) -> None:
         """An administrator's hand."""
@@ -135,6 +159,37 @@ class Faults:
     def do_store_newest(self) -> None:
         """The right copy is put back."""
         self.world.store.put_back()
+
+    def do_busy_store(self, name: str) -> None:
+        """Somebody stands in the mail store."""
+        self.world.node(name).store_busy = True
+
+    def do_leave_store(self, name: str) -> None:
+        """And goes."""
+        self.world.node(name).store_busy = False
+
+    def do_refuse_store(self, name: str) -> None:
+        """The program that moves the mail store says that this node cannot have it."""
+        self.world.node(name).store_refused = True
+
+    def do_mount(self, name: str) -> None:
+        """An administrator mounts the mail store."""
+        self.world.node(name).mounted = True
+
+    def do_unmount(self, name: str) -> None:
+        """Or unmounts it."""
+        self.world.node(name).mounted = False
+
+    def do_start_service(self, name: str, service: str) -> None:
+        """Or starts a mail service."""
+        self.world.node(name).services[service].up = True
+
+    def do_mounts(self) -> None:
+        """Where the mail store is, and on which nodes the services run."""
+        for node in self.world.data_nodes:
+            up = ", ".join(name for name, service in node.services.items() if service.up)
+            state = f"{'mounted' if node.mounted else 'not mounted'}, running: {up or 'none'}"
+            self.say(node.name, state if node.powered else "no power")
 
     def do_audit_fails(self, name: str) -> None:
         """The disk does not take the audit: what opens is not begun."""

@@ -19,9 +19,9 @@ from faults import Faults
 from sim_chance import Latencies
 from world import POLICY, World
 
-from failoverd.core import candidates
-from failoverd.core.machine import Asked, Confirmed, PauseAsked
-from failoverd.core.model import NodeName, Request, Role
+from failoverd.core import candidates, forced, rejoin
+from failoverd.core.machine import Asked, Confirmed, PauseAsked, RejoinAsked
+from failoverd.core.model import NodeName, Rejoin, Request, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,18 +121,24 @@ class Story(Faults):
     def healthy(self) -> bool:
         """One primary that clients can use, and every other data node in its place."""
         primary = self.world.serving()
-        if primary is None or primary.kernel.unenforced or self.world.clients.silent_ms() > 200:
+        if primary is None or primary.kernel.unenforced:
             return False
         others = [node for node in self.world.data_nodes if node is not primary]
+        if self.world.clients.silent_ms() > 200 and not all(self._rejoins(node) for node in others):
+            return False  # where nobody is there to acknowledge, writes wait
         return all(self._in_place(node, primary) for node in others)
 
     def _in_place(self, node: Node, primary: Node) -> bool:
         if node.daemon is None or node.kernel.lets_through or not node.database.read_only:
             return False
-        rule = node.daemon.state.rule
-        if rule is not None and rule.id == "needs-rejoin":
+        if self._rejoins(node):
             return True
         return node.database.source == primary.name and node.database.stream is not None and not node.database.relay
+
+    @staticmethod
+    def _rejoins(node: Node) -> bool:
+        rule = node.daemon.state.rule if node.daemon is not None else None
+        return rule is not None and rule.id == "needs-rejoin"
 
     def _settle(self) -> None:
         self.world.heal()
@@ -149,8 +155,10 @@ class Story(Faults):
                 report = node.daemon.state
                 rule = report.rule.id if report.rule else ""
                 self.lines.append(f"  {node.name:<8} term {report.view.highest_term}  {rule}")
+        given_up = self.world.judge.given_up.difference(t.made for t in primary.database.log)
+        lost = f"{len(given_up)}, given up by anna" if self.world.judge.forced else "0"
         longest = max((outage.lasted for outage in self.world.clients.outages), default=0)
-        self.lines.append(f"  clients  longest outage {longest / 1000:.2f} s, acknowledged writes lost: 0")
+        self.lines.append(f"  clients  longest outage {longest / 1000:.2f} s, acknowledged writes lost: {lost}")
 
     def state(self) -> str:
         """What each node thinks, for a failure's report."""
@@ -213,6 +221,38 @@ class Story(Faults):
         term = daemon.state.view.highest_term
         request = Request(f"r{self.world.now}", NodeName(target), "anna", "maintenance", term)
         daemon.feed(Asked(request))
+
+    def do_force(self, target: str, at: str = "arbiter") -> None:
+        """`force mail2`: promote --force --allow-data-loss --reason "they are gone"."""
+        daemon = self.world.node(at).daemon
+        assert daemon is not None
+        view = daemon.state.view.at(daemon.node.clock.now_ms())
+        refused = forced.rejections(view, target)
+        for why in refused:
+            self.say("operator", f"refused: {why.code}: {why.reason}")
+        if refused:
+            return
+        for why in forced.passed(view, target):
+            self.say("operator", f"goes past {why.code}: {why.reason}")
+        for lost in forced.may_be_lost(view, target):
+            self.say("operator", f"gives up {lost}")
+        term = view.highest_term
+        daemon.feed(
+            Asked(Request(f"r{self.world.now}", NodeName(target), "anna", "they are gone", term, allow_loss=True))
+        )
+
+    def do_rejoin(self, name: str, donor: str = "", at: str = "arbiter") -> None:
+        """`rejoin mail1`: what failoverctl there would ask for."""
+        daemon = self.world.node(at).daemon
+        assert daemon is not None
+        view = daemon.state.view.at(daemon.node.clock.now_ms())
+        refused = rejoin.rejections(view, name, donor)
+        for why in refused:
+            self.say("operator", f"refused: {why.code}: {why.reason}")
+        if not refused:
+            given = NodeName(donor) if donor else rejoin.donor_for(view, NodeName(name))
+            assert given is not None
+            daemon.feed(RejoinAsked(Rejoin(f"r{self.world.now}", NodeName(name), given, "anna", view.highest_term)))
 
     def do_pause(self, at: str = "arbiter") -> None:
         """`pause`: nothing acts by itself any more."""

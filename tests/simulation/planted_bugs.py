@@ -34,6 +34,9 @@ TERMS = ("terms-grow", *LEASE)
 QUORUM = ("majority", *LEASE)
 DATA = ("nothing-lost",)
 PAUSE = ("paused",)
+STORE = ("one-mount",)
+UNPROVEN = ("unproven-first", "nothing-lost")
+FORCE = ("forced", "nothing-lost")
 
 
 def _bug(name: str, rule: str, shown: tuple[str, ...], *edits: tuple[str, str, str]) -> Bug:
@@ -299,6 +302,59 @@ BUGS = (
             "core/swaps.py",
             "return view.gate is GateState.CLOSED and (rules.demoted(view) or (killed and view.database is None))",
             "return rules.demoted(view) or killed or view.gate is not GateState.CLOSED",
+        ),
+    ),
+    # -- a mail store for one node at a time
+    _bug(
+        "given-back-with-the-store-mounted",
+        "demotion: the mail store is left before the term is given back",
+        STORE,
+        (
+            "core/swaps.py",
+            "    if not view.mail_store_left():\n        return False",
+            "    if not view.mail_store_left():\n        pass",
+        ),
+    ),
+    # -- what a person forces
+    _bug(
+        "forced-before-the-lease-is-over",
+        "a person can give up data, never the lease",
+        QUORUM,
+        (
+            "core/rules.py",
+            "            not_(V.paused),\n            V.lease_over_by_quorum,\n",
+            "            not_(V.paused),\n",
+        ),
+        (
+            "core/swaps.py",
+            "if asked.allow_loss and (record.version == 0 or not turn.view.lease_is_over()):",
+            "if asked.allow_loss and record.version == 0:",
+        ),
+        (
+            "core/rules.py",
+            "tried = request.target != view.me.name and (request.term != view.highest_term or request.allow_loss)",
+            "tried = request.target != view.me.name and request.term != view.highest_term",
+        ),
+    ),
+    _bug(
+        "forced-without-the-flag",
+        "only who allows the loss of data goes past the proof",
+        FORCE,
+        (
+            "core/forced.py",
+            "if record is None or request is None or not request.allow_loss or request.term != record.term:",
+            "if record is None or request is None or request.term != record.term:",
+        ),
+    ),
+    # -- going on without a replica
+    _bug(
+        "waits-no-more-before-it-is-said",
+        "the store says that commits go unproven before they do",
+        UNPROVEN,
+        (
+            "core/unproven.py",
+            "return marked and _i_own_the_record(view) and _waited_long_enough(view)",
+            "return _i_own_the_record(view) and _waited_long_enough(view)",
         ),
     ),
     # -- fencing, pause, store, files

@@ -2,7 +2,8 @@
 
 seeds          300          1 seed = 10 virtual minutes
 virtual hours  50.0
-failovers      1210         terms that began because the holder was lost, of 1650 terms
+failovers      1210         terms that began because the holder was lost, and 24 that a person forced, of 1650 terms
+unproven       30 times a primary went on without a replica
 violations     0
 speed          1050 virtual seconds per second of one core; 240 at a ttl of 3 s (37 seeds), …
 """
@@ -34,6 +35,8 @@ class Figures:
     virtual_ms: int = 0
     terms: int = 0
     failovers: int = 0
+    forced: int = 0
+    unproven: int = 0
     violations: list[Seed] = field(default_factory=list)
     spent: dict[int, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0.0, 0.0]))  # by ttl
 
@@ -43,6 +46,8 @@ class Figures:
         self.virtual_ms += seed.virtual_ms
         self.terms += seed.terms
         self.failovers += seed.failovers
+        self.forced += seed.forced
+        self.unproven += seed.unproven
         if seed.violation:
             self.violations.append(seed)
         by_ttl = self.spent[ttl_ms]
@@ -63,7 +68,8 @@ class Figures:
         return (
             f"seeds          {self.seeds}\n"
             f"virtual hours  {self.virtual_ms / 3_600_000:.1f}\n"
-            f"failovers      {self.failovers}, of {self.terms} terms\n"
+            f"failovers      {self.failovers}, and {self.forced} that a person forced, of {self.terms} terms\n"
+            f"unproven       {self.unproven} times a primary went on without a replica\n"
             f"violations     {len(self.violations)}\n"
             f"speed          {self.speed()}"
         )

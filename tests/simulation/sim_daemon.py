@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 AUDIT_MS = 2  # a record is on disk before its effects begin
 STORE_ASK_MS = 650  # a watch that tells nothing for so long is asked about
-OPENING = {StepKind.OPEN_GATE, StepKind.MAKE_WRITABLE}
+OPENING = {StepKind.OPEN_GATE, StepKind.MAKE_WRITABLE, StepKind.TAKE_STORE, StepKind.START_SERVICES}
 
 
 class Daemon:
@@ -63,6 +63,7 @@ class Daemon:
             sendings=Sendings(f"{node.name}#{node.runs}"),
             highest_term=memory.term,
             memory=memory,
+            rejoin=memory.rejoin,
             takeover_sent=unanswered(memory),
             held=held,
         )
@@ -75,6 +76,7 @@ class Daemon:
     def start(self) -> None:
         """Begin to look, and take the first step."""
         Probes(self).start()
+        self.node.when_running(AUDIT_MS, self.node.rebuild.tell)
         self.node.when_running(AUDIT_MS, self._read_store)
         self.feed(Ticked())
 
@@ -82,6 +84,12 @@ class Daemon:
     def lives(self) -> bool:
         """Whether this is the run that its host has now."""
         return self.node.daemon is self
+
+    def lease_lasts(self) -> bool:
+        """Whether the lease is held, and not being given back."""
+        view = self.state.view
+        held = view.held if view.leaving is None else None
+        return held is not None and self.node.clock.now_ms() < held.deadline_ms
 
     # ---- events -----------------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class Database:
         self.semi_sync_source = False
         self.before_ack: Callable[[], None] | None = None  # what happens just before the next one is heard
         self.waiting: list[tuple[int, Answer, tuple[int, int] | None]] = []  # place, whom to tell, heartbeat
+        self.let_go = 0  # commits that did not wait for a replica, and times it stopped waiting, since its start
         self._fresh = 0
         self._applying = False
         self._unsure = 0  # how many at the log's end nobody had acknowledged when it crashed
@@ -107,7 +108,9 @@ class Database:
             semi_sync_clients=len(self.world.replicas_of(self)),
             heartbeat_term=self.heartbeat[0],
             heartbeat_beat=self.heartbeat[1],
+            own=GtidSet.upto({"0": self.last.get(self.server_id, 0)}),
             run=f"{self.name}-{self.life}-{self.starts}",
+            unacknowledged=self.let_go,
         )
 
     def _replication(self) -> Replication | None:
@@ -151,6 +154,16 @@ class Database:
         self.freeze()
         self.source, self.applier_on, self.semi_sync_source = None, False, True
         self.relay.clear()
+
+    def stop_waiting(self) -> None:
+        """Semi-sync source off: what waits is told to its client, and counted; what comes then is not."""
+        if self.semi_sync_source:
+            self.semi_sync_source = False
+            waiting, self.waiting = self.waiting, []
+            self.let_go += len(waiting) + 1
+            for _, answer, heartbeat in waiting:
+                self.heartbeat = heartbeat or self.heartbeat
+                answer(True)
 
     def kill_clients(self) -> None:
         """Their connections end; their commits still wait for an acknowledgement that nobody will hear of."""
@@ -199,9 +212,9 @@ class Database:
 
     def start(self) -> None:
         """As my.cnf has it: read-only, a replica where it was one, relay log fetched again."""
-        if self.up or not self.can_start:
+        if self.up or not self.can_start or self._node.rebuild.moving:
             return
-        self.up, self.read_only, self.semi_sync_source = True, True, False
+        self.up, self.read_only, self.semi_sync_source, self.let_go = True, True, False, 0
         self.relay.clear()
         del self.log[len(self.log) - self._unsure :]
         self._unsure = 0
@@ -209,6 +222,14 @@ class Database:
         self.receiver_on = self.applier_on = self.source is not None
         if self.source is not None:
             self._connect()
+
+    def become(self, copy: list[Transaction]) -> None:
+        """Other data in the place of its own: read-only, following nobody."""
+        self.stop()
+        self.log, self.source, self._unsure = list(copy), None, 0
+        self.heartbeat = next((t.heartbeat for t in reversed(copy) if t.heartbeat), (0, 0))
+        self.error = ""
+        self.start()
 
     def _drop_clients(self) -> None:
         waiting, self.waiting = self.waiting, []

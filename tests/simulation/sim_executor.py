@@ -30,6 +30,7 @@ TAKES_MS = {
     StepKind.FREEZE: 30,
     StepKind.BECOME_SOURCE: 30,
     StepKind.MAKE_WRITABLE: 10,
+    StepKind.STOP_WAITING: 10,
     StepKind.WRITE_JOURNAL: 5,
     StepKind.MAKE_READ_ONLY: 40,
     StepKind.BREAK_LOCKS: 20,
@@ -37,7 +38,14 @@ TAKES_MS = {
     StepKind.FOLLOW: 60,
     StepKind.RESTART_UNIT: 500,
     StepKind.PROVE: 150,
+    StepKind.HAND_ON: 800,
+    StepKind.RELEASE: 400,
+    StepKind.DRAIN: 5,
+    StepKind.START_SERVICES: 300,
+    StepKind.STOP_SERVICES: 200,
+    StepKind.START_REBUILD: 50,
 }
+MOUNT_TAKES_MS = {StepKind.TAKE_STORE: 100, StepKind.RELEASE_STORE: 300}  # what is not written yet is written
 VIP = "10.89.1.10"
 DATABASE_RESTARTS_MS = 1500
 
@@ -106,7 +114,7 @@ class Executor:
 
     def cancel(self, step: Step) -> None:
         """SQL is cut off, an agent ended; what the kernel or systemd was told, it does."""
-        if step.lane in (Lane.DATABASE, Lane.FENCE):
+        if step.lane in (Lane.DATABASE, Lane.FENCE, Lane.QUEUE, Lane.MOUNT, Lane.SERVICES):
             self._end(step, Outcome.UNKNOWN, "STEP_CANCELLED", "no longer needed")
 
     def renew_gate(self, effect: RenewGate) -> None:
@@ -142,7 +150,7 @@ class Executor:
         readable = step.lane is Lane.DATABASE and database.answers and outcome is Outcome.SUCCEEDED
         self._deliver(StepEnded(step, outcome, code, reason, database.facts() if readable else None))
 
-    def _begin(self, step: Step, closings: int) -> None:
+    def _begin(self, step: Step, closings: int) -> None:  # noqa: C901 - one case a lane
         if step.number not in self._running and step.lane is not Lane.KERNEL:
             return  # cancelled, or late: the socket is shut
         match step.lane:
@@ -154,6 +162,12 @@ class Executor:
                 self._end(step, Outcome.SUCCEEDED)
             case Lane.FENCE:
                 self._fence(step)
+            case Lane.DRAIN | Lane.QUEUE:
+                self._mail(step)
+            case Lane.MOUNT:
+                self._mount(step)
+            case Lane.SERVICES:
+                self._services(step)
             case Lane.DATABASE if not self._node.database.up:
                 self._end(step, Outcome.FAILED, "DB_REFUSED", "the server does not answer")
             case Lane.DATABASE:
@@ -193,6 +207,64 @@ class Executor:
 
         self._world.agents.power_off(target, step.deadline_ms, answered)
 
+    def _mail(self, step: Step) -> None:
+        """What waits goes to the primary, which delivers it, if it takes it."""
+        if step.kind is StepKind.DRAIN:
+            self._end(step, Outcome.SUCCEEDED, reason="nothing was being delivered")
+            return
+        node, to = self._node, self._world.node(str(step.target))
+        node.mail_held = step.kind is StepKind.HAND_ON
+        if step.kind is StepKind.RELEASE:
+            self._end(step, Outcome.SUCCEEDED, reason=f"{node.mail} held, {node.mail} released")
+        elif not self._world.network.connected(node, to) or not to.service_works("smtp"):
+            self._end(step, Outcome.FAILED, "QUEUE_LEFT", f"{node.mail} held, {node.mail} left; {to.name}: refused")
+        else:
+            count, node.mail, node.mail_held = node.mail, 0, False
+            self._end(step, Outcome.SUCCEEDED, reason=f"{count} held, {count} handed on")
+
+    def _mount(self, step: Step) -> None:
+        """What the kernel was told it does, whoever has ended meanwhile."""
+        node = self._node
+        if node.mount_calls:
+            self._end(step, Outcome.UNKNOWN, "STORE_MOUNT_RUNS", "an earlier mount or umount has not ended")
+        elif step.kind is StepKind.RELEASE_STORE and node.store_busy and node.mounted:
+            self._end(step, Outcome.FAILED, "STORE_BUSY", "/srv/mail is in use by bash[4711]")
+        elif step.kind is StepKind.TAKE_STORE and node.store_refused:
+            self._end(
+                step, Outcome.FAILED, "STORE_HOOK_REFUSED", "/etc/failoverd/mail-store take: exit 2: no path to it"
+            )
+        elif step.kind is StepKind.TAKE_STORE and not self._daemon.lease_lasts():
+            self._end(
+                step, Outcome.UNKNOWN, "STORE_LATE", f"the lease of term {step.term} was over before it was taken"
+            )
+        else:
+            node.mount_calls += 1
+            node.when_awake(self._world.chance.latency(MOUNT_TAKES_MS[step.kind]), self._mount_ended, step)
+
+    def _mount_ended(self, step: Step) -> None:
+        node = self._node
+        node.mount_calls -= 1
+        node.mounted = step.kind is StepKind.TAKE_STORE
+        if not node.mounted:
+            self._end(step, Outcome.SUCCEEDED)
+            return
+        self._world.judge.mounted(node)
+        if self._daemon.lease_lasts():
+            self._end(step, Outcome.SUCCEEDED)
+        else:
+            self._end(
+                step, Outcome.UNKNOWN, "STORE_LATE", f"the lease of term {step.term} was over before it was taken"
+            )
+
+    def _services(self, step: Step) -> None:
+        for service in self._node.services.values():
+            service.up = service.can_start and step.kind is StepKind.START_SERVICES
+        bad = [service.unit for service in self._node.services.values() if not service.up]
+        if bad and step.kind is StepKind.START_SERVICES:
+            self._end(step, Outcome.FAILED, "UNIT_JOB_FAILED", f"start of {bad[0]}: failed")
+        else:
+            self._end(step, Outcome.SUCCEEDED)
+
     def _units(self, step: Step) -> None:
         node = self._node
         match step.kind:
@@ -201,6 +273,9 @@ class Executor:
             case StepKind.KILL_DATABASE:
                 node.database.read_only_blocked = False
                 node.kill_database(restart_ms=DATABASE_RESTARTS_MS)
+                self._end(step, Outcome.SUCCEEDED)
+            case StepKind.START_REBUILD:
+                node.rebuild.start(step.request, step.target)
                 self._end(step, Outcome.SUCCEEDED)
             case StepKind.RESTART_UNIT:
                 if node.restart_unit(step.unit):
@@ -241,6 +316,9 @@ class Executor:
                 database.freeze()
             case StepKind.BECOME_SOURCE:
                 database.become_source()
+            case StepKind.STOP_WAITING:
+                self._world.judge.stops_waiting(self._node)
+                database.stop_waiting()
             case StepKind.MAKE_WRITABLE:
                 database.make_writable(step.term)
             case StepKind.FOLLOW:

@@ -2,13 +2,17 @@
 
     one-primary        no two hosts whose kernel lets clients through, at any instant
     newest-term        whose gate opens is the holder of the newest term
-    nothing-lost       who opens its gate in a term has every write that a client was told is safe
+    nothing-lost       who opens its gate in a term has every write that a client was told is safe, but for what a
+                       person gave up: exactly what a node lacked that was forced, and is missing there
+    forced             no takeover is forced that a named person has not asked for, for that node and in that term
     terms-grow         terms grow by one, each has one holder; no node takes an older record for a newer one
     lease-ended        a term begins when nobody can be reachable any more: by the former holder's own lease and kernel,
                        or because it gave back, or because it truly has had no power since
     majority           a takeover by quorum is supported by a majority of the holder's observers, each of which has
                        had the same counter for a whole ttl by its own clock and said so lately
+    unproven-first     no primary stops waiting for its replicas before the store says that commits go unproven
     paused             while paused nothing acts by itself
+    one-mount          a mail store for one node at a time is never mounted on two, and only by the newest term's holder
     assertion          the core's own
 
 The judge sees everything at once, knows no node's opinion of itself, and uses nothing of the core to judge by.
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from failoverd.core.model import Record, Report
 
 LOST = "primary-lost-by-quorum"
+FORCED = "take-over-forced"
 NEVER_PAUSED_RULES = {
     "own-service-restart",
     "own-service-step-down",
@@ -55,6 +60,9 @@ class Judge:
         self.holders: dict[int, str | None] = {0: None}
         self.term = 0
         self.failovers = 0  # terms that began because the holder was lost
+        self.forced = 0  # terms that a person forced
+        self.unproven = 0  # how often a primary stopped waiting
+        self.given_up: set[int] = set()  # by Transaction.made: what was acknowledged and missing where one was forced
         self._records: dict[int, Record] = {}
         self._acted: dict[str, int] = {}  # by node: the newest term in which it has begun a step
         self._known: dict[str, Record] = {}  # by node: the newest record that reached it in this boot
@@ -83,10 +91,22 @@ class Judge:
 
     def check_promoted(self, node: Node) -> None:
         """Nothing that a client was promised may be missing where clients will look for it."""
-        lost = self._world.clients.acknowledged.difference(t.made for t in node.database.log)
+        lost = self._world.clients.acknowledged.difference(t.made for t in node.database.log) - self.given_up
         if lost:
             text = f"{node.name} serves and lacks {len(lost)} acknowledged writes, such as the {min(lost)}th made"
             self.violated("nothing-lost", text)
+
+    # ---- the mail store ---------------------------------------------------------------------------------------
+
+    def mounted(self, node: Node) -> None:
+        """A kernel has mounted it. Where no fence is waited for it is one that several nodes may mount at once."""
+        if not node.policy.fence_required:
+            return
+        for other in self._world.data_nodes:
+            if other is not node and other.mounted:
+                self.violated("one-mount", f"{node.name} mounts the mail store, and {other.name} has it mounted")
+        if self.holders[self.term] != node.name:
+            self.violated("one-mount", f"{node.name} mounts the store, term {self.term} is {self.holders[self.term]}'s")
 
     # ---- the store --------------------------------------------------------------------------------------------
 
@@ -99,7 +119,8 @@ class Judge:
             self.violated("terms-grow", f"the term went from {before.term} to {after.term}")
         if after.term == before.term and before.holder is not None and after.holder != before.holder:
             self.violated("terms-grow", f"term {after.term} went from {before.holder} to {after.holder}")
-        if before.paused and (swap.purpose is Purpose.CONDEMN or (after.term > before.term and after.reason == LOST)):
+        unasked = after.term > before.term and (after.reason == LOST or after.reason.startswith(FORCED))
+        if before.paused and (swap.purpose is Purpose.CONDEMN or unasked):
             self.violated("paused", f"{swap.purpose.value} while paused")
         if after.off.startswith("the fence agents") and not before.off:  # operators are no part of what is judged
             self._confirmed(before)
@@ -110,10 +131,30 @@ class Judge:
             self.term = max(self.term, after.term)
             self.failovers += after.reason == LOST
             self._lease_ended(before, after)
+            if after.reason.startswith(FORCED):
+                self._forced(before, after)
 
     def restored(self, record: Record) -> None:
         """Another copy of the record stands, with a version of its own."""
         self._records[record.version] = record
+
+    def _forced(self, before: Record, after: Record) -> None:
+        request = before.request
+        if request is None or not request.allow_loss or (request.target, request.term) != (after.holder, before.term):
+            self.violated("forced", f"{after.holder} forces term {after.term}, and was asked for: {request}")
+        database = self._world.node(str(after.holder)).database
+        here = {transaction.made for transaction in (*database.log, *database.relay)}
+        missing = self._world.clients.acknowledged - here
+        self.given_up |= missing
+        self.forced += 1
+        self._world.tell("judge", f"forced: {len(missing)} acknowledged writes are given up")
+
+    def stops_waiting(self, node: Node) -> None:
+        """A server is told to let go what waits for a replica."""
+        record = self._world.store.record
+        if record.term == self.term and record.holder == node.name and not record.unproven:
+            self.violated("unproven-first", f"{node.name} lets go what waits, and the store does not say so")
+        self.unproven += 1
 
     def _confirmed(self, record: Record) -> None:
         holder = self._world.node(str(record.holder))

@@ -13,6 +13,7 @@ from sim_clock import Clock
 from sim_daemon import Daemon
 from sim_database import Database
 from sim_kernel import GoneError, Kernel
+from sim_rebuild import Rebuild
 
 from failoverd.core.model import NodeKind
 from failoverd.runtime.persist import LeaseFile, TermFile
@@ -59,11 +60,18 @@ class Node:
         self.boots = 0
         self.frozen = False
         self.stopped = False
+        self.mail: int | None = None  # messages in its queue; None: failoverd is told to leave that alone
+        self.mail_held = False
         self.audit_fails = False  # the disk under the audit does not take it
         self.clock = Clock(world, 1000 + 7919 * number)  # no two clocks agree
         self.kernel = Kernel(self)
         self.database = Database(self, server_id=number)
+        self.rebuild = Rebuild(self)
         self.services = {name: Service(unit) for name, unit, _ in policy.services}
+        self.mounted = False  # the mail store, where it moves with the role
+        self.mount_calls = 0  # mount or umount that the kernel has not ended
+        self.store_busy = False  # somebody stands in it
+        self.store_refused = False  # its program says that this node cannot have it
         self.daemon: Daemon | None = None
         self.runs = 0
         self.calls = 0  # of failoverd into the kernel, under way
@@ -143,7 +151,8 @@ class Node:
     def service_works(self, name: str) -> bool:
         """Whether a client inside the host could use it: mail services ask the database."""
         service = self.services[name]
-        return service.up and not service.broken_for_clients and self.database.answers
+        there = self.mounted or not self.policy.store_moves
+        return service.up and not service.broken_for_clients and self.database.answers and there
 
     def unit_runs(self, unit: str) -> bool:
         """What systemd says."""
@@ -171,12 +180,14 @@ class Node:
 
     def power_off(self) -> None:
         """Everything stops at once; disks stay as they are."""
-        self.powered = self.frozen = self.stopped = False
+        self.powered = self.frozen = self.stopped = self.mounted = False
+        self.mount_calls = 0
         self.daemon = None
         self._kept_back.clear()
         self._kept_stopped.clear()
         self.kernel.reset()
         self.database.stop()
+        self.rebuild.end()
         self.database.frozen = False
         self.world.judge.forgot(self)
 
@@ -188,8 +199,9 @@ class Node:
         self.boots += 1
         self.clock.reboot()
         self.database.start()
+        self.rebuild.boot()
         for service in self.services.values():
-            service.up = service.can_start
+            service.up = service.can_start and not self.policy.store_moves  # such units are disabled at boot
         self.start_daemon()
 
     def freeze(self) -> None:
@@ -221,8 +233,10 @@ class Node:
         database = self.database
         database.can_start, database.read_only_blocked, database.apply_ms = True, False, 1
         database.disk_hung = database.disk_full = self.audit_fails = False
+        self.store_busy = self.store_refused = False
         for service in self.services.values():
-            service.up = service.can_start = True
+            service.can_start = True
+            service.up = self.mounted or not self.policy.store_moves
             service.broken_for_clients = False
         if not self.powered:
             self.power_on()

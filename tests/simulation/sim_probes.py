@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from failoverd.core.machine import Observed
-from failoverd.core.model import Health, HostFacts, Observation, Reading, UnitFacts, VipFacts
+from failoverd.core.model import Health, HostFacts, Observation, QueueFacts, Reading, StoreFacts, UnitFacts, VipFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,10 @@ class Probes:
                 Look("vip", 1000 * sparse, 5, self._vip),
                 Look("disk:/", 2000 * sparse, 5, self._disk),
             ]
+            if node.mail is not None:
+                looks.append(Look("queue", 2000 * sparse, 5, self._queue))
+            if node.policy.store_moves:
+                looks.append(Look("store", 1000 * sparse, 5, self._store))
             units = [node.policy.database_unit, *(service.unit for service in node.services.values())]
             looks += [Look(f"unit:{unit}", 500 * sparse, 5, partial(self._unit, unit)) for unit in units]
             looks += [
@@ -100,6 +104,9 @@ class Probes:
     def _vip(self) -> Reading:
         return Reading(Health.OK, facts=VipFacts(self._node.kernel.has_address))
 
+    def _store(self) -> Reading:
+        return Reading(Health.OK, facts=StoreFacts(self._node.mounted))
+
     def _disk(self) -> Reading:
         database = self._node.database
         if database.disk_hung:
@@ -107,6 +114,11 @@ class Probes:
         if database.disk_full:
             return Reading(Health.FAILED, "DISK_FULL", "/: no space left")
         return OK
+
+    def _queue(self) -> Reading:
+        count = self._node.mail or 0
+        held = count if self._node.mail_held else 0
+        return Reading(Health.OK, facts=QueueFacts(0, count - held, held, 0))
 
     def _database(self) -> Reading | None:
         database = self._node.database

@@ -50,7 +50,10 @@ TIMES = (
     "restart_settle_ms",
     "writes_stuck_ms",
 )
+STORE_SEEDS = 8  # of so many seeds two have a mail store that moves with the role
 AGENTS = ("works", "works", "fails", "fails-though-it-worked", "hangs")
+
+REJOIN_SHARE = 0.5  # of the seeds in which a node makes itself anew; drawn apart: all others stay as they were
 
 
 class Weather(Chance):
@@ -67,6 +70,8 @@ class Weather(Chance):
         self.sparse = 4
         self.policy = self._policy()
         self.agents = random.choice((AGENTS, ("works",), ("hangs", "works")))
+        if self.policy.store_moves:  # where nobody takes over without the fence, one that fails would end the story
+            self.agents = ("works",)
         self._network()
         self.slow_step = self._perhaps(0.3, 0.1)  # a step takes up to several leases
         self.slow_store = self._perhaps(0.2, 0.2)
@@ -85,7 +90,7 @@ class Weather(Chance):
         random, k = self.random, self.scale
         defaults = POLICY
         fenced = ("mail1", "mail2", "mail3") if random.random() < 0.4 else ()
-        return replace(
+        drawn = replace(
             defaults,
             **{name: getattr(defaults, name) * k for name in TIMES},
             failovers=1000,  # a budget would end most seeds early: flap control has stories of its own
@@ -95,7 +100,15 @@ class Weather(Chance):
             fenced=fenced,
             fence_required=bool(fenced) and random.random() < 0.3,
             fence_ms=random.choice((1000, 3000, 10_000)),
+            rejoin_automatic=Random(f"rejoin {self.seed}").random() < REJOIN_SHARE,  # noqa: S311 - no secret
         )
+        match self.seed % STORE_SEEDS:  # not drawn: all other seeds stay as they were
+            case 0:  # for one node at a time: only a fence makes sure
+                return replace(drawn, store_moves=True, fenced=("mail1", "mail2", "mail3"), fence_required=True)
+            case 1:  # one that several nodes may have mounted at once
+                return replace(drawn, store_moves=True)
+            case _:
+                return drawn
 
     def _network(self) -> None:
         lost, late, twice = self._perhaps(0.5, 0.3), self._perhaps(0.5, 0.3), self._perhaps(0.3, 0.3)

@@ -18,9 +18,11 @@ import gc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sim_forced import Forced
 from sim_judge import Violation
 from sim_rare import Rare
 from sim_troubles import Troubles
+from sim_unproven import Unproven
 from sim_weather import Weather
 from world import World
 
@@ -45,6 +47,8 @@ class Seed:
     virtual_ms: int = 0
     terms: int = 0
     failovers: int = 0
+    forced: int = 0
+    unproven: int = 0
     violation: str = ""
     invariant: str = ""
     story: list[str] = field(default_factory=list)
@@ -56,6 +60,7 @@ class Simulation:
     def __init__(self, number: int, *, told: bool = False) -> None:
         self.seed = Seed(number)
         self.weather = Weather(number)
+        self._unproven = Unproven(self.weather)
         policy = self.weather.policy
         self.world = World(self.weather, policy, told=self._told if told else None)
         if told:
@@ -65,6 +70,7 @@ class Simulation:
         self._healed_at = LASTS_MS - self.bound_ms - 2 * policy.ttl_ms
         self._troubles = Troubles(self.world, self.weather, self._healed_at)
         self._rare = Rare(self.world, self.weather, self._troubles, self._healed_at)
+        self._forced = Forced(self.world, self.weather, self._healed_at)
         self._left_out: Node | None = None
 
     def run(self) -> Seed:
@@ -81,6 +87,8 @@ class Simulation:
         seed.virtual_ms = world.now
         seed.terms = world.judge.term
         seed.failovers = world.judge.failovers
+        seed.forced = world.judge.forced
+        seed.unproven = world.judge.unproven
         return seed
 
     def _live(self) -> None:
@@ -92,9 +100,13 @@ class Simulation:
             world.judge.violated("liveness", "the running cluster was not adopted")
         world.run_until(world.now + self.weather.policy.ttl_ms)
         self.weather.storm = True
-        if not self._rare.alone:
+        if not (self._rare.alone or self._unproven.alone):
             self._troubles.begin()
         self._rare.begin()
+        if self.weather.policy.store_moves:
+            self._move_store()
+        self._forced.begin()
+        self._unproven.begin(world, self._healed_at)
         world.at(self._healed_at - world.now, self._heal)
         world.run_until(self._healed_at)
         if not world.run_until(self._healed_at + self.bound_ms, self._served):
@@ -106,6 +118,12 @@ class Simulation:
         primary = world.serving()
         if primary is not None:
             world.judge.check_promoted(primary)
+
+    def _move_store(self) -> None:
+        """A mail store that moves is to be moved often: an operator asks for it now and then."""
+        if self.weather.storm:
+            self.weather.ask()
+            self.world.at(2 * self.weather.policy.ttl_ms, self._move_store)
 
     def _heal(self) -> None:
         world = self.world
@@ -126,6 +144,8 @@ class Simulation:
         """Whether the other two have a history that is the holder's: then two of three prove what was acknowledged."""
         store = self.world.store
         holder = (store.newest or store.record).holder
+        if (store.newest or store.record).unproven and left_out is self.world.node(str(holder)):
+            return False
         held = self.world.node(str(holder)).database
         history = [t.made for t in held.log]
         for node in self.world.data_nodes:

@@ -86,8 +86,11 @@ class World:
         first.kernel.add_address()
         first.database.read_only = False
         first.database.semi_sync_source = True
+        first.mounted = True
         for node in others:
             node.database.follow(first.name)
+            for service in node.services.values():
+                service.up = not node.policy.store_moves
         self.clients.start()
 
     # ---- time -------------------------------------------------------------------------------------------------

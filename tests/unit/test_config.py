@@ -10,10 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from failoverd.actions.mailstore_hook import StoreHook
+from failoverd.actions.mount import MountedStore
 from failoverd.config import Config, ConfigError, Fencing, load, membership_digest
 from failoverd.core.model import Node, NodeKind, NodeName
 from failoverd.fencing.agent import AgentFence
-from failoverd.runtime import assembly
+from failoverd.runtime import assembly, local
+from failoverd.runtime.schedule import Schedule
 
 REFUSALS = Path(__file__).with_name("config-refusals.txt")
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
@@ -69,15 +72,37 @@ def without(example: str, *keys: str) -> str:
 
 def test_the_example_shows_the_defaults(config_file: Path, example: str) -> None:
     shown = load(config_file, "mail1")
-    fewer = without(example, "lease", "flapping", "audit", "x.interval", "x.deadline", "x.failures")
+    fewer = without(
+        *(example, "lease", "flapping", "rpo", "audit", "rejoin", "rebuild"),
+        *("x.rebuild_port", "x.interval", "x.deadline", "x.failures", "x.patience"),
+    )
     fewer = (
-        without(fewer, "x.heartbeat", "x.max_lag", "x.mailbox")
+        without(fewer, "x.heartbeat", "x.max_lag", "x.lag_warn", "x.lag_alarm", "x.mailbox")
         .replace("  port: 7400\n", "")
         .replace("  port: 3306\n", "")
     )
     fewer = re.sub(r"host: {.*disks", "host: {disks", fewer).replace(", memory_min_free: 3%, load_max_per_core: 20", "")
     config_file.write_text(fewer)
     assert load(config_file, "mail1") == shown
+
+
+def test_mysql_takes_a_replication_password_of_32_characters(config_file: Path, example: str, tmp_path: Path) -> None:
+    secret = tmp_path / "replication"
+    text = re.sub(r"\S+/secrets/replication", str(secret), example)
+    line = text[: text.index("replication_password_file")].count("\n") + 1
+    for dialect, length, taken in (("mysql", 32, True), ("mysql", 33, False), ("mariadb", 33, True)):
+        secret.write_text("x" * length)
+        secret.chmod(0o600)
+        config_file.write_text(text.replace("dialect: mariadb", f"dialect: {dialect}"))
+        if taken:
+            assert load(config_file, "mail1").database.dialect == dialect
+        else:
+            with pytest.raises(ConfigError) as refused:
+                load(config_file, "mail1")
+            assert str(refused.value) == (
+                f"{config_file}:{line}: database.replication_password_file: the password is longer than 32 characters; "
+                "allowed: what MySQL takes of a replica"
+            )
 
 
 # ---- what is refused: tests/unit/config-refusals.txt -------------------------------------------------------------
@@ -123,6 +148,16 @@ def test_a_wrong_file_is_refused_with_one_message(
         assert message == case.message
         assert message.startswith(f"{error.line}: {error.key}")
     assert error.path == config_file
+
+
+def test_a_mail_queue_is_handed_on_by_smtp(config_file: Path, example: str) -> None:
+    config_file.write_text(re.sub(r"(?m)^  smtp:\n(?:    .*\n)+", "", example))
+    error = refusal(config_file)
+    assert str(error).endswith(
+        ": queue.kind: value 'postfix': needs services.smtp: mail is handed on to the primary by it; allowed: none"
+    )
+    config_file.write_text(re.sub(r"(?m)^  smtp:\n(?:    .*\n)+|^queue:.*\n", "", example))
+    assert load(config_file, "mail1").queue.kind == "none"
 
 
 def test_a_node_that_is_not_in_the_file(config_file: Path, example: str) -> None:
@@ -242,6 +277,12 @@ def test_fencing_is_off_unless_it_is_configured(config_file: Path) -> None:
     assert assembly.policy_of(config).fenced == ()
 
 
+def test_a_node_is_steady_no_sooner_than_the_most_patient_look_ends(config_file: Path, example: str) -> None:
+    assert assembly.policy_of(load(config_file, "mail1")).steady_ms == 6000  # interval 1s + patience 5s
+    config_file.write_text(example.replace("patience: 5s", "patience: 1s"))
+    assert assembly.policy_of(load(config_file, "mail1")).steady_ms == 5000
+
+
 def test_the_fencing_of_the_example_is_read_as_its_comment_says(
     config_file: Path, example: str, fence_secret: Path
 ) -> None:
@@ -281,6 +322,111 @@ def test_all_must_agree_whether_a_fence_is_waited_for_and_not_how_it_is_done(
     required = load(config_file, "mail1")
     assert membership_digest(required) != without_any
     assert assembly.policy_of(required).fence_required
+
+
+# ---- the mail store -------------------------------------------------------------------------------------------------
+
+
+def with_store(example: str, store: str) -> str:
+    """Return the example with another mail store, and no mail queue that asks it."""
+    text, count = re.subn(r"(?m)^mail_store: .*$", f"mail_store: {store}", example)
+    text, queues = re.subn(r"(?m)^queue: .*\n", "", text)
+    assert (count, queues) == (1, 1)
+    return text
+
+
+def test_a_shared_mail_store_that_is_everywhere_is_neither_taken_nor_left(config_file: Path, tmp_path: Path) -> None:
+    config = load(config_file, "mail1")
+    assert not config.mail_store.moves
+    assert local.mail_store_of(config, tmp_path) is None
+    assert not assembly.policy_of(config).store_moves
+
+
+@pytest.mark.parametrize(
+    ("mount", "unfenced"),
+    [
+        ('{source: "192.0.2.20:/mail", type: nfs4, options: [hard, noatime]}', ()),
+        ("{source: UUID=1f3a-22, type: xfs, exclusive: device}", ("mail1", "mail2", "mail3")),
+    ],
+)
+def test_a_store_that_is_mounted_moves_and_says_whom_no_agent_keeps_from_it(
+    config_file: Path, example: str, tmp_path: Path, mount: str, unfenced: tuple[str, ...]
+) -> None:
+    config_file.write_text(with_store(example, f"{{kind: shared, path: /srv/mail, timeout: 20s, mount: {mount}}}"))
+    config = load(config_file, "mail1")
+    assert isinstance(local.mail_store_of(config, tmp_path), MountedStore)
+    policy = assembly.policy_of(config)
+    assert (policy.store_moves, policy.store_ms, policy.store_unfenced) == (True, 20_000, unfenced)
+
+
+def test_a_fence_that_is_waited_for_keeps_others_from_a_file_system_of_one_node(
+    config_file: Path, example: str, fence_secret: Path
+) -> None:
+    text = uncommented(example, fence_secret).replace("required: false", "required: true")
+    store = "{kind: shared, path: /srv/mail, mount: {source: /dev/san/mail, type: ext4, exclusive: fencing}}"
+    config_file.write_text(with_store(text, store))
+    policy = assembly.policy_of(load(config_file, "mail2"))
+    assert policy.fence_required
+    assert policy.store_unfenced == ("mail2", "mail3"), "only mail1 has an agent in the example"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "mail-store"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_moves_the_store_and_need_not_lie_on_the_arbiter(
+    config_file: Path, example: str, tmp_path: Path, program: Path
+) -> None:
+    config_file.write_text(with_store(example, f"{{kind: hook, path: /srv/mail, program: {program}}}"))
+    config = load(config_file, "mail1")
+    assert isinstance(local.mail_store_of(config, tmp_path), StoreHook)
+    assert assembly.policy_of(config).store_moves
+    program.unlink()
+    assert load(config_file, "arbiter").mail_store.moves
+    assert "cannot be read: No such file" in str(refusal(config_file))
+
+
+@pytest.mark.parametrize("interval_ms", [None, 1000, 60_000], ids=["everywhere", "mounted", "hook"])
+def test_a_store_that_moves_is_looked_at(
+    config_file: Path, example: str, tmp_path: Path, program: Path, interval_ms: int | None
+) -> None:
+    example = re.sub(r"tls: (implicit|starttls)", "tls: none", example)  # its CA is an empty file here
+    config_file.write_text(example)
+    if interval_ms == 60_000:
+        config_file.write_text(with_store(example, f"{{kind: hook, path: /srv/mail, program: {program}}}"))
+    elif interval_ms is not None:
+        mount = '{source: "192.0.2.20:/mail", type: nfs4}'
+        config_file.write_text(with_store(example, f"{{kind: shared, path: /srv/mail, mount: {mount}}}"))
+    config = load(config_file, "mail2")
+    moved = local.mail_store_of(config, tmp_path)
+    schedule = Schedule(config, local.database_of(config), None, tmp_path, moved=moved)
+    looked_at = {entry.name: entry.interval_ms for entry in schedule.of(None)}
+    assert looked_at.get("store") == interval_ms
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_program_that_others_may_change_is_not_run_as_root(
+    config_file: Path, example: str, program: Path, mode: int
+) -> None:
+    config_file.write_text(with_store(example, f"{{kind: hook, path: /srv/mail, program: {program}}}"))
+    program.chmod(mode)
+    assert f"others may change the program (owner {os.geteuid()}, mode {mode:04o})" in str(refusal(config_file))
+
+
+def test_all_must_agree_whether_the_store_moves(config_file: Path, example: str, program: Path) -> None:
+    digests = {membership_digest(load(config_file, "mail1"))}
+    for store in (
+        f"{{kind: hook, path: /srv/mail, program: {program}}}",
+        '{kind: shared, path: /srv/mail, mount: {source: "192.0.2.20:/mail", type: nfs4}}',
+        "{kind: shared, path: /srv/mail, mount: {source: /dev/san/mail, type: ext4, exclusive: device}}",
+    ):
+        config_file.write_text(with_store(example, store))
+        digests.add(membership_digest(load(config_file, "mail1")))
+    assert len(digests) == 4
 
 
 # ---- the digest -----------------------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from failoverd.core.lease import Held, Memory
-from failoverd.core.model import NodeName
+from failoverd.core.model import NodeName, Rejoin
 from failoverd.runtime.clock import BootClock
-from failoverd.runtime.persist import LeaseFile, Noted, StateError, TermFile, boot_id
+from failoverd.runtime.persist import EXCHANGED_SIZE, LeaseFile, Noted, StateError, TermFile, boot_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,6 +112,31 @@ def test_a_file_of_a_release_that_kept_less_is_read_and_one_that_keeps_more_is_n
         TermFile(tmp_path)
 
 
+def test_what_the_server_had_let_go_is_kept_and_is_a_number(tmp_path: Path) -> None:
+    TermFile(tmp_path).keep(Memory(7, let_go=3))
+    assert TermFile(tmp_path).memory.let_go == 3
+    kept = json.loads((tmp_path / "term").read_text())
+    del kept["crc"]
+    for wrong in (-1, "3", True):
+        value = kept | {"let_go": wrong}
+        (tmp_path / "term").write_text(json.dumps(value | {"crc": f"{zlib.crc32(json.dumps(value).encode()):08x}"}))
+        with pytest.raises(StateError):
+            TermFile(tmp_path)
+
+
+def test_what_the_record_said_of_the_rpo_is_kept(tmp_path: Path) -> None:
+    TermFile(tmp_path).keep(Memory(7, unproven="since heartbeat 6", marks=3))
+    memory = TermFile(tmp_path).memory
+    assert (memory.unproven, memory.marks) == ("since heartbeat 6", 3)
+    kept = json.loads((tmp_path / "term").read_text())
+    del kept["crc"]
+    for wrong in ({"unproven": None}, {"marks": -1}, {"marks": "3"}):
+        value = kept | wrong
+        (tmp_path / "term").write_text(json.dumps(value | {"crc": f"{zlib.crc32(json.dumps(value).encode()):08x}"}))
+        with pytest.raises(StateError):
+            TermFile(tmp_path)
+
+
 def test_killed_at_any_point_the_term_is_the_old_or_the_new_one(tmp_path: Path) -> None:
     """A child raises the term for ever and says so; it is killed. What it said last is the least that is there."""
     code = (
@@ -168,3 +193,36 @@ def test_the_boot_has_a_name_and_a_clock() -> None:
     assert boot_id() == boot_id() != ""
     clock = BootClock()
     assert 0 < clock.now_ms() <= clock.now_ms()
+
+
+def test_a_rebuild_that_is_asked_for_is_not_forgotten(tmp_path: Path) -> None:
+    asked = Rejoin("r" * 64, NodeName("n" * 63), NodeName("m" * 63), "somebody" * 8, 7)
+    kept = Memory(7, NodeName("h" * 63), 3000, 2**60, "boot-1000-100-7", rejoin=asked)
+    TermFile(tmp_path).keep(kept)
+    assert TermFile(tmp_path).memory == kept
+    assert len((tmp_path / "term").read_text()) == EXCHANGED_SIZE  # as for any memory: the spare file has room for it
+    TermFile(tmp_path).keep(Memory(7))
+    assert TermFile(tmp_path).memory == Memory(7)
+
+
+def test_all_that_may_be_remembered_at_once_has_room_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A rebuild asked for by somebody with another script, while RPO is unproven."""
+    asked = Rejoin("r" * 64, NodeName("n" * 63), NodeName("m" * 63), "я" * 64, 7)
+    why = "no replica acknowledges, and writes go on all the same, since heartbeat 123456 of term 7 of " + "h" * 63
+    most = Memory(7, NodeName("h" * 63), 3000, 2**60, "boot-1000-100-7", 2**40, why, 2**20, asked)
+    longer = Memory(7, unproven="w" * 2 * EXCHANGED_SIZE)  # another node's words: nothing bounds them here
+    for memory in (most, longer, Memory(7), Memory(7, marks=1), longer, most):
+        TermFile(tmp_path).keep(memory)
+        assert TermFile(tmp_path).memory == memory
+        if memory is not longer:
+            assert len((tmp_path / "term").read_text()) == EXCHANGED_SIZE
+
+
+@pytest.mark.parametrize("change", [{"term": "7"}, {"term": True}, {"by": None}, {"more": 1}, {"donor": 2}], ids=str)
+def test_one_that_is_damaged_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
+    asked = {"id": "r", "node": "mail1", "donor": "mail3", "by": "anna", "term": 7}
+    value = {"term": 7, "holder": None, "ttl_ms": 0, "takeover": None, "caught_up": "", "rejoin": asked | change}
+    crc = f"{zlib.crc32(json.dumps(value).encode()):08x}"
+    (tmp_path / "term").write_text(json.dumps(value | {"crc": crc}) + "\n")
+    with pytest.raises(StateError, match="is damaged"):
+        TermFile(tmp_path)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from failoverd import actions, databases, fencing, probes
-from failoverd.core import candidates
+from failoverd import actions, databases, fencing, probes, rebuild
+from failoverd.core import candidates, repair
+from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
 from failoverd.runtime import host
 
@@ -19,6 +20,7 @@ RUNBOOKS = REPOSITORY / "runbooks"
 
 # Codes that no adapter's or the candidates' CODES has: they are about the daemon, its store and its requests.
 OTHER_CODES = {
+    "RPO_UNPROVEN",
     "AUDIT_FAILED",
     "BLK_STORE_OLD",
     "NEEDS_REJOIN",
@@ -49,9 +51,20 @@ FEWEST, MOST = 15, 40  # lines: enough to act on, no more than a screen
 LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
 
 RULE_IDS = {rule.id for rule in RULES}
-CODES = {*candidates.CODES, *probes.CODES, *databases.CODES, *actions.CODES, *host.CODES, *fencing.CODES, *OTHER_CODES}
+CODES = {
+    *candidates.CODES,
+    *repair.CODES,
+    *probes.CODES,
+    *databases.CODES,
+    *actions.CODES,
+    *host.CODES,
+    *fencing.CODES,
+    *rebuild.CODES,
+    *FINDINGS,
+    *OTHER_CODES,
+}
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
-EVERYTHING = [*PAGES, RUNBOOKS / "README.md"]
+EVERYTHING = [*PAGES, RUNBOOKS / "README.md", RUNBOOKS / "mail-store.md"]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 

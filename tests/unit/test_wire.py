@@ -17,11 +17,15 @@ from failoverd.core.model import (
     DatabaseFacts,
     Health,
     Heard,
+    Identity,
     NodeName,
+    RebuildFacts,
     Record,
+    Rejoin,
     Replication,
     Report,
     Request,
+    RequestEnded,
     Role,
     Thread,
 )
@@ -51,8 +55,10 @@ databases = st.builds(
     semi_sync_source=st.booleans(),
     semi_sync_replica=st.booleans(),
     semi_sync_clients=numbers,
+    unacknowledged=numbers,
     heartbeat_term=numbers,
     heartbeat_beat=numbers,
+    own=gtids,
 )
 reports = st.builds(
     Report,
@@ -77,6 +83,14 @@ reports = st.builds(
         tuple
     ),
     findings=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+    rebuilding=st.booleans(),
+    rebuild=st.none()
+    | st.builds(RebuildFacts, texts, texts, st.booleans(), st.booleans(), *[numbers] * 4, *[texts] * 3),
+    rejoin=st.none() | st.builds(Rejoin, texts, names, names, texts, numbers),
+    rejoin_ended=st.none() | st.builds(RequestEnded, texts, st.booleans(), st.booleans(), texts, texts),
+    identity=st.none() | st.builds(Identity, st.tuples(texts, texts), st.tuples(texts, texts)),
+    unproven=texts,
+    marks=numbers,
 )
 records = st.builds(
     Record,
@@ -91,7 +105,10 @@ records = st.builds(
     position=st.none() | gtids,
     previous=st.none() | names,
     reason=texts,
-    request=st.none() | st.builds(Request, texts, names, texts, texts),
+    unproven=texts,
+    marks=numbers,
+    forced=numbers,
+    request=st.none() | st.builds(Request, texts, names, texts, texts, numbers, st.booleans()),
 )
 
 REPORT = Report(

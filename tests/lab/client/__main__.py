@@ -4,6 +4,9 @@ Open loop, because a client that waits for its hung attempt measures its own tim
 line an attempt: `id protocol start end boot late ok stage error`. `start` and `end` are CLOCK_MONOTONIC in ms, `boot`
 is the start in CLOCK_BOOTTIME, `late` by how many ms the start missed its schedule: how far the client itself can be
 believed. The last line, after SIGTERM or SIGINT, is a summary: counts, lateness, the processor time that it took.
+
+`--full-rate N` is a load, not a measure: N writers a protocol, each of which begins anew as soon as it was answered. It
+takes no more of the processor than the hosts do, and knows no lateness.
 """
 
 from __future__ import annotations
@@ -32,15 +35,17 @@ from client.wire import ProtocolError, Wire
 INTERVAL_MS = 50
 TIMEOUT_S = 1.0
 _FLUSH_S = 0.1
+_PAUSE_S = 0.05  # after a failure: a refused connection is refused within a millisecond
 
 
 class Client:
     """Starts attempts by the clock and writes what became of each."""
 
-    def __init__(self, service: Service, out: TextIO, *, protocols: list[str], live: bool) -> None:
+    def __init__(self, service: Service, out: TextIO, *, protocols: list[str], live: bool, writers: int = 0) -> None:
         self._service, self._out, self._protocols, self._live = service, out, protocols, live
+        self._writers = writers
         self._run = f"{time.time_ns() // 1_000_000:x}"
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._attempts: set[asyncio.Task[bool]] = set()
         self._late: list[float] = []
         self._counts: Counter[str] = Counter()
 
@@ -48,6 +53,22 @@ class Client:
         """Start attempts until told to stop, wait for the last ones, sum up."""
         began = time.monotonic()
         writer = asyncio.create_task(self._keep_flushing())
+        await (self._at_full_rate(stop) if self._writers else self._by_the_clock(stop, began))
+        writer.cancel()
+        self._write(self._summary(time.monotonic() - began))
+        self._out.flush()
+
+    async def _at_full_rate(self, stop: asyncio.Event) -> None:
+        async def write(protocol: str, writer: int) -> None:
+            number = 0
+            while not stop.is_set():
+                if not await self._attempt(protocol, f"{writer}-{number}", time.monotonic()):
+                    await asyncio.sleep(_PAUSE_S)
+                number += 1
+
+        await asyncio.gather(*(write(protocol, n) for protocol in self._protocols for n in range(self._writers)))
+
+    async def _by_the_clock(self, stop: asyncio.Event, began: float) -> None:
         step = INTERVAL_MS / 1000 / len(self._protocols)
         number = 0
         while not stop.is_set():
@@ -55,16 +76,14 @@ class Client:
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             protocol = self._protocols[number % len(self._protocols)]
-            attempt = asyncio.create_task(self._attempt(protocol, number, due))
+            attempt = asyncio.create_task(self._attempt(protocol, str(number), due))
             self._attempts.add(attempt)
             attempt.add_done_callback(self._attempts.discard)
             number += 1
         await asyncio.gather(*self._attempts)
-        writer.cancel()
-        self._write(self._summary(time.monotonic() - began))
-        self._out.flush()
 
-    async def _attempt(self, protocol: str, number: int, due: float) -> None:
+    async def _attempt(self, protocol: str, number: str, due: float) -> bool:
+        """Make one attempt and write down what became of it; give whether it was acknowledged."""
         ident = f"{self._run}-{protocol}-{number}"
         kind, exchange, goodbye = EXCHANGES[protocol]
         boot = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -98,6 +117,7 @@ class Client:
                 **({"stage": wire.stage, "error": error} if error else {}),
             }
         )
+        return not error
 
     def _write(self, line: dict[str, object]) -> None:
         self._out.write(json.dumps(line, separators=(",", ":")) + "\n")
@@ -139,7 +159,8 @@ async def _main(arguments: argparse.Namespace) -> None:
         imap_password=layout.USER_PASSWORD,
     )
     with arguments.out.open("w") as out:
-        await Client(service, out, protocols=arguments.protocols, live=arguments.live).run(stop)
+        client = Client(service, out, protocols=arguments.protocols, live=arguments.live, writers=arguments.full_rate)
+        await client.run(stop)
 
 
 def main() -> None:
@@ -149,9 +170,12 @@ def main() -> None:
     parser.add_argument("--address", default=layout.VIP, help="whom to talk to; default: the virtual IP")
     parser.add_argument("--protocols", nargs="+", choices=list(EXCHANGES), default=list(EXCHANGES))
     parser.add_argument("--live", action="store_true", help="print counts each second")
+    parser.add_argument("--full-rate", type=int, default=0, metavar="N", help="N writers a protocol that never pause")
     arguments = parser.parse_args()
     with contextlib.suppress(OSError):
-        os.nice(-10)  # a client that has to wait for the processor measures the machine, not the cluster
+        os.nice(
+            0 if arguments.full_rate else -10
+        )  # a client that has to wait for the processor measures the machine, not the cluster
     gc.freeze()
     asyncio.run(_main(arguments))
 

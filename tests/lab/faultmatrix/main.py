@@ -56,14 +56,14 @@ def _count(text: str) -> int:
 
 
 def chosen(names: list[str] | None) -> list[Row]:
-    """Give the rows of these names, those that need disks of their own last."""
+    """Give the rows of these names, those that need disks of their own or data late: the lab is built anew for them."""
     rows = list(ROWS)
     if names is not None:
         for name in names:
             if not any(_is_meant(row, name) for row in ROWS):
                 raise ValueError(f"there is no row {name!r}: see --list")
         rows = [row for row in ROWS if any(_is_meant(row, name) for name in names)]
-    return sorted(rows, key=lambda row: row.disks)
+    return sorted(rows, key=lambda row: (row.disks, row.data_mb))
 
 
 def _is_meant(row: Row, name: str) -> bool:
@@ -79,6 +79,7 @@ class Matrix:
         self._lab = Lab(lambda words: self._say(f"  {words}"))
         self._cluster = Cluster(self._lab)
         self._usable = False
+        self._data_mb = 0  # what the databases of this lab were filled with
         self.results = Results(directory)
 
     def run(self, rows: list[Row], trials: int | None) -> None:
@@ -106,7 +107,7 @@ class Matrix:
 
     def _prepare(self, row: Row) -> None:
         """Have a lab that is well, with disks where the row needs them."""
-        if self._usable and self._lab.has_disks == row.disks:
+        if self._usable and self._lab.has_disks == row.disks and self._data_mb == row.data_mb:
             try:
                 self._cluster.wait_until_settled(SETTLED_S)
             except LabError as error:
@@ -117,7 +118,19 @@ class Matrix:
         self._lab.up(disks=row.disks, configure=configured_with_disks if row.disks else configured)
         self._cluster = Cluster(self._lab)
         self._cluster.wait_until_settled(SETTLED_S)
+        self._fill(row.data_mb)
         self._usable = True
+
+    def _fill(self, data_mb: int) -> None:
+        """Give the databases something to hold: rows of a megabyte that cannot be compressed."""
+        self._data_mb = data_mb
+        if not data_mb:
+            return
+        row = "INSERT INTO app.ballast (data) VALUES (REPEAT(RANDOM_BYTES(1024), 1024))"
+        statements = ["CREATE TABLE app.ballast (id INT AUTO_INCREMENT PRIMARY KEY, data LONGBLOB)", *[row] * data_mb]
+        self._lab.sql(self._cluster.primary(), "; ".join(statements), timeout_s=120)
+        self._cluster.wait_until_settled(SETTLED_S)
+        self._say(f"  the databases hold {data_mb} MB")
 
     def _say(self, words: str) -> None:
         passed = time.monotonic() - self._began

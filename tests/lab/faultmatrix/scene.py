@@ -11,6 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from hosts import LabError, disks, faults, layout, network, pressure
+from hosts.shell import wait_for
+from trials.cluster import Cluster
 
 from faultmatrix.trap import Trap
 
@@ -20,6 +22,22 @@ if TYPE_CHECKING:
     from hosts import Lab
 
 _BREAK_S = 60  # seconds after which a held lock ends by itself
+_HOME_S = 60.0
+_ASK_S = 60
+_PROMOTE_ENDS = (0, 1, 3)  # done, taken back, refused: any other code says that its end is not known
+# Connections that log in and then say nothing; one line, how many there are, and then it stays.
+_CROWD = """
+import sys, time, pymysql
+address, user, password, number = sys.argv[1:]
+held = []
+try:
+    while len(held) < int(number):
+        held.append(pymysql.connect(host=address, user=user, password=password, ssl_disabled=True))
+except pymysql.err.OperationalError:
+    pass
+print(len(held), flush=True)
+time.sleep(60)
+"""
 FAILOVERD, MARIADB, DOVECOT, POSTFIX = "failoverd.service", "mariadb.service", "dovecot.service", "postfix@-.service"
 # All that a gigabyte takes, written again and again, so that none of it can be taken back.
 _HOG = "import time\nheld = []\nwhile len(held) < 64:\n    held.append(bytearray(b'x' * (16 << 20)))\ntime.sleep(5)\n"
@@ -182,19 +200,50 @@ class Scene:
     def _mend_replication(self, host: str) -> None:
         self._lab.sql(host, "SET sql_log_bin = 0; RENAME TABLE app.writes_away TO app.writes; START SLAVE;")
 
-    def hold_up_applier(self, host: str) -> None:
+    def hold_up_applier(self, host: str, seconds: float = _BREAK_S) -> None:
         """Lock a replica's table, so that what it receives waits in its relay log."""
-        lock = f"LOCK TABLES app.writes READ; SELECT SLEEP({_BREAK_S});"
+        lock = f"LOCK TABLES app.writes READ; SELECT SLEEP({seconds});"
         holder = subprocess.Popen(
             [*self._lab.command(host, "mariadb", "-e", lock)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-
-        def let_go() -> None:
-            holder.kill()
-            holder.wait()
-
-        self._undo.append(let_go)
+        self._undo.append(lambda: _end(holder))
         self._note(f"the applier of {host} waits for a lock")
+
+    def hold(self, host: str, statements: str) -> None:
+        """Let a session on the host run these statements, and stay."""
+        session = subprocess.Popen(
+            [*self._lab.command(host, "mariadb", "-e", f"{statements}; SELECT SLEEP({_BREAK_S});")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._undo.append(lambda: _end(session))
+        time.sleep(0.3)
+        self._note(f"on {host} a session stays after: {statements}")
+
+    def connect_idle(self, host: str, number: int) -> None:
+        """Hold that many connections of the application on the host; fewer where the server gives no more."""
+        arguments = [layout.ADDRESSES[host], layout.APP_USER, layout.APP_PASSWORD, str(number)]
+        command = self._lab.command(host, "/opt/failoverd/bin/python", "-c", _CROWD, *arguments)
+        crowd = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._undo.append(lambda: _end(crowd))
+        found = crowd.stdout.readline().strip() if crowd.stdout is not None else ""
+        if not found:
+            raise LabError(f"no idle connections on {host}")
+        self._note(f"{found} idle connections on {host}")
+
+    def switch_over(self, target: str) -> None:
+        """Ask for a switchover, and wait until it is done, refused or taken back: it must say which."""
+        asked = self._lab.exec(self.primary, "failoverctl", "promote", "--node", target, check=False, timeout_s=_ASK_S)
+        last = (asked.stdout.strip().splitlines() or [asked.stderr.strip()])[-1]
+        self._note(f"promote ended with {asked.returncode}: {last}")
+        if asked.returncode not in _PROMOTE_ENDS:
+            raise LabError(f"promote ended with {asked.returncode}: {last}")
+
+    def await_home(self, host: str) -> None:
+        """Wait until a replica that was switched on is one again."""
+        cluster = Cluster(self._lab)
+        wait_for(f"{host} is a replica again", lambda: cluster.is_healthy_replica(host), _HOME_S)
+        self._note(f"{host} is a replica again")
 
     # ---- disks -----------------------------------------------------------------------------------------------
 
@@ -245,3 +294,8 @@ class Scene:
         self._note(f"{candidate} has begun {step}: its power is cut; the last that it recorded: {trap.last_words()}")
         time.sleep(returns_after_s)
         self.power_on(self.primary)
+
+
+def _end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()

@@ -54,6 +54,9 @@ class Row:
     until: str = ""  # WAITS: what has to return
     returns: Callable[[Scene], None] | None = None  # WAITS: how it does
     disks: bool = False  # needs databases and mail store on disks of their own
+    writers: int = 0  # so many more a protocol that write as fast as they are answered
+    data_mb: int = 0  # what the databases hold besides
+    once: bool = False  # and no mailbox may have a mail twice
     fresh: bool = False  # needs a daemon that has not restarted a unit lately, which it does once in ten minutes
 
 
@@ -104,6 +107,36 @@ def _candidate_dies_applying(scene: Scene) -> None:
     scene.hold_up_applier(scene.replicas[0])
     scene.settle(1.0)
     scene.candidate_dies_at("apply-relay-log")
+
+
+def _replicas_in_turn(scene: Scene) -> None:
+    for replica in scene.replicas:
+        scene.cut_power(replica)
+        scene.settle(6.0)
+        scene.power_on(replica)
+        scene.await_home(replica)
+
+
+def _lagging_then_cut(scene: Scene) -> None:
+    scene.hold_up_applier(scene.replicas[0], 10)
+    scene.settle(2.0)
+    scene.cut_power(scene.primary)
+
+
+def _switchover_beside(statements: str) -> Callable[[Scene], None]:
+    def fault(scene: Scene) -> None:
+        scene.hold(scene.primary, statements)
+        scene.switch_over(scene.replicas[0])
+
+    return fault
+
+
+def _switchover_in_a_crowd(number: int) -> Callable[[Scene], None]:
+    def fault(scene: Scene) -> None:
+        scene.connect_idle(scene.primary, number)
+        scene.switch_over(scene.replicas[0])
+
+    return fault
 
 
 def _deaf_replicas(scene: Scene) -> None:
@@ -425,4 +458,49 @@ DISKS = (
     ),
 )
 
-ROWS: tuple[Row, ...] = (*POWER, *PROCESSES, *NETWORK, *CANDIDATES, *DISKS)
+# As many writes as the hosts can take, on databases that are not empty: nothing lost, nothing twice, and all at home.
+LOADED = tuple(
+    Row(
+        name=f"loaded-{name}",
+        words=f"{words}, at full load",
+        fault=fault,
+        outcome=outcome,
+        lasts_s=lasts_s,
+        trials=MANY,
+        writers=2,
+        data_mb=200,
+        once=True,
+    )
+    for name, words, fault, outcome, lasts_s in (
+        ("power-primary", "power cut of the primary", lambda s: s.cut_power(s.primary), M, 9.0),
+        ("host-frozen", "the primary frozen 20 s, then thawed", lambda s: s.freeze(s.primary), M, 20.0),
+        ("cable-out", "cable of the primary out 30 s, then in", lambda s: s.pull_cable(s.primary), M, 30.0),
+        ("mariadbd-killed", "kill -9 mariadbd on the primary", lambda s: s.kill(s.primary, MARIADB), A, 9.0),
+        ("replicas-in-turn", "both replicas lose their power in turn", _replicas_in_turn, S, 9.0),
+        (
+            "replica-lags",
+            "a replica lags by a transaction of 10 s, then power cut of the primary",
+            _lagging_then_cut,
+            M,
+            9.0,
+        ),
+    )
+)
+
+# What holds up `read_only`, or the connection that sets it: the switchover is done, or taken back and says so.
+SWITCHOVERS = tuple(
+    Row(name=f"switchover-{name}", words=f"switchover beside {words}", fault=fault, outcome=A)
+    for name, words, fault in (
+        (
+            "transaction",
+            "a long transaction",
+            _switchover_beside("BEGIN; INSERT INTO app.writes VALUES (UUID(), 0)"),
+        ),
+        ("read-lock", "FLUSH TABLES WITH READ LOCK", _switchover_beside("FLUSH TABLES WITH READ LOCK")),
+        ("table-lock", "a table lock", _switchover_beside("LOCK TABLES app.writes WRITE")),
+        ("idle", "150 idle connections", _switchover_in_a_crowd(150)),
+        ("connections", "all connections in use", _switchover_in_a_crowd(1000)),
+    )
+)
+
+ROWS: tuple[Row, ...] = (*POWER, *PROCESSES, *NETWORK, *CANDIDATES, *SWITCHOVERS, *DISKS, *LOADED)

@@ -21,7 +21,7 @@ from trials import figures
 from trials.cluster import SETTLED, Cluster, Terms, audit_of
 from trials.lost import Auditor
 from trials.story import Story
-from trials.watch import Watch, now_ms
+from trials.watch import LATELY, Watch, now_ms
 
 from faultmatrix.scene import FAILOVERD, Scene
 from faultmatrix.table import Outcome, Row
@@ -59,6 +59,7 @@ class Result:
     term_changes: int = 0
     problems: list[str] = field(default_factory=list)
     took_s: float = 0.0
+    home_s: float = -1.0  # from healing to all well, the one that was lost at home; -1: it did not come to that
     broken: bool = False  # the lab did not settle: the next trial needs another one
 
     @property
@@ -95,7 +96,7 @@ class Run:
         for tail in self._audits.values():
             tail.new()
         for attempt in range(STEADY_ATTEMPTS):
-            with Watch(self._lab, self._directory, self._name) as watch:
+            with Watch(self._lab, self._directory, self._name, writers=self._row.writers) as watch:
                 if attempt < STEADY_ATTEMPTS - 1 and not self._is_steady(watch):
                     continue  # this machine had other work; nothing has been broken yet
                 self._with(watch)
@@ -196,7 +197,7 @@ class Run:
     def _acknowledged(watch: Watch, served: tuple[str, ...]) -> bool:
         """Tell whether each protocol has had an acknowledgement for an attempt of the last second, and none lately."""
         since = now_ms() - _SERVED_FOR_MS
-        last = [attempt for attempt in watch.attempts[-400:] if attempt.ok and attempt.start > since]
+        last = [attempt for attempt in watch.attempts[-LATELY:] if attempt.ok and attempt.start > since]
         return all(any(attempt.protocol == protocol for attempt in last) for protocol in served)
 
     def _wait(self, what: str, story: Story, done: Callable[[], bool], deadline_s: float = OUTCOME_S) -> None:
@@ -219,11 +220,14 @@ class Run:
             story.tell()
             return self._cluster.is_settled() and self._acknowledged(watch, figures.PROTOCOLS)
 
+        healed = now_ms()
         try:
             wait_for(f"healed: {SETTLED}", settled, SETTLED_S, why_not=lambda: "; ".join(self._cluster.unsettled()))
         except LabError as error:
             self._result.broken = True
             self._problem(str(error))
+        else:
+            self._result.home_s = round((now_ms() - healed) / 1000, 1)
 
     def _count(self, watch: Watch) -> None:
         result = self._result
@@ -240,6 +244,8 @@ class Run:
         result.duplicates = sum(fate.duplicates for fate in fates)
         if result.queued:
             self._problem(f"{result.queued} mails still wait in a queue")
+        if result.duplicates and self._row.once:
+            self._problem(f"{result.duplicates} mails are stored twice")
         for fate in fates:
             if fate.lost:
                 self._told.append(f"lost: {' '.join(fate.lost)}")
@@ -256,9 +262,9 @@ class Run:
         logs = self._directory / "logs"
         logs.mkdir(exist_ok=True)
         (logs / f"{self._name}.log").write_text("\n".join(self._told) + "\n")
-        for part in ("client.jsonl", "referee.jsonl", "errors"):
+        for part in ("client.jsonl", "writers.jsonl", "referee.jsonl", "errors"):
             path = self._directory / f"{self._name}.{part}"
-            if self._result.good:
+            if self._result.good or not path.exists():
                 path.unlink(missing_ok=True)
             else:
                 shutil.move(path, logs / path.name)

@@ -91,9 +91,13 @@ def start_failoverd(lab: Lab, pool: Executor) -> None:
         enable(lab.path(host, "/"), unit)
         enable(lab.path(host, "/"), "failoverd-guard.service")
         enable(lab.path(host, "/"), "failoverd-gate.service", "sysinit.target")
+    for host in layout.DATA_NODES:
+        enable(lab.path(host, "/"), "failoverd-donor.service")
+        enable(lab.path(host, "/"), "failoverd-rebuild.service")
 
     def start(host: str) -> str:
-        done = run(*lab.command(host, "systemctl", "start", unit), check=False, timeout_s=60)
+        units = (unit, "failoverd-donor.service") if host in layout.DATA_NODES else (unit,)
+        done = run(*lab.command(host, "systemctl", "start", *units), check=False, timeout_s=60)
         return "" if done.returncode == 0 else f"{host}: {done.stderr.strip()}"
 
     failed = [words for words in pool.map(start, layout.HOSTS) if words]

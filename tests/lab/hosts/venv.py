@@ -65,6 +65,8 @@ def copy_unit_and_config(place: Path) -> list[str]:
                 "failoverd-guard.service",
                 "failoverd-drop.service",
                 "failoverd-gate.service",
+                "failoverd-donor.service",
+                "failoverd-rebuild.service",
                 "mariadb.service.d/failoverd.conf",
             )
         },

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).resolve().parents[1]
 _SETTLED_MS = 1000.0
+LATELY = 8000  # attempts: more than those of a second, at whatever rate
 
 
 def now_ms() -> float:
@@ -31,11 +32,15 @@ def now_ms() -> float:
 
 
 class Watch:
-    """Both programs, from `with` to its end. The client waits for nobody: the service must be there."""
+    """The programs, from `with` to its end. The client waits for nobody: the service must be there.
 
-    def __init__(self, lab: Lab, directory: Path, name: str) -> None:
-        self._lab = lab
-        self._files = {part: directory / f"{name}.{part}.jsonl" for part in ("client", "referee")}
+    `writers`: so many more a protocol that write as fast as they are answered.
+    """
+
+    def __init__(self, lab: Lab, directory: Path, name: str, *, writers: int = 0) -> None:
+        self._lab, self._writers = lab, writers
+        parts = ("client", "referee", "writers") if writers else ("client", "referee")
+        self._files = {part: directory / f"{name}.{part}.jsonl" for part in parts}
         self._errors = directory / f"{name}.errors"
         self._tails = {part: figures.Tail(path) for part, path in self._files.items()}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -48,6 +53,8 @@ class Watch:
             "client": self._lab.client_command(sys.executable, str(_HERE / "client")),
             "referee": [sys.executable, str(_HERE / "referee.py")],
         }
+        if self._writers:
+            programs["writers"] = [*programs["client"], "--full-rate", str(self._writers)]
         with self._errors.open("wb") as errors:
             for part, command in programs.items():
                 self._files[part].unlink(missing_ok=True)
@@ -70,7 +77,8 @@ class Watch:
 
     def stop_client(self) -> None:
         """Let the client finish its last attempts; nothing is written through the virtual IP from here on."""
-        self._stop("client")
+        for part in ("writers", "client"):
+            self._stop(part)
 
     def stop(self) -> None:
         """End both and read what they wrote last."""
@@ -97,6 +105,8 @@ class Watch:
                 raise LabError(f"the {part} has ended: {self._errors.read_text().strip() or process.returncode}")
         lines = self._tails["client"].new()
         self.attempts += figures.attempts(lines)
+        if self._writers:
+            self.attempts += figures.attempts(self._tails["writers"].new())
         found = self._tails["referee"].new()
         new = [line for line in found if "what" in line]
         self.transitions += new
@@ -111,7 +121,7 @@ class Watch:
         return all(
             any(
                 attempt.ok and attempt.start > moment
-                for attempt in reversed(self.attempts[-400:])
+                for attempt in reversed(self.attempts[-LATELY:])
                 if attempt.protocol == protocol
             )
             for protocol in figures.PROTOCOLS

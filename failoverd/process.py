@@ -67,8 +67,11 @@ class Runs:
         self._alive = 0
         self._lock = threading.Lock()
 
-    async def run(self, path: str, text: bytes, *, deadline_ms: int) -> Ended:
-        """Run `path` without arguments, `text` on its standard input. When cancelled, its group is told to end."""
+    async def run(self, path: str, text: bytes, *, deadline_ms: int, arguments: tuple[str, ...] = ()) -> Ended:
+        """Run `path`, `text` on its standard input. When cancelled, its group is told to end.
+
+        No secret in `arguments`: every user of the host can read them.
+        """
         with self._lock:
             if self._alive >= self._most:
                 return Ended(None, error=f"{self._alive} earlier runs have not ended, although they were killed")
@@ -84,7 +87,7 @@ class Runs:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, ended)
 
-        run = _Run(path, text, deadline_ms, tell)
+        run = _Run((path, *arguments), text, deadline_ms, tell)
         try:
             threading.Thread(target=self._work, args=(run,), name=f"run {path}", daemon=True).start()
         except RuntimeError as error:
@@ -112,8 +115,8 @@ class Runs:
 class _Run:
     """One run. `work` is its thread; `end` may be called from any other."""
 
-    def __init__(self, path: str, text: bytes, deadline_ms: int, tell: Callable[[Ended], None]) -> None:
-        self._path = path
+    def __init__(self, command: tuple[str, ...], text: bytes, deadline_ms: int, tell: Callable[[Ended], None]) -> None:
+        self._command = command
         self._tell = tell
         self._term_at = time.monotonic() + max(deadline_ms - TERM_BEFORE_MS, deadline_ms // 2) / 1000
         self._input = memoryview(text)
@@ -142,8 +145,8 @@ class _Run:
     def work(self) -> None:
         """Start it, look after it, reap it."""
         try:
-            child = subprocess.Popen(  # noqa: S603 - the configuration names the program; no shell, no arguments
-                [self._path],
+            child = subprocess.Popen(  # noqa: S603 - the configuration names the program; no shell
+                self._command,
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -6,19 +6,21 @@ compared with. Positions are kept in the notations of `core.gtid`:
     holdings   @@gtid_binlog_state    every (domain, server) that its binary log has seen, "0-1"
     applied    @@gtid_slave_pos and @@gtid_binlog_pos, the further of both by domain, "0"
     received   Gtid_IO_Pos            the last complete transaction in its relay log, by domain
+    own        of @@gtid_binlog_state what this server's own id wrote, by domain
 """
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import DatabaseFacts, Replication, Thread
 from failoverd.databases.connection import Failure
+from failoverd.databases.dialect import THREADS, Replica
 
 if TYPE_CHECKING:
     from failoverd.databases.connection import Connection, Deadline
+    from failoverd.databases.own_starts import OwnStarts
 
 NEVER_DEGRADE_MS = 18446744073709551615  # the largest timeout: there is no "infinite"
 PATIENT_MS = 365 * 24 * 3600 * 1000  # an administrator's own "never" counts as well
@@ -39,34 +41,11 @@ _VARIABLES = """SELECT
   (SELECT beat FROM failoverd.heartbeat WHERE id = 1) AS beat"""
 # What may throw a relay log away: START SLAVE where both threads were stopped, RESET SLAVE, CHANGE MASTER.
 _COUNTED = ("Com_start_slave", "Com_start_all_slaves", "Com_reset", "Com_change_master")
+# What says that a commit may have been acknowledged without a replica. `no_tx` alone is not enough: a source that was
+# switched off by hand counts no commit at all, neither as waited for nor as not; only `no_times` tells of it then.
+_LET_GO = ("Rpl_semi_sync_master_no_tx", "Rpl_semi_sync_master_no_times")
 _STATUS = f"""SHOW GLOBAL STATUS WHERE Variable_name IN
-  ('Rpl_semi_sync_master_status', 'Rpl_semi_sync_master_clients', {", ".join(map(repr, _COUNTED))})"""
-
-_THREADS = {"Yes": Thread.RUNNING, "No": Thread.STOPPED}  # "Connecting" and "Preparing" are a receiver that looks
-
-
-class OwnStarts:
-    """How many of the statements that the server counts were failoverd's own, and lost nothing.
-
-    Nothing else tells them from an administrator's. A count is added after its statement: in between, or where its
-    answer did not come, what was received counts as lost, which is wrong on the safe side.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._run = ""
-        self._count = 0
-
-    def add(self, server_run: str) -> None:
-        """One more statement of this run of the server."""
-        with self._lock:
-            self._count = self._count + 1 if server_run == self._run else 1
-            self._run = server_run
-
-    def of(self, server_run: str) -> int:
-        """How many there were in this run of the server."""
-        with self._lock:
-            return self._count if server_run == self._run else 0
+  ('Rpl_semi_sync_master_status', 'Rpl_semi_sync_master_clients', {", ".join(map(repr, (*_LET_GO, *_COUNTED)))})"""
 
 
 def by_server(gtids: str) -> GtidSet:
@@ -101,23 +80,32 @@ def wait_position(position: GtidSet) -> str:
     return ",".join(f"{domain}-1-{intervals[-1][1]}" for domain, intervals in position.parts)
 
 
-def slave_row(connection: Connection, deadline: Deadline) -> dict[str, Any] | None:
-    """The row of SHOW SLAVE STATUS, None when no replication is configured."""
+def by_own_domain(gtids: str, server_id: int) -> GtidSet:
+    """Of `0-1-500,0-2-510` what one server wrote, by domain: {"0": 1..510} for server 2."""
+    mine = [f"{domain}-{server}-{number}" for domain, server, number in _split(gtids) if server == str(server_id)]
+    return by_domain(*mine)
+
+
+def replica(connection: Connection, deadline: Deadline) -> Replica | None:
+    """SHOW SLAVE STATUS, None when no replication is configured."""
     rows = connection.run(deadline, "SHOW SLAVE STATUS")
-    return rows[0] if rows else None
-
-
-def replication(row: dict[str, Any] | None) -> Replication | None:
-    """What that row says."""
-    if row is None:
+    if not rows:
         return None
-    return Replication(
-        source=row["Master_Host"],
-        receiver=_THREADS.get(row["Slave_IO_Running"], Thread.CONNECTING),
-        applier=_THREADS.get(row["Slave_SQL_Running"], Thread.CONNECTING),
-        received=by_domain(row["Gtid_IO_Pos"] or ""),
-        receiver_error=_error(row, "IO"),
-        applier_error=_error(row, "SQL"),
+    row = rows[0]
+    return Replica(
+        host=row["Master_Host"],
+        port=row["Master_Port"],
+        user=row["Master_User"],
+        by_gtid=row["Using_Gtid"] == "Slave_Pos",
+        receiver_errno=row["Last_IO_Errno"],
+        replication=Replication(
+            source=row["Master_Host"],
+            receiver=THREADS.get(row["Slave_IO_Running"], Thread.CONNECTING),
+            applier=THREADS.get(row["Slave_SQL_Running"], Thread.CONNECTING),
+            received=by_domain(row["Gtid_IO_Pos"] or ""),
+            receiver_error=_error(row, "IO"),
+            applier_error=_error(row, "SQL"),
+        ),
     )
 
 
@@ -134,7 +122,7 @@ def read_facts(connection: Connection, deadline: Deadline, own: OwnStarts | None
     mine = (
         own.of(run) if own is not None else 0
     )  # before the server's own count, and that after the position: an error forgets too much
-    row = slave_row(connection, deadline)
+    configured = replica(connection, deadline)
     values = connection.run(deadline, _VARIABLES)[0]
     status = {line["Variable_name"]: line["Value"] for line in connection.run(deadline, _STATUS)}
     try:
@@ -144,7 +132,7 @@ def read_facts(connection: Connection, deadline: Deadline, own: OwnStarts | None
             read_only=bool(values["read_only"]),
             holdings=by_server(values["binlog_state"] or ""),
             applied=by_domain(values["slave_pos"] or "", values["binlog_pos"] or ""),
-            replication=replication(row),
+            replication=configured.replication if configured is not None else None,
             semi_sync_source=bool(
                 values["source_enabled"]
                 and values["wait_point"] == "AFTER_SYNC"
@@ -156,6 +144,8 @@ def read_facts(connection: Connection, deadline: Deadline, own: OwnStarts | None
             semi_sync_clients=int(status["Rpl_semi_sync_master_clients"]),
             heartbeat_term=values["term"] or 0,
             heartbeat_beat=values["beat"] or 0,
+            unacknowledged=sum(int(status[name]) for name in _LET_GO),
+            own=by_own_domain(values["binlog_state"] or "", values["server_id"]),
             run=f"{run}-{sum(int(status[name]) for name in _COUNTED) - mine}" if run else "",
         )
     except (KeyError, ValueError) as error:

@@ -1,0 +1,102 @@
+"""What becomes of a request to make this node's database anew: taken, begun, ended.
+
+    asked ──> rejoin (on disk with what else must not be forgotten) ──> start-rebuild ──> the program's own word
+                                                                                           home │ failed, untouched
+    failed in the middle: it is started again, since only going on helps
+
+The program is a process of its own; what it says comes as an observation, so that a daemon that was restarted meanwhile
+knows as much as one that was not.
+"""
+
+from __future__ import annotations
+
+from failoverd.core import rejoin
+from failoverd.core.model import Rejoin, Report, RequestEnded
+from failoverd.core.turn import Turn
+
+ASK_MS = 10_000  # how long another node is asked before it counts as not having heard
+
+
+def asked(turn: Turn, wanted: Rejoin) -> None:
+    """An operator asks here; for another node it goes out with the reports."""
+    turn.note("asked", f"{wanted.by} asked for {wanted.node} to be made anew from {wanted.donor}")
+    if wanted.node == turn.view.me.name:
+        take(turn, wanted)
+    else:
+        turn.keep(rejoin_asked=wanted, rejoin_asked_ms=turn.view.now_ms)
+
+
+def heard(turn: Turn, report: Report) -> None:
+    """Another node passes on that an operator asks this one; or it is the one that was asked, and has taken it."""
+    wanted, mine, view = report.rejoin, turn.state.rejoin_asked, turn.view
+    if wanted is not None and wanted.node == view.me.name:
+        known = {view.rejoin.id if view.rejoin else "", view.rejoin_ended.id if view.rejoin_ended else ""}
+        if wanted.id not in known:
+            turn.note("asked", f"{wanted.by} asked on {report.sender} for {wanted.node} to be made anew")
+            take(turn, wanted)
+    if mine is not None and report.sender == mine.node:
+        ended = report.rejoin_ended
+        if report.rebuilding or (ended is not None and ended.id == mine.id):
+            turn.keep(rejoin_asked=None)
+
+
+def take(turn: Turn, wanted: Rejoin) -> None:
+    """Keep it, unless this node sees what speaks against it."""
+    why = rejoin.rejections(turn.view, wanted.node, wanted.donor)
+    if wanted.term != turn.view.highest_term:
+        text = f"it was asked for in term {wanted.term}, and this is term {turn.view.highest_term}"
+        _ended(turn, RequestEnded(wanted.id, succeeded=False, refused=True, code="BLK_NO_PRIMARY", reason=text))
+    elif why:
+        _ended(turn, RequestEnded(wanted.id, succeeded=False, refused=True, code=why[0].code, reason=why[0].reason))
+    else:
+        begin(turn, wanted)
+
+
+def begin(turn: Turn, wanted: Rejoin) -> None:
+    """From now on this node is no witness in an election."""
+    turn.see(rejoin=wanted, rejoin_since_ms=turn.view.now_ms, rejoin_starts=())
+    turn.note("rebuild", f"begins: from {wanted.donor}, by {wanted.by}", request=wanted.id)
+
+
+def look(turn: Turn) -> None:
+    """Compare what is asked for with what the program says."""
+    view = turn.view
+    if turn.state.rejoin_asked is not None and view.reached(turn.state.rejoin_asked_ms + ASK_MS):
+        turn.keep(rejoin_asked=None)
+    needed = view.policy.rejoin_automatic and view.rejoin is None and bool(rejoin.need(view, view.me.name))
+    if needed != (view.rejoin_due_since_ms is not None):
+        turn.see(rejoin_due_since_ms=view.now_ms if needed else None)
+    wanted, facts = view.rejoin, view.rebuild
+    if wanted is None:
+        return
+    if view.rejoin_since_ms is None:  # the daemon was started again
+        turn.see(rejoin_since_ms=view.now_ms)
+    if facts is not None and facts.request == wanted.id:
+        if facts.home:
+            _ended(turn, RequestEnded(wanted.id, succeeded=True, reason=facts.saved))
+        elif facts.stage == "failed" and not facts.touched:
+            _ended(turn, RequestEnded(wanted.id, succeeded=False, code=facts.code, reason=facts.reason))
+    elif len(view.rejoin_starts) >= rejoin.STARTS and view.reached(view.rejoin_starts[-1] + rejoin.SILENT_MS):
+        text = f"the unit was started {len(view.rejoin_starts)} times and told nothing: look at its journal"
+        _ended(turn, RequestEnded(wanted.id, succeeded=False, code="REBUILD_UNIT", reason=text))
+    elif _needed_as_witness(turn, wanted):
+        text = f"the primary of term {wanted.term} was lost, or handed over, before the rebuild began"
+        _ended(turn, RequestEnded(wanted.id, succeeded=False, code="REBUILD_NO_PRIMARY", reason=text))
+
+
+def _needed_as_witness(turn: Turn, wanted: Rejoin) -> bool:
+    """There is no primary, or another: this node's data are as they were, and no rebuild works on them."""
+    view, facts = turn.view, turn.view.rebuild
+    if view.database is None or (facts is not None and facts.at_work) or not view.store_is_known():
+        return False
+    return view.lease_is_over() or view.lease_is_lapsing() or wanted.term != view.highest_term
+
+
+def _ended(turn: Turn, ended: RequestEnded) -> None:
+    view = turn.view
+    if view.rejoin is not None and view.rejoin.id == ended.id:
+        failed = () if ended.succeeded else (*view.rejoin_failed[-15:], view.now_ms)
+        turn.see(rejoin=None, rejoin_since_ms=None, rejoin_starts=(), rejoin_failed=failed)
+    turn.see(rejoin_ended=ended)
+    words = "is home" if ended.succeeded else "refused" if ended.refused else "failed"
+    turn.note("rebuild", f"{words}: {ended.reason}" if ended.reason else words, code=ended.code, request=ended.id)

@@ -1,0 +1,156 @@
+"""`failoverctl rejoin`: what would be done, and how it goes on, in words.
+
+The request goes to the node itself, with the reports where it was asked for elsewhere (core/rejoining.py). What comes
+back are that node's reports: this file makes events of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from failoverd.core import machine, rejoin
+from failoverd.core.model import NodeName, Thread
+from failoverd.runtime import document as doc
+
+if TYPE_CHECKING:
+    from failoverd.config import Config
+    from failoverd.core.model import RebuildFacts, Rejoin, RequestEnded
+    from failoverd.core.view import View
+
+UNHEARD_MS = 20_000  # after which a node that was asked has not heard it
+FOLLOWS_MS = 60_000  # for a node to follow by itself
+_STEP = 10  # percent of the stream between two events
+
+
+def plan(view: View, config: Config, node: str, donor: str, *, anew: bool) -> doc.RejoinDocument:
+    """What `rejoin` would do to `node` now, or why it would not. `anew`: a rebuild even where nothing asks for it."""
+    name, why = NodeName(node), _why(view, NodeName(node), anew=anew)
+    held = rejoin.held_back(view, name) if why else ""
+    given = NodeName(donor) if donor else rejoin.donor_for(view, name)
+    refused = rejoin.rejections(view, node, donor)
+    reasons = [doc.Reason(code=r.code, reason=r.reason, node=r.node) for r in refused]
+    if why and config.database.dialect != "mariadb":
+        text = f"only MariaDB's data can be made anew, and database.dialect is {config.database.dialect}"
+        reasons.append(doc.Reason(code="REBUILD_DIALECT", reason=text, node=node))
+    mine, theirs = view.facts_of(name), view.facts_of(view.holder) if view.holder else None
+    extra = mine.holdings.minus(theirs.holdings) if mine is not None and theirs is not None else None
+    following = _follows(view, name)
+    return doc.RejoinDocument(
+        node=node,
+        holder=view.holder or "",
+        action="rebuild" if why else "none" if following else "follow",
+        reason=f"{why}. Not by itself: {held}" if held else why,
+        donor=given or "",
+        transactions=None if extra is None or following else extra.count,
+        ahead=str(config.rebuild.ahead),
+        refused=tuple(reasons if why else (r for r in reasons if r.code not in _OF_A_REBUILD)),
+    )
+
+
+_OF_A_REBUILD = ("BLK_LAST_REPLICA", "BLK_NO_DONOR", "BLK_REBUILDING")
+
+
+def _why(view: View, node: NodeName, *, anew: bool) -> str:
+    found = rejoin.need(view, node)
+    if found or view.holder in (None, node):
+        return found
+    if view.errant(node):
+        return f"it holds what no primary wrote: {view.errant(node)}"
+    if view.facts_of(node) is None:
+        return "its database does not answer; what it has extra is read from its files"
+    return "nothing asks for it but who says --rebuild" if anew else ""
+
+
+def _follows(view: View, node: NodeName) -> bool:
+    facts, holder = view.facts_of(node), view.holder
+    replication = facts.replication if facts else None
+    if replication is None or holder is None:
+        return False
+    both_run = replication.receiver is replication.applier is Thread.RUNNING
+    return both_run and replication.source == view.node(holder).address
+
+
+def followed(state: machine.State, node: NodeName, elapsed_ms: int) -> doc.Event | None:
+    """The end of a wait for a node that follows by itself."""
+    if _follows(state.view, node):
+        text = f"{node} follows {state.view.holder}"
+        return doc.Event(elapsed_ms=elapsed_ms, node=node, text=text, final=True, succeeded=True)
+    if elapsed_ms > FOLLOWS_MS:
+        text = f"{node} does not follow {state.view.holder} yet; `failoverctl status` shows why"
+        return doc.Event(elapsed_ms=elapsed_ms, node=node, text=text, code="REQUEST_UNSEEN", final=True)
+    return None
+
+
+def ended(state: machine.State, asked: Rejoin, elapsed_ms: int) -> doc.Event | None:
+    """The end of a rebuild, as its node tells it."""
+    end = _end_of(state.view, asked)
+    if end is not None:
+        text = "the new data are in place" if end.succeeded else end.reason
+        saved = f"; what it had extra: {end.reason}" if end.succeeded and end.reason else ""
+        return doc.Event(
+            elapsed_ms=elapsed_ms,
+            node=asked.node,
+            text=text + saved,
+            code=end.code,
+            final=True,
+            succeeded=end.succeeded,
+            refused=end.refused,
+        )
+    if state.rejoin_asked != asked and not state.view.rebuilding(asked.node) and elapsed_ms > UNHEARD_MS:
+        text = f"{asked.node} does not tell of it; `failoverctl status` shows how it stands"
+        return doc.Event(elapsed_ms=elapsed_ms, node=asked.node, text=text, code="REQUEST_UNSEEN", final=True)
+    return None
+
+
+def _end_of(view: View, asked: Rejoin) -> RequestEnded | None:
+    known = next((r.rejoin_ended for r in view.reports if r.sender == asked.node), None)
+    found = view.rejoin_ended if asked.node == view.me.name else known
+    return found if found is not None and found.id == asked.id else None
+
+
+def facts_of(view: View, node: NodeName) -> RebuildFacts | None:
+    """How far a node's newest rebuild is, as it told last."""
+    if node == view.me.name:
+        return view.rebuild
+    return next((report.rebuild for report in view.reports if report.sender == node), None)
+
+
+def status(view: View, node: NodeName) -> doc.RebuildStatus | None:
+    """The same for the status document; None where there was none since that node's boot."""
+    facts = facts_of(view, node)
+    if facts is None and not view.rebuilding(node):
+        return None
+    if facts is None:
+        return doc.RebuildStatus(under_way=True, stage="asked")
+    return doc.RebuildStatus(
+        under_way=view.rebuilding(node),
+        stage=facts.stage,
+        received=facts.received,
+        expected=facts.expected,
+        rate=facts.rate,
+        left_ms=facts.left_s * 1000 if facts.left_s is not None else None,
+        code=facts.code,
+        reason=facts.reason,
+        saved=facts.saved,
+    )
+
+
+class Progress:
+    """What the followers of one rebuild have been told of it."""
+
+    def __init__(self, node: NodeName, request: str) -> None:
+        self._node = node
+        self._request = request
+        self._told: tuple[str, int] = ("", 0)
+
+    def news(self, state: machine.State) -> list[tuple[NodeName, str]]:
+        """(node, words) for each stage that began, and for each tenth of the stream."""
+        facts = facts_of(state.view, self._node)
+        if facts is None or facts.request != self._request:
+            return []
+        tenth = facts.received * 100 // facts.expected // _STEP if facts.expected else 0
+        if (facts.stage, tenth) == self._told:
+            return []
+        self._told = (facts.stage, tenth)
+        known = status(state.view, self._node)
+        return [(self._node, known.words if known is not None else facts.stage)]

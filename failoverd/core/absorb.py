@@ -29,6 +29,7 @@ from failoverd.core.events import (
     Ticked,
 )
 from failoverd.core.health import born_after_ms, sighted
+from failoverd.core.hearsay import says_the_same
 from failoverd.core.mail_store import StoreState
 from failoverd.core.model import DatabaseFacts, Health, Heard, Observation, Report, StoreFacts
 from failoverd.core.state import State
@@ -82,7 +83,7 @@ def nothing_new(before: State, turn: Turn, event: Event) -> bool:
 
     What absorbing changed is looked at, not what the event was thought to change. Another look that found the same is
     nothing new: when it was is asked of the virtual IP only (`plan.undone`), and failures that go on are counted, so
-    that they differ. Nor is another report, where no report was asked for anything.
+    that they differ. Nor is another report, where no report was asked for anything, or where it says the same.
     """
     if turn.effects or turn.entries or turn.state is not before:
         return False
@@ -90,11 +91,17 @@ def nothing_new(before: State, turn: Turn, event: Event) -> bool:
     if not changed:
         return True
     if changed == {"reports"}:
-        return not before.heeds_reports
+        return not before.heeds or (isinstance(event, Reported) and _says_the_same(before, event.report))
     if changed != {"sightings"} or not isinstance(event, Observed) or event.observation.probe in FACTS_IN_RULES:
         return False
     seen = before.view.sighting(event.observation.probe, event.observation.target)
     return seen is not None and not seen.failures and _found_the_same(seen.observation, event.observation)
+
+
+def _says_the_same(before: State, report: Report) -> bool:
+    """The former report of that node counted when it was last decided, and said the same."""
+    former = before.view.fresh.get(report.sender)
+    return former is not None and says_the_same(former, report, before.heeds)
 
 
 def _changed(before: View, after: View) -> set[str]:

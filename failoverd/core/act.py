@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from failoverd.core import candidates, plan, rejoin, rejoining, rules
 from failoverd.core.effects import Beat, Cancel, KeepLease, Perform, Push, Remember, StepKind
+from failoverd.core.known import NEVER_MS
 from failoverd.core.lease import Memory
 from failoverd.core.mail_store import LEAVING, StoreState
 from failoverd.core.plan import Progress
@@ -56,9 +57,13 @@ def act(turn: Turn) -> None:
     _say_why_not(turn)
     ask_store(turn, rule)
     _follow_plan(turn, rule)
-    _beat(turn)
-    _report(turn)
+
+
+def keep_going(turn: Turn) -> int:
+    """What is due again and again, whatever is decided: nothing else follows from it. Returns when it is next."""
+    due_ms = min(_beat(turn), _report(turn))
     _remember(turn)
+    return due_ms
 
 
 def _remember(turn: Turn) -> None:
@@ -169,24 +174,27 @@ def _begin(turn: Turn, kind: StepKind) -> bool:
     return True
 
 
-def _beat(turn: Turn) -> None:
+def _beat(turn: Turn) -> int:
     view, state = turn.view, turn.state
     # From before the gate opens: what a client writes in this term comes after a heartbeat of it.
     writable = view.i_hold() and view.served_term == view.highest_term
     if not writable or not view.reached(state.beat_ms + view.policy.heartbeat_ms):
-        return
+        return NEVER_MS
     stands = view.database.heartbeat_beat if view.database else 0
     beat = max(state.beat, stands) + 1
     turn.keep(beat=beat, beat_ms=view.now_ms)
     turn.effects.append(Beat(view.highest_term, beat))
+    return view.now_ms + view.policy.heartbeat_ms
 
 
-def _report(turn: Turn) -> None:
+def _report(turn: Turn) -> int:
     """Push at each interval, and at once when something changed that others decide on."""
     view, state = turn.view, turn.state
     told = substance(view, state.rule, state.progress)
     interval_ms = view.policy.renew_ms // 2 if view.asking() else view.policy.report_ms  # each asking is a round
-    if state.pushed_ms is None or view.reached(state.pushed_ms + interval_ms) or told != state.pushed:
-        turn.see(sendings=view.sendings.sent(view.now_ms))
-        turn.keep(pushed_ms=view.now_ms, pushed=told)
-        turn.effects.append(Push(make_report(turn.state.changed(view=turn.view))))
+    if state.pushed_ms is not None and not view.reached(state.pushed_ms + interval_ms) and told == state.pushed:
+        return NEVER_MS
+    turn.see(sendings=view.sendings.sent(view.now_ms))
+    turn.keep(pushed_ms=view.now_ms, pushed=told)
+    turn.effects.append(Push(make_report(turn.state.changed(view=turn.view))))
+    return view.now_ms + interval_ms

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from failoverd.core.findings import blocking
 from failoverd.core.gtid import GtidSet
 from failoverd.core.heirs import forgot_nothing, heirs_of, proof_missing, refused_by
+from failoverd.core.known import remembered
 from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Rejected, Thread
 from failoverd.core.view import View
 
@@ -241,6 +242,7 @@ def _received(view: View, name: NodeName) -> GtidSet:
     return view.position_of(name) or GtidSet()
 
 
+@remembered
 def failover(view: View) -> Election:
     """Who should take over a lease that is over. Only final positions count; see the module's docstring."""
     record = view.record
@@ -345,9 +347,8 @@ def could_elect(view: View, *, told: bool = False) -> bool:
 def replicas_are_there(view: View) -> bool:
     """Whether enough data nodes live to elect one of them, this node's ears or those of others being the witness."""
     needed = len(view.data_nodes) - view.policy.acknowledgements
-    elsewhere = {name for report in view.fresh.values() for name in report.hears}
     others = [node.name for node in view.data_nodes if node.name != view.me.name]
-    there = [name for name in others if name in view.fresh or name in elsewhere]
+    there = [name for name in others if name in view.fresh or name in view.heard_elsewhere]
     return sum(not view.rebuilding(name) for name in there) >= needed
 
 

@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.health import Sendings, Sighting, Sightings, born_after_ms
+from failoverd.core.hearsay import ANY, SELDOM
 from failoverd.core.lag import NO_LAG, Lag
 from failoverd.core.lease import NO_MEMORY, Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.mail_store import StoreState
@@ -27,6 +28,7 @@ from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Record
 from failoverd.core.policy import Policy
 
 NEVER_MS = 1 << 62
+ASKED_OF_REPORTS = frozenset({ANY, *SELDOM.values()})
 _WAITS_FOR = "(the earliest moment)"  # no question's name
 
 K = TypeVar("K", bound="Known")
@@ -39,10 +41,11 @@ def remembered(question: Callable[[K], T]) -> Callable[[K], T]:
 
     @wraps(question)
     def answer(known: K) -> T:
-        answers = known._answers  # noqa: SLF001 - the other half of `Known`
-        if name not in answers:
-            answers[name] = question(known)
-        found: T = answers[name]
+        found: T
+        try:
+            found = known._answers[name]  # noqa: SLF001 - the other half of `Known`
+        except KeyError:
+            found = known._answers[name] = question(known)  # noqa: SLF001 - likewise
         return found
 
     return answer
@@ -186,9 +189,9 @@ class Known:
     # ---- nodes and reports ------------------------------------------------------------------------------------
 
     @property
-    def heeds_reports(self) -> bool:
-        """Whether any answer given so far depends on a report. All of them look into `fresh`."""
-        return "fresh" in self._answers
+    def asked_of_reports(self) -> frozenset[str]:
+        """Which of the questions that look into reports were asked so far; empty where no report was looked into."""
+        return ASKED_OF_REPORTS & self._answers.keys()
 
     @property
     def data_nodes(self) -> tuple[Node, ...]:
@@ -213,6 +216,18 @@ class Known:
                 found[report.sender] = report
         return found
 
+    @property
+    @remembered
+    def versions(self) -> dict[NodeName, int]:
+        """The store's newest version that each node heard here has seen."""
+        return {name: report.version for name, report in self.fresh.items()}
+
+    @property
+    @remembered
+    def heard_elsewhere(self) -> frozenset[NodeName]:
+        """Who is heard by any node that is heard here."""
+        return frozenset(name for report in self.fresh.values() for name in report.hears)
+
     def report_of(self, name: NodeName) -> Report | None:
         """A fresh report of `name`, if there is one."""
         return self.fresh.get(name)
@@ -226,7 +241,8 @@ class Known:
 
     def sighting(self, probe: str, target: NodeName) -> Sighting | None:
         """This node's own last look at `probe` of `target`."""
-        return self.looks.by_name.get((probe, target))
+        seen = self.sightings
+        return (seen if type(seen) is Sightings else self._indexed()).by_name.get((probe, target))
 
     @property
     def looks(self) -> Sightings:

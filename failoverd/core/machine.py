@@ -15,7 +15,7 @@ on, and the node may sleep.
 from __future__ import annotations
 
 from failoverd.core.absorb import absorb, nothing_new
-from failoverd.core.act import act
+from failoverd.core.act import act, keep_going
 from failoverd.core.events import (
     Asked,
     Confirmed,
@@ -54,7 +54,6 @@ __all__ = [
 ]
 
 TICK_MS = 100  # after something was done: what follows from it is decided then at the latest
-SLEEP_MS = 500  # the longest quiet, so that what nobody has thought of is looked at all the same
 
 
 def step(state: State, event: Event, now_ms: int) -> Reaction:
@@ -63,22 +62,26 @@ def step(state: State, event: Event, now_ms: int) -> Reaction:
     absorb(turn, event)
     view = turn.view
     if view.now_ms < state.quiet_until_ms and nothing_new(state, turn, event):
-        still = state.changed(view=view, quiet_until_ms=state.quiet_until_ms, heeds_reports=state.heeds_reports)
+        still = state.changed(view=view, quiet_until_ms=state.quiet_until_ms, heeds=state.heeds)
         return Reaction(still, (), ())
     kept, asked = turn.state, len(turn.effects) + len(turn.entries)
     act(turn)
-    if turn.view is view and turn.state is kept and len(turn.effects) + len(turn.entries) == asked:
-        quiet_until_ms = _quiet_until_ms(view)
-        after = kept.changed(view=view, quiet_until_ms=quiet_until_ms, heeds_reports=view.heeds_reports)
-    else:
-        after = turn.state.changed(view=turn.view)
+    settled = turn.view is view and turn.state is kept and len(turn.effects) + len(turn.entries) == asked
+    due_ms = keep_going(turn)
+    after = turn.state.changed(view=turn.view)
+    if settled and turn.view.memory is view.memory:
+        quiet_until_ms = min(due_ms, _quiet_until_ms(view))
+        after = turn.state.changed(view=turn.view, quiet_until_ms=quiet_until_ms, heeds=view.asked_of_reports)
     return Reaction(after, tuple(turn.effects), tuple(turn.entries))
 
 
 def _quiet_until_ms(view: View) -> int:
-    """Until when nothing is to be done, where nothing was to be done with this view just now."""
+    """Until when nothing is to be done, where nothing was to be done with this view just now.
+
+    No longer than a renewal takes to be due, so that what nobody has thought of is looked at all the same.
+    """
     deadline_ms = view.held.deadline_ms if view.held is not None else view.waits_for_ms
-    return min(view.waits_for_ms, deadline_ms, view.now_ms + min(SLEEP_MS, view.policy.renew_ms))
+    return min(view.waits_for_ms, deadline_ms, view.now_ms + view.policy.renew_ms)
 
 
 def next_wake_ms(state: State) -> int:

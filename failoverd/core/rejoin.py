@@ -73,17 +73,20 @@ def need(view: View, name: NodeName) -> str:
 
     What a follower holds beyond what the primary has *told* is only younger: it is compared where it does not follow.
     """
-    facts, theirs, holder = view.facts_of(name), view.facts_of(view.holder) if view.holder else None, view.holder
-    if facts is None or theirs is None or holder in (None, name):
+    facts, holder = view.facts_of(name), view.holder
+    if facts is None or holder is None or holder == name:
         return ""
     replication = facts.replication
-    if replication is not None and replication.source == view.node(NodeName(str(holder))).address:
-        error = replication.receiver_error or replication.applier_error
-        return f"its replication cannot go on: {error}" if to_rebuild(replication) else ""
-    extra = facts.holdings.minus(theirs.holdings)
-    if not extra.parts or facts.receives:
+    # What its own database says comes first: a node that asks for no report need not decide anew at each of them.
+    if replication is not None and replication.source == view.node(holder).address:
+        if not to_rebuild(replication) or view.facts_of(holder) is None:
+            return ""
+        return f"its replication cannot go on: {replication.receiver_error or replication.applier_error}"
+    theirs = view.facts_of(holder) if not facts.receives else None
+    if theirs is None:
         return ""
-    return f"it holds what {holder} lacks: {extra}"
+    extra = facts.holdings.minus(theirs.holdings)
+    return f"it holds what {holder} lacks: {extra}" if extra.parts else ""
 
 
 def held_back(view: View, name: NodeName) -> str:

@@ -43,7 +43,8 @@ class State:
     # Before this moment nothing is to be done unless something is heard: `machine` found that out about exactly this
     # state, so that neither `replace` nor `changed` takes it over.
     quiet_until_ms: int = field(default=0, init=False, repr=False, compare=False)
-    heeds_reports: bool = field(default=True, init=False, repr=False, compare=False)  # another one ends the quiet
+    # Which questions were asked of reports: one with other answers to them ends the quiet.
+    heeds: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
 
     def changed(self, **changes: object) -> Self:
         """A copy with these fields changed; the same as `replace`, without running `__init__`."""

@@ -175,10 +175,10 @@ class Tenure(Known):
             report = self.fresh.get(observer.name)
             if report is None or report.membership != self.membership:
                 votes.append(Vote.UNKNOWN)
-            elif report.version == record.version:
+            elif self.versions[observer.name] == record.version:
                 votes.append(Vote.YES if report.lease_over else Vote.NO)
             else:
-                votes.append(Vote.NO if report.version > record.version else Vote.UNKNOWN)
+                votes.append(Vote.NO if self.versions[observer.name] > record.version else Vote.UNKNOWN)
         return tally(votes, len(self.nodes) - 1) is Tally.WON
 
     def i_hold_the_ended_term(self) -> bool:

@@ -68,6 +68,7 @@ class Daemon:
             held=held,
         )
         self.state = State(view=view, software="0.1.0")
+        self._woken_ms = 0  # when the machine wants to be woken, by the node's clock
         self._wake_at = 0  # when the only timer is due
         self._timer_at = 0  # for when the newest one was set
         self._waiting: list[Reaction] = []  # for their records
@@ -122,11 +123,11 @@ class Daemon:
         state = self.state
         view = state.view
         wake_ms = machine.next_wake_ms(state)
-        if self._scale > 1:  # whatever is due, and otherwise a tick or the end of a sleep, which are so much later
-            if wake_ms == view.now_ms + machine.SLEEP_MS:
-                wake_ms = min(view.waits_for_ms, view.now_ms + machine.SLEEP_MS * self._scale)
-            elif wake_ms == view.now_ms + machine.TICK_MS:
-                wake_ms = view.now_ms + machine.TICK_MS * self._scale
+        if wake_ms == self._woken_ms and self.world.now < self._wake_at:
+            return  # the quiet goes on, and its end is timed
+        self._woken_ms = wake_ms
+        if wake_ms == view.now_ms + machine.TICK_MS:
+            wake_ms = view.now_ms + machine.TICK_MS * self._scale
         self._wake_at = wake_at = max(self.world.now + 1, node.clock.true_time(wake_ms))
         if not self.world.now < self._timer_at <= wake_at:
             self._timer_at = wake_at

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IDLE_GRACE_S = 0.15  # how long connections that only look things up are spared while read_only is waited for
 SETTLE_S = 0.3  # how long a started receiver is watched for an error that ends it at once
+ROOM_ATTEMPTS = 10  # at a second connection, where the server has no more to give
 SHORTEST_LIMIT_S = 0.01  # a server-side limit of 0 would mean none
 KILL_MS = 50
 
@@ -68,14 +69,17 @@ def make_read_only(dialect: Dialect, connection: Connection, deadline: Deadline,
 def _beside(
     dialect: Dialect, connection: Connection, deadline: Deadline, second: Second
 ) -> Iterator[Connection | None]:
-    """Another connection beside the one that will wait, if need be in the place of clients that do nothing."""
+    """Another connection beside the one that will wait, if need be in the place of clients that do nothing.
+
+    Of remote ones first: local look-ups are of the mail services, which take a minute to get over their loss.
+    """
     with contextlib.ExitStack() as stack:
         other = stack.enter_context(second())
-        if other is None:
-            _kill_clients(dialect, connection, deadline, {connection.number}, spare_idle=False, only_idle=True)
-        for _ in range(10):
+        for attempt in range(ROOM_ATTEMPTS):
             if other is not None:
                 break
+            spare = attempt < ROOM_ATTEMPTS // 2
+            _kill_clients(dialect, connection, deadline, {connection.number}, spare_idle=spare, only_idle=True)
             connection.wait(min(POLL_S, deadline.left_s))
             other = stack.enter_context(second())
         yield other

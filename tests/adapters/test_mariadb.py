@@ -314,17 +314,37 @@ def test_what_the_administrator_forgot_is_named(members: tuple[Member, Member, M
     assert database(first.server).status(deadline_ms=QUICK_MS).code in {"DB_SCHEMA", "DB_DENIED"}
 
 
-def test_all_connections_taken(members: tuple[Member, Member, Member]) -> None:
-    first, _, _ = members
-    first.server.run("SET GLOBAL max_connections = 10")
-    taken = []
-    with contextlib.suppress(pymysql.err.OperationalError):
-        while True:
-            taken.append(first.server.client())
-    try:
+def test_all_connections_taken_by_remote_clients(members: tuple[Member, Member, Member]) -> None:
+    """Those make room, and what a mail service has open on the host is left alone."""
+    server = members[0].server
+    server.run("SET GLOBAL max_connections = 10", "CREATE USER reader@localhost")
+    look_up = server.connect("reader")
+    with _all_taken(server.client) as taken:
+        ok(members[0].database.make_read_only(deadline_ms=QUICK_MS))
         with pytest.raises(pymysql.err.OperationalError):
-            first.server.client()
-        ok(first.database.make_read_only(deadline_ms=QUICK_MS))
+            taken[0].query("SELECT 1")
+        look_up.query("SELECT 1")
+    look_up.close()
+
+
+def test_all_connections_taken_on_the_host_itself(members: tuple[Member, Member, Member]) -> None:
+    server = members[0].server
+    server.run("SET GLOBAL max_connections = 10", "CREATE USER reader@localhost")
+    with _all_taken(lambda: server.connect("reader")):
+        ok(members[0].database.make_read_only(deadline_ms=QUICK_MS))
+
+
+@contextlib.contextmanager
+def _all_taken(connect: Callable[[], pymysql.Connection[Any]]) -> Iterator[list[pymysql.Connection[Any]]]:
+    taken = []
+    try:
+        with contextlib.suppress(pymysql.err.OperationalError):
+            while True:
+                taken.append(connect())
+        assert len(taken) > 3
+        with pytest.raises(pymysql.err.OperationalError, match="Too many connections"):
+            connect()
+        yield taken
     finally:
         for connection in taken:
             connection.close()

@@ -385,6 +385,7 @@ class Report:
     rebuild: RebuildFacts | None = None  # the newest rebuild
     rejoin: Rejoin | None = None  # an operator's request to another node
     rejoin_ended: RequestEnded | None = None  # what became of the newest one to the sender
+    rejoining: str = ""  # the id of the one that the sender has taken, and that has not ended
 
     @cached_property
     def claims_by_name(self) -> dict[tuple[str, NodeName], Claim]:

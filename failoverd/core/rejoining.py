@@ -4,6 +4,9 @@
                                                                                            home │ failed, untouched
     failed in the middle: it is started again, since only going on helps
 
+What has touched nothing ends in every case: with the program's word, after STARTS of them without one, or BEGIN_MS
+after the last start where none may follow.
+
 The program is a process of its own; what it says comes as an observation, so that a daemon that was restarted meanwhile
 knows as much as one that was not.
 """
@@ -11,10 +14,13 @@ knows as much as one that was not.
 from __future__ import annotations
 
 from failoverd.core import rejoin
-from failoverd.core.model import Rejoin, Report, RequestEnded
+from failoverd.core.effects import StepKind
+from failoverd.core.model import Health, Outcome, RebuildFacts, Rejoin, Report, RequestEnded
+from failoverd.core.positions import REBUILD_PROBE
 from failoverd.core.turn import Turn
 
 ASK_MS = 10_000  # how long another node is asked before it counts as not having heard
+BEGIN_MS = 60_000  # from taking it, or from a start that came to nothing, to the next start: then it is given up
 
 
 def asked(turn: Turn, wanted: Rejoin) -> None:
@@ -66,22 +72,60 @@ def look(turn: Turn) -> None:
     needed = view.policy.rejoin_automatic and view.rejoin is None and bool(rejoin.need(view, view.me.name))
     if needed != (view.rejoin_due_since_ms is not None):
         turn.see(rejoin_due_since_ms=view.now_ms if needed else None)
-    wanted, facts = view.rejoin, view.rebuild
-    if wanted is None:
-        return
-    if view.rejoin_since_ms is None:  # the daemon was started again
-        turn.see(rejoin_since_ms=view.now_ms)
-    if facts is not None and facts.request == wanted.id:
-        if facts.home:
-            _ended(turn, RequestEnded(wanted.id, succeeded=True, reason=facts.saved))
-        elif facts.stage == "failed" and not facts.touched:
-            _ended(turn, RequestEnded(wanted.id, succeeded=False, code=facts.code, reason=facts.reason))
+    if view.rejoin is not None:
+        if view.rejoin_since_ms is None:  # the daemon was started again
+            turn.see(rejoin_since_ms=view.now_ms)
+        _end(turn, view.rejoin)
+
+
+def _end(turn: Turn, wanted: Rejoin) -> None:
+    """End it, if it has come to an end."""
+    view, facts = turn.view, turn.view.rebuild
+    own = facts if facts is not None and facts.request == wanted.id else None
+    if own is not None and own.home:
+        _ended(turn, RequestEnded(wanted.id, succeeded=True, reason=own.saved))
+    elif own is not None and own.stage == "failed" and not own.touched:
+        _ended(turn, RequestEnded(wanted.id, succeeded=False, code=own.code, reason=own.reason))
+    elif (facts is not None and facts.at_work) or _unseen(turn):
+        return  # it goes on, or has to, or nobody can tell
     elif len(view.rejoin_starts) >= rejoin.STARTS and view.reached(view.rejoin_starts[-1] + rejoin.SILENT_MS):
-        text = f"the unit was started {len(view.rejoin_starts)} times and told nothing: look at its journal"
-        _ended(turn, RequestEnded(wanted.id, succeeded=False, code="REBUILD_UNIT", reason=text))
+        _ended(turn, RequestEnded(wanted.id, succeeded=False, code="REBUILD_UNIT", reason=_silence(turn, own)))
     elif _needed_as_witness(turn, wanted):
         text = f"the primary of term {wanted.term} was lost, or handed over, before the rebuild began"
         _ended(turn, RequestEnded(wanted.id, succeeded=False, code="REBUILD_NO_PRIMARY", reason=text))
+    elif view.reached((view.rejoin_starts[-1] if view.rejoin_starts else view.rejoin_since_ms or 0) + BEGIN_MS):
+        _ended(turn, _not_begun(turn, wanted))
+
+
+def _unseen(turn: Turn) -> bool:
+    """The look at the program fails: whether it works is not known."""
+    seen = turn.view.sighting(REBUILD_PROBE, turn.view.me.name)
+    return seen is not None and seen.health is Health.UNKNOWN
+
+
+def _silence(turn: Turn, own: RebuildFacts | None) -> str:
+    """What is known of a unit that was started again and again and says neither that it is done nor why not."""
+    step = turn.state.progress.of(StepKind.START_REBUILD)
+    if step is not None and step.reason:
+        return f"the unit does not start: {step.reason}"
+    told = f"ended without a word at {own.stage}" if own is not None and own.stage else "told nothing"
+    return f"the unit was started {len(turn.view.rejoin_starts)} times and {told}: look at its journal"
+
+
+def _not_begun(turn: Turn, wanted: Rejoin) -> RequestEnded:
+    """Nothing of this node was touched, and what keeps it from being started does not pass."""
+    view = turn.view
+    first = [name for name, report in view.fresh.items() if report.rebuilding and name < view.me.name]
+    if first:
+        code, text = "BLK_REBUILDING", f"{first[0]} is being rebuilt: one node at a time"
+    elif wanted.term != view.highest_term or not rejoin.primary_is_there(view):
+        code, text = "REBUILD_NO_PRIMARY", f"the primary of term {wanted.term} is not there any more"
+    elif view.paused() and wanted.by == rejoin.RULE:
+        code, text = "BLK_PAUSED", "the cluster is paused"
+    else:
+        ended = [e for e in turn.state.progress.ended if e.reason and e.outcome is not Outcome.SUCCEEDED]
+        code, text = "REBUILD_UNIT", "; ".join(f"{e.kind.value}: {e.reason}" for e in ended) or "no step of it ended"
+    return RequestEnded(wanted.id, succeeded=False, code=code, reason=f"not begun within {BEGIN_MS // 1000} s: {text}")
 
 
 def _needed_as_witness(turn: Turn, wanted: Rejoin) -> bool:

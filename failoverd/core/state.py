@@ -181,6 +181,7 @@ def make_report(state: State) -> Report:
         rebuild=view.rebuild,
         rejoin=state.rejoin_asked,
         rejoin_ended=view.rejoin_ended,
+        rejoining=view.rejoin.id if view.rejoin else "",
         units=view.units,
         unproven=view.record.unproven if view.record else view.memory.unproven,
         marks=view.record.marks if view.record else view.memory.marks,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+UNSEEN = "REQUEST_UNSEEN"  # the daemon has seen no end of it
 REJOIN_S = 10.0  # a daemon that is started again is back within a few seconds
 
 
@@ -47,6 +48,9 @@ def ask(socket: Path, path: str, document: Mapping[str, str | bool], *, refused:
     if last.refused:
         _say_refused(refused, [(last.code, last.text)])
         return Exit.REFUSED
+    if last.code == UNSEEN:
+        click.echo(f"not known: {failed}, as far as was seen; ask `failoverctl status`")
+        return Exit.UNCLEAR
     click.echo(f"done: {done}" if last.succeeded else f"failed: {failed}")
     return Exit.DONE if last.succeeded else Exit.FAILED
 
@@ -66,11 +70,12 @@ def _look_on(client: Client, request: str) -> Event:
     """Show each event as it happens. Return the last one."""
     shown, broken_since = 0, None
     while True:
+        began = time.monotonic()
         try:
             for index, line in enumerate(client.lines(f"/v1/requests/{request}/events")):
-                broken_since = None
                 if index < shown:
                     continue
+                broken_since = None
                 event = from_json(Event, line)
                 shown = index + 1
                 click.echo(_told(event))
@@ -79,14 +84,23 @@ def _look_on(client: Client, request: str) -> Event:
         except LookupError as error:
             raise UnclearError(f"request {request}: {error}") from None
         except (UnreachableError, UnclearError) as error:
-            broken_since = broken_since or time.monotonic()
+            broken_since = _broken(broken_since, began)
             if time.monotonic() - broken_since > REJOIN_S:
                 raise UnclearError(str(error)) from error
         else:
-            broken_since = broken_since or time.monotonic()
+            broken_since = _broken(broken_since, began)
             if time.monotonic() - broken_since > REJOIN_S:
                 raise UnclearError(f"request {request}: its events ended without an end")
         time.sleep(0.2)
+
+
+def _broken(since: float | None, began: float) -> float:
+    """Since when nothing new has come and no look, the newest from `began`, has held for as long as one is waited for.
+
+    One that only repeats what was shown and breaks off again must not go on for ever.
+    """
+    now = time.monotonic()
+    return now if since is None or now - began > REJOIN_S else since
 
 
 def _told(event: Event) -> str:

@@ -42,6 +42,7 @@ CODES: Mapping[str, str] = {
     "REBUILD_BACKUP_FAILED": "mariadb-backup failed on the donor",
     "REBUILD_OUTDATED": "the copy lacks what this node has, or holds what the primary lacks: it is made anew",
     "REBUILD_STOPPED": "the rebuild was told to end before anything was touched",
+    "REBUILD_KILLED": "the rebuild was killed again and again while it received or prepared the copy",
     "REBUILD_DIALECT": "only MariaDB's data can be made anew",
     "REBUILD_STREAM": "the stream from the donor broke off",
     "REBUILD_PREPARE_FAILED": "the backup arrived and could not be made into a data directory",

@@ -47,6 +47,7 @@ class Entry:
     ahead: tuple[str, ...] = ()  # where what was extra is saved
     keep_old: bool = False
     request: str = ""  # whose rebuild it is: the daemon's, by its name
+    runs: int = 1  # that have begun to receive for this request; all but the newest were killed
 
 
 class Journal:

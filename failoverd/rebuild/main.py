@@ -50,6 +50,7 @@ ANSWER_S = 300  # for the server to answer after its start
 FREEZE_MS = 8000
 DONOR_S = 300  # for the donor to apply what the primary had when this node stopped receiving
 REFUSED = 3
+RUNS = 5  # killed while they received or prepared: the next would be as well
 UNTOUCHED = (Stage.RECEIVING, Stage.PREPARED)
 _VERSION = re.compile(r"(\d+\.\d+)\.\d+-MariaDB")
 # Codes of a refusal before anything was begun.
@@ -102,6 +103,7 @@ class Rebuild:
         self._programs = programs.Programs(options.programs)
         self._others = Others(config, progress)
         self._journal = Journal(options.state / "rebuild")
+        self._runs = 1  # for this request, with this one
         self._doubtful_since = ""  # after this, the primary may have used the same numbers for other transactions
 
     def run(self) -> None:
@@ -117,6 +119,7 @@ class Rebuild:
         entry = self._journal.read()
         self._progress.touched = entry is not None and entry.stage not in UNTOUCHED
         if entry is None or entry.stage is Stage.RECEIVING:
+            self._count(entry, work)
             self._refuse_on_primary()
             entry = self._receive(work)
         else:
@@ -210,7 +213,7 @@ class Rebuild:
         saved = self._save_ahead((), self._others.primary())
         new = switch.begin_anew(work, self._data)
         request = self._progress.request
-        self._reached(Entry(Stage.RECEIVING, donor, request=request))
+        self._reached(Entry(Stage.RECEIVING, donor, request=request, runs=self._runs))
         from_primary = self._options.from_primary and donor == primary
         try:
             with ended_without_primary(self._others.primary):
@@ -231,9 +234,20 @@ class Rebuild:
         keep_old = self._options.keep_old
         return self._reached(Entry(Stage.PREPARED, donor, primary, position, state, saved, keep_old, request))
 
+    def _count(self, entry: Entry | None, work: Path) -> None:
+        """One that says why it ends leaves no entry. systemd starts a killed one again: not for ever."""
+        if entry is None or not entry.request or entry.request != self._progress.request:
+            return
+        if entry.runs >= RUNS:
+            self._discard(work)
+            words = f"{entry.runs} runs were killed before the copy was whole: look at journalctl -u failoverd-rebuild"
+            raise RebuildError("REBUILD_KILLED", words)
+        self._runs = entry.runs + 1
+
     def _discard(self, work: Path) -> None:
         """Give up what has been received: it may be large."""
-        shutil.rmtree(work)
+        if work.exists():
+            shutil.rmtree(work)
         self._journal.clear()
 
     def _freeze(self) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 GIVE_UP_MS = 60_000  # longer than a request may wait to be begun, plus the longest promotion
 KEPT_REQUESTS = 50
+UNSEEN = "REQUEST_UNSEEN"
 
 
 def _reason(rejected: Rejected) -> doc.Reason:
@@ -234,7 +235,7 @@ class NodeController:
         self._begin(
             accepted.id,
             f"accepted: {node} is made anew from {plan.donor}",
-            lambda state, elapsed_ms: homecoming.ended(state, asked, elapsed_ms),
+            homecoming.Ending(asked),
             homecoming.Progress(name, accepted.id),
         )
         return accepted
@@ -315,6 +316,10 @@ class NodeController:
                     continue
         finally:
             self._daemon.watchers.discard(changed)
+            if not log.ended:  # whatever ended this: nobody waits for what never comes
+                text = "this daemon does not look on any more; `failoverctl status` shows how it stands"
+                elapsed_ms, me = self._clock.now_ms() - began_ms, self._daemon.state.view.me.name
+                log.append(doc.Event(elapsed_ms=elapsed_ms, node=me, text=text, code=UNSEEN, final=True))
 
     def _final(self, state: machine.State, request: Request, elapsed_ms: int) -> doc.Event | None:
         record, me = state.view.record, state.view.me.name

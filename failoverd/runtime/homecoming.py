@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.core import machine, rejoin
-from failoverd.core.model import NodeName, Thread
+from failoverd.core.model import NodeName, RequestEnded, Thread
 from failoverd.runtime import document as doc
 
 if TYPE_CHECKING:
     from failoverd.config import Config
-    from failoverd.core.model import RebuildFacts, Rejoin, RequestEnded
+    from failoverd.core.model import RebuildFacts, Rejoin
     from failoverd.core.view import View
 
-UNHEARD_MS = 20_000  # after which a node that was asked has not heard it
+UNHEARD_MS = 20_000  # after which a node that was asked, and speaks of something else, has not heard it
+AWAY_MS = 60_000  # after which a node that is silent is not waited for: it may have been started again meanwhile
 FOLLOWS_MS = 60_000  # for a node to follow by itself
 _STEP = 10  # percent of the stream between two events
 
@@ -81,25 +82,75 @@ def followed(state: machine.State, node: NodeName, elapsed_ms: int) -> doc.Event
     return None
 
 
-def ended(state: machine.State, asked: Rejoin, elapsed_ms: int) -> doc.Event | None:
-    """The end of a rebuild, as its node tells it."""
-    end = _end_of(state.view, asked)
-    if end is not None:
+class Ending:
+    """How a rebuild ends for who asked for it: called again and again until it gives the last event.
+
+    its node tells the end                        that
+    it failed in the middle                       at once, though its node goes on
+    its node has it, and speaks of it             later: it is bounded there (core/rejoining.py)
+    its node has it not, and told no end          the program's last word, or UNHEARD_MS
+    its node is silent                            AWAY_MS
+    """
+
+    def __init__(self, asked: Rejoin) -> None:
+        self._asked = asked
+        self._known_ms = 0  # when its node was last seen to have it
+
+    def __call__(self, state: machine.State, elapsed_ms: int) -> doc.Event | None:
+        """The last event, if this is the end."""
+        view, node = state.view, self._asked.node
+        end = _end_of(view, self._asked)
+        if end is not None:
+            return self._last(elapsed_ms, end)
+        facts = facts_of(view, node)
+        own = facts if facts is not None and facts.request == self._asked.id else None
+        if own is not None and own.stage == "failed" and own.touched:
+            text = f"{own.reason}. The old data have left their place: {node} tries again by itself, once a minute"
+            return self._last(elapsed_ms, RequestEnded(self._asked.id, succeeded=False, code=own.code, reason=text))
+        report = view.report_of(node)
+        if state.rejoin_asked == self._asked or self._asked.id == _taken(view, node):
+            self._known_ms = elapsed_ms
+        elif own is not None and own.home and report is not None:
+            return self._last(elapsed_ms, RequestEnded(self._asked.id, succeeded=True, reason=own.saved))
+        elif own is not None and own.stage == "failed" and report is not None:  # its daemon was started again since
+            failed = RequestEnded(self._asked.id, succeeded=False, code=own.code, reason=own.reason)
+            return self._last(elapsed_ms, failed)
+        return self._unseen(view, elapsed_ms)
+
+    def _unseen(self, view: View, elapsed_ms: int) -> doc.Event | None:
+        node, silent_ms, code = self._asked.node, elapsed_ms - self._known_ms, "REQUEST_UNSEEN"
+        if node != view.me.name and view.report_of(node) is None:
+            text = f"no report from {node} for {silent_ms // 1000} s; what it has begun goes on there"
+            limit_ms = AWAY_MS
+        elif view.rebuilding(node):
+            code, text = "BLK_REBUILDING", f"{node} is being made anew for somebody else, who came first"
+            limit_ms = UNHEARD_MS
+        else:
+            text, limit_ms = f"{node} does not tell of it; `failoverctl status` shows how it stands", UNHEARD_MS
+        if silent_ms <= limit_ms:
+            return None
+        return self._last(elapsed_ms, RequestEnded(self._asked.id, succeeded=False, code=code, reason=text))
+
+    def _last(self, elapsed_ms: int, end: RequestEnded) -> doc.Event:
         text = "the new data are in place" if end.succeeded else end.reason
         saved = f"; what it had extra: {end.reason}" if end.succeeded and end.reason else ""
         return doc.Event(
             elapsed_ms=elapsed_ms,
-            node=asked.node,
+            node=self._asked.node,
             text=text + saved,
             code=end.code,
             final=True,
             succeeded=end.succeeded,
             refused=end.refused,
         )
-    if state.rejoin_asked != asked and not state.view.rebuilding(asked.node) and elapsed_ms > UNHEARD_MS:
-        text = f"{asked.node} does not tell of it; `failoverctl status` shows how it stands"
-        return doc.Event(elapsed_ms=elapsed_ms, node=asked.node, text=text, code="REQUEST_UNSEEN", final=True)
-    return None
+
+
+def _taken(view: View, node: NodeName) -> str:
+    """The id of the request that `node` has taken and not ended, as it says now."""
+    if node == view.me.name:
+        return view.rejoin.id if view.rejoin else ""
+    report = view.report_of(node)
+    return report.rejoining if report else ""
 
 
 def _end_of(view: View, asked: Rejoin) -> RequestEnded | None:

@@ -40,7 +40,7 @@ from failoverd.ctl.table import duration
 from failoverd.runtime.document import Event, Preview, Reason, RebuildStatus, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 PROGRAM = [sys.executable, "-c", "from failoverd.ctl.app import main; main()"]
@@ -447,6 +447,25 @@ def test_a_daemon_that_ends_meanwhile_leaves_the_outcome_unclear(
     assert "ask `failoverctl status`" in shown.stderr
 
 
+def test_events_that_break_off_again_and_again_are_not_followed_for_ever(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look shows the same first events and ends: that is no sign of life."""
+    monkeypatch.setattr(request, "REJOIN_S", 0.5)
+
+    async def broken(_: str) -> AsyncIterator[Event]:
+        async def first() -> AsyncIterator[Event]:
+            yield STEPS[0]
+
+        return first()
+
+    monkeypatch.setattr(running.stage, "events", broken)
+    shown = ctl(running.path, "promote", "--node", "mail2")
+    assert shown.exit_code == Exit.UNCLEAR
+    assert shown.stdout.count(STEPS[0].text) == 1
+    assert "its events ended without an end" in shown.stderr
+
+
 # ---- confirm-fenced, pause, resume ------------------------------------------------------------------------------
 
 CONFIRM = ("confirm-fenced", "--node", "mail1", "--reason", "pulled both plugs")
@@ -555,6 +574,23 @@ def test_rejoin_shows_what_it_would_do_and_then_how_it_goes_on(running: Running)
     assert plan == ("plan", "mail1", "mail3", "False")
     assert (what, node, donor, anew) == ("rejoin", "mail1", "mail3", "False")
     assert by
+
+
+def test_rejoin_that_fails_says_so(running: Running) -> None:
+    failed = Event(elapsed_ms=900, node="mail1", text="broke off", code="REBUILD_STREAM", final=True)
+    code, output, _ = ended_with(running, failed, "rejoin", "mail1", "--yes")
+    assert code == Exit.FAILED
+    assert output.splitlines()[-2:] == [
+        "     0.900 s  mail1     broke off  REBUILD_STREAM",
+        "failed: mail1 is not home",
+    ]
+
+
+def test_rejoin_of_which_no_end_was_seen_is_not_called_failed(running: Running) -> None:
+    unseen = Event(elapsed_ms=900, node="mail1", text="no report from mail1", code="REQUEST_UNSEEN", final=True)
+    code, output, _ = ended_with(running, unseen, "rejoin", "mail1", "--yes")
+    assert code == Exit.UNCLEAR
+    assert output.endswith("not known: mail1 is not home, as far as was seen; ask `failoverctl status`\n")
 
 
 def test_rejoin_in_a_pipe_asks_nobody_and_does_nothing(running: Running) -> None:

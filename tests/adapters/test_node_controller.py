@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -533,6 +534,133 @@ def test_a_rejoin_that_its_node_refuses_or_never_hears(
         assert (await node.ended(second))[-1].code == "REQUEST_UNSEEN"
 
     story(config_file, tmp_path, tell)
+
+
+FAILED_MIDWAY = (
+    "mariadb does not answer. The old data have left their place: mail2 tries again by itself, once a minute"
+)
+CAME_FIRST = "mail2 is being made anew for somebody else, who came first"
+
+
+@pytest.mark.parametrize(
+    ("says", "ends"),
+    [
+        # its node tells the end
+        (
+            lambda id_: {"rejoin_ended": RequestEnded(id_, succeeded=False, code="REBUILD_STREAM", reason="broke off")},
+            ("REBUILD_STREAM", "broke off"),
+        ),
+        # it failed where only going on helps, and its node goes on
+        (
+            lambda id_: (
+                at_work("failed", id_, touched=True, code="REBUILD_UNIT", reason="mariadb does not answer")
+                | {"rebuilding": True, "rejoining": id_}
+            ),
+            ("REBUILD_UNIT", FAILED_MIDWAY),
+        ),
+        # its daemon was started again, and knows only what the program told
+        (
+            lambda id_: at_work("failed", id_, code="REBUILD_STREAM", reason="broke off"),
+            ("REBUILD_STREAM", "broke off"),
+        ),
+        # another request was taken there first
+        (
+            lambda _id: at_work("receive", "r0") | {"rejoining": "r0"},
+            ("BLK_REBUILDING", CAME_FIRST),
+        ),
+        # its node does not know of it any more
+        (
+            lambda _id: {},
+            ("REQUEST_UNSEEN", "mail2 does not tell of it; `failoverctl status` shows how it stands"),
+        ),
+    ],
+)
+def test_each_end_of_a_rejoin_that_fails_reaches_who_asked(
+    config_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    says: Callable[[str], dict[str, Any]],
+    ends: tuple[str, str],
+) -> None:
+    monkeypatch.setattr(homecoming, "UNHEARD_MS", 300)
+
+    async def tell(node: Node) -> None:
+        heard(node)
+        answer = await node.controller.rejoin("mail2", "mail3", "anna", anew=False)
+        assert isinstance(answer, Accepted)
+        taken = at_work("receive", answer.id) | {"rejoining": answer.id}
+        node.hears(MAIL2, number=2, database=AHEAD, **taken)
+        log = asyncio.ensure_future(node.ended(answer))
+        for number in range(3, 9):  # longer than a request that its node does not have is waited for
+            await asyncio.sleep(0.1)
+            node.hears(MAIL2, number=number, database=AHEAD, **taken)
+        assert not log.done()
+        node.hears(MAIL2, number=9, database=AHEAD, **says(answer.id))
+        last = (await log)[-1]
+        assert (last.code, last.text) == ends
+        assert (last.final, last.succeeded) == (True, False)
+
+    story(config_file, tmp_path, tell)
+
+
+def test_a_rejoin_whose_node_falls_silent_is_not_waited_for_without_bound(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(homecoming, "UNHEARD_MS", 100)
+    monkeypatch.setattr(homecoming, "AWAY_MS", 3500)
+
+    async def tell(node: Node) -> None:
+        heard(node)
+        answer = await node.controller.rejoin("mail2", "mail3", "anna", anew=False)
+        assert isinstance(answer, Accepted)
+        taken = at_work("receive", answer.id) | {"rejoining": answer.id}
+        node.hears(MAIL2, number=2, database=AHEAD, **taken)
+        last = (await node.ended(answer))[-1]
+        assert last.code == "REQUEST_UNSEEN"
+        assert last.text == "no report from mail2 for 3 s; what it has begun goes on there"
+        assert last.elapsed_ms > 3500
+
+    story(config_file, tmp_path, tell)
+
+
+def test_a_rejoin_goes_on_when_who_asked_goes_away(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        heard(node)
+        answer = await node.controller.rejoin("mail2", "mail3", "anna", anew=False)
+        assert isinstance(answer, Accepted)
+        events = await node.controller.events(answer.id)
+        assert events is not None
+        looking: Any = events
+        await anext(looking)
+        await looking.aclose()  # the terminal is closed
+        await node.until(lambda: any(report.rejoin is not None for report in node.pushed))
+        ended = RequestEnded(answer.id, succeeded=True, reason="/a/1")
+        node.hears(MAIL2, number=2, database=AHEAD, rejoin_ended=ended)
+        assert (await node.ended(answer))[-1].succeeded
+
+    story(config_file, tmp_path, tell)
+
+
+def test_who_looks_on_is_told_when_the_daemon_cannot(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the words must not leave a terminal waiting."""
+
+    def broken(*_: object) -> None:
+        raise KeyError("mail2")
+
+    monkeypatch.setattr(homecoming.Ending, "__call__", broken)
+    unseen: list[dict[str, Any]] = []
+
+    async def tell(node: Node) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unseen.append(context))
+        heard(node)
+        answer = await node.controller.rejoin("mail2", "mail3", "anna", anew=False)
+        assert (await node.ended(answer))[-1].code == "REQUEST_UNSEEN"
+
+    story(config_file, tmp_path, tell)
+    gc.collect()
+    assert [type(context["exception"]) for context in unseen] == [KeyError], "the bug itself is not hidden"
 
 
 def test_a_rejoin_that_is_not_safe_is_refused(config_file: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from failoverd import rebuild_files as looks
 from failoverd.core.lease import Held
 from failoverd.probes.rebuild import facts_of
 from failoverd.rebuild import CODES, protocol
+from failoverd.rebuild.main import RUNS
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.persist import LeaseFile, boot_id
 
@@ -561,3 +562,23 @@ def test_the_daemons_request_is_taken_and_goes_on_after_a_reboot_without_it(node
     assert done.saved == ", ".join(again.line("done")["ahead"])
     ok(mail1.database.follow(address=mail2.server.address, deadline_ms=8000))
     in_step(mail2.server, mail1.server)
+
+
+def test_one_that_is_killed_again_and_again_gives_up(nodes: Nodes) -> None:
+    """Systemd starts it again each time: without a bound a server that is too small would be kept busy for ever."""
+    _, _, mail3 = nodes
+    mail3.runtime.mkdir()
+    looks.ask(mail3.runtime, request="r1", donor="mail2", from_primary=False)
+    for _ in range(RUNS):
+        run = mail3.rebuild("--requested")
+        run.until("receiving")
+        run.kill()
+    last = mail3.rebuild("--requested")
+    assert last.end() == 1
+    assert last.said[-1]["code"] == "REBUILD_KILLED"
+    told = facts_of(looks.newest(mail3.runtime), running=False)
+    assert (told.stage, told.code, told.touched) == ("failed", "REBUILD_KILLED", False)
+    assert not mail3.data.with_name("data.rebuild").exists()
+    looks.ask(mail3.runtime, request="r2", donor="mail2", from_primary=False)
+    again = mail3.rebuild("--requested")  # who asks again has all the tries again
+    assert again.end() == 0, (again.said, again.errors)

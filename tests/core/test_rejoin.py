@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from views import NOW, POLICY, RUN, at, lost, primary_facts, record, replica_facts, replication, view
 
-from failoverd.core import candidates, rejoin, rules
+from failoverd.core import candidates, rejoin, rejoining, rules
 from failoverd.core.effects import Perform, Purpose, Remember, StepKind, Swap
 from failoverd.core.findings import FINDINGS
 from failoverd.core.gtid import GtidSet
@@ -20,6 +20,7 @@ from failoverd.core.model import (
     Health,
     NodeName,
     Observation,
+    Outcome,
     Reading,
     RebuildFacts,
     Record,
@@ -28,6 +29,8 @@ from failoverd.core.model import (
     RequestEnded,
     Thread,
 )
+from failoverd.core.plan import Ended, Progress
+from failoverd.rebuild import CODES as REBUILD_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -371,12 +374,84 @@ def test_it_is_given_up_without_a_primary_while_nothing_is_touched() -> None:
     assert state.view.rejoin == ASKED
 
 
-def test_a_unit_that_tells_nothing_is_given_up() -> None:
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        (told("", running=False, request=""), "told nothing"),
+        (told("done", running=False, request="r0"), "told nothing"),
+        (told("receive", running=False), "ended without a word at receive"),
+    ],
+)
+def test_a_unit_that_ends_without_a_word_again_and_again_is_given_up(reading: Reading, words: str) -> None:
+    """Killed, or a bug of its own: what it told before it ended is no reason to start it for ever."""
     starts = tuple(NOW - 15_000 - 1000 * n for n in range(rejoin.STARTS, 0, -1))
     known = view("mail2", rejoin=ASKED, rejoin_since_ms=NOW - 90_000, rejoin_starts=starts)
-    state, _ = fed(State(view=known, software="0"), looked(told("", running=False, request=""), NOW), at_ms=NOW)
+    state, _ = fed(State(view=known, software="0"), looked(reading, NOW), at_ms=NOW)
+    assert state.view.rejoin is None
     assert state.view.rejoin_ended is not None
-    assert state.view.rejoin_ended.code == "REBUILD_UNIT"
+    assert words in state.view.rejoin_ended.reason
+    fewer = replace(known, rejoin_starts=starts[1:])
+    state, _ = fed(State(view=fewer, software="0"), looked(reading, NOW), at_ms=NOW)
+    assert state.view.rejoin == ASKED
+
+
+def test_a_unit_that_does_not_start_says_why() -> None:
+    starts = tuple(NOW - 16_000 - 1000 * n for n in range(rejoin.STARTS, 0, -1))
+    known = view("mail2", rejoin=ASKED, rejoin_since_ms=NOW - 90_000, rejoin_starts=starts)
+    masked = Ended(StepKind.START_REBUILD, Outcome.FAILED, NOW - 16_000, 5, "UNIT_FAILED", "the unit is masked")
+    state = State(view=known, software="0", progress=Progress(key=("rebuild", 5), ended=(masked,)))
+    state, _ = fed(state, looked(told("", running=False, request=""), NOW), at_ms=NOW)
+    assert state.view.rejoin_ended == RequestEnded(
+        "r1", succeeded=False, code="REBUILD_UNIT", reason="the unit does not start: the unit is masked"
+    )
+
+
+HELD_UP: dict[str, tuple[View, str]] = {
+    "another one first": (view("mail2", {"mail1": {"rebuilding": True}}, rejoin=ASKED), "BLK_REBUILDING"),
+    "no primary, no database": (lost("mail2", rejoin=ASKED, database=None), "REBUILD_NO_PRIMARY"),
+    "another term, no database": (view("mail2", rejoin=replace(ASKED, term=4), database=None), "REBUILD_NO_PRIMARY"),
+    "paused": (
+        view("mail2", record=record(paused="anna: rack"), rejoin=replace(ASKED, by=rejoin.RULE)),
+        "BLK_PAUSED",
+    ),
+    "no step ends": (view("mail2", rejoin=ASKED), "REBUILD_UNIT"),
+}
+
+
+@pytest.mark.parametrize("known", HELD_UP)
+@pytest.mark.parametrize("starts", [(), (NOW - rejoining.BEGIN_MS,)])
+def test_what_is_not_begun_ends_within_its_bound(known: str, starts: tuple[int, ...]) -> None:
+    held_up, code = HELD_UP[known]
+    taken_ms = NOW - rejoining.BEGIN_MS - (5000 if starts else 0)
+    waiting = replace(held_up, rejoin_since_ms=taken_ms, rejoin_starts=starts)
+    before = replace(waiting, rejoin_since_ms=taken_ms + 1, rejoin_starts=tuple(s + 1 for s in starts))
+    nothing = told("", running=False, request="")
+    state, _ = fed(State(view=before, software="0"), looked(nothing, NOW), at_ms=NOW)
+    assert state.view.rejoin == held_up.rejoin
+    state, (reaction,) = fed(State(view=waiting, software="0"), looked(nothing, NOW), at_ms=NOW)
+    assert state.view.rejoin is None
+    assert state.view.rejoin_ended is not None
+    assert (state.view.rejoin_ended.id, state.view.rejoin_ended.code) == ("r1", code)
+    assert isinstance(reaction.effects[0], Remember)
+    assert code in {*candidates.CODES, *REBUILD_CODES}
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        told("receive"),
+        told("receive", request=""),  # a person's own
+        told("failed", running=False, touched=True),
+        told("moving-in", running=False, touched=True),
+        Reading(Health.UNKNOWN, "REBUILD_UNSEEN", "no permission"),
+    ],
+)
+def test_what_is_at_work_is_not_ended_by_time(reading: Reading) -> None:
+    starts = tuple(NOW - 3_600_000 - n for n in range(rejoin.STARTS, 0, -1))
+    known = view("mail2", rejoin=ASKED, rejoin_since_ms=NOW - 7_200_000, rejoin_starts=starts, database=None)
+    state, _ = fed(State(view=known, software="0"), looked(reading, NOW), at_ms=NOW)
+    assert state.view.rejoin == ASKED
+    assert make_report(state).rejoining == "r1"
 
 
 # ---- asked on another node ------------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ reports = st.builds(
     rebuild=st.none()
     | st.builds(RebuildFacts, texts, texts, st.booleans(), st.booleans(), *[numbers] * 4, *[texts] * 3),
     rejoin=st.none() | st.builds(Rejoin, texts, names, names, texts, numbers),
+    rejoining=texts,
     rejoin_ended=st.none() | st.builds(RequestEnded, texts, st.booleans(), st.booleans(), texts, texts),
     identity=st.none() | st.builds(Identity, st.tuples(texts, texts), st.tuples(texts, texts)),
     unproven=texts,

@@ -89,6 +89,8 @@ def _remember(turn: Turn) -> None:
         unproven=said.unproven,
         marks=said.marks,
         rejoin=view.rejoin,
+        rejoin_failures=view.rejoin_failed[0],
+        rejoin_failed_ms=view.rejoin_failed[1],
     )
     if kept != memory:
         turn.see(memory=kept)

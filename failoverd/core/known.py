@@ -160,7 +160,7 @@ class Known:
     rejoin_since_ms: int | None = None  # since when this run of the daemon knows of it
     rejoin_starts: tuple[int, ...] = ()  # when that was started, newest last
     rejoin_ended: RequestEnded | None = None  # what became of the newest one
-    rejoin_failed: tuple[int, ...] = ()  # when one failed, newest last; none since one has succeeded
+    rejoin_failed: tuple[int, int] = (0, 0)  # how many failed since one has succeeded, and when the last did
     rejoin_due_since_ms: int | None = None  # since when this node's database has needed one
     _answers: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 

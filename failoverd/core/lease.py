@@ -78,7 +78,8 @@ class Memory:
     while there is no primary could not prove that again. `let_go` is how many commits its database had let go without a
     replica in this term, as far as the store was told, `unproven` and `marks` the newest that the record said of that
     (unproven.py): an old copy of the store must not hide it. `rejoin`: its database is being made anew, from before
-    that begins until it is done: while its server is stopped nothing else would say so.
+    that begins until it is done: while its server is stopped nothing else would say so. `rejoin_failures` and
+    `rejoin_failed_ms`: how many of those failed in a row, and when the last did (rejoin.failed_before).
     """
 
     term: int = 0
@@ -90,6 +91,8 @@ class Memory:
     unproven: str = ""
     marks: int = 0
     rejoin: Rejoin | None = None
+    rejoin_failures: int = 0
+    rejoin_failed_ms: int = 0
 
 
 NO_MEMORY = Memory()

@@ -12,6 +12,7 @@ each waits until every report that counts is younger than its own decision.
 
 from __future__ import annotations
 
+from failoverd.core.lease import Memory
 from failoverd.core.model import NodeKind, NodeName, Rejected, Rejoin, Thread
 from failoverd.core.repair import to_rebuild
 from failoverd.core.view import View
@@ -19,6 +20,7 @@ from failoverd.core.view import View
 SETTLE_MS = 30_000  # what passes by itself has passed by then
 BACK_OFF_FIRST_MS = 600_000  # after a rebuild that failed; doubled each time
 BACK_OFF_MOST_MS = 86_400_000
+COUNTED = 16  # more make no difference
 SILENT_MS = 15_000  # after its start, before a rebuild that tells nothing is started again
 AGAIN_MS = 60_000  # after one that failed in the middle, which only going on can end
 NO_COPY = {"ERRANT", "SET_FILTER", "SET_BINLOG_OFF", "SET_REPLICA_UPDATES"}  # it has more than the primary, or less
@@ -108,19 +110,28 @@ def held_back(view: View, name: NodeName) -> str:
 
 def due(view: View) -> bool:
     """This node's database needs it, for long enough, and nothing speaks against it. Only where that is configured."""
-    since_ms, failed = view.rejoin_due_since_ms, view.rejoin_failed
+    since_ms, (failures, failed_ms) = view.rejoin_due_since_ms, view.rejoin_failed
     if not view.policy.rejoin_automatic or view.rejoin is not None or since_ms is None:
         return False
     if view.paused() or not view.store_is_known() or not primary_is_there(view):
         return False
     if held_back(view, view.me.name) or not view.reached(since_ms + SETTLE_MS):
         return False
-    if failed and not view.reached(failed[-1] + min(BACK_OFF_FIRST_MS << (len(failed) - 1), BACK_OFF_MOST_MS)):
+    if failures and not view.reached(failed_ms + min(BACK_OFF_FIRST_MS << (failures - 1), BACK_OFF_MOST_MS)):
         return False
     me, reports = view.me.name, [view.report_of(n.name) for n in view.data_nodes if n.name != view.me.name]
     if any(report is None or report.membership != view.membership or report.rebuilding for report in reports):
         return False
     return others_acknowledge(view, me) and donor_for(view, me) is not None
+
+
+def failed_before(memory: Memory, now_ms: int) -> tuple[int, int]:
+    """What a daemon that starts makes of the failures that it remembers, as `View.rejoin_failed`.
+
+    The moment may be of another boot, whose clock began anew. Read as one of this boot's it is never too early: since
+    then at least all of this boot has passed. Where it would lie in the future, it counts as now.
+    """
+    return memory.rejoin_failures, min(memory.rejoin_failed_ms, now_ms)
 
 
 def start_due(view: View) -> bool:

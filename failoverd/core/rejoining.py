@@ -139,7 +139,8 @@ def _needed_as_witness(turn: Turn, wanted: Rejoin) -> bool:
 def _ended(turn: Turn, ended: RequestEnded) -> None:
     view = turn.view
     if view.rejoin is not None and view.rejoin.id == ended.id:
-        failed = () if ended.succeeded else (*view.rejoin_failed[-15:], view.now_ms)
+        failures = min(view.rejoin_failed[0] + 1, rejoin.COUNTED)
+        failed = (0, 0) if ended.succeeded else (failures, view.now_ms)
         turn.see(rejoin=None, rejoin_since_ms=None, rejoin_starts=(), rejoin_failed=failed)
     turn.see(rejoin_ended=ended)
     words = "is home" if ended.succeeded else "refused" if ended.refused else "failed"

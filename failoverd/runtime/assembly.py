@@ -22,6 +22,7 @@ from failoverd.actions.mailstore import SharedStore
 from failoverd.actions.units import Units
 from failoverd.audit.file import AuditFile
 from failoverd.config import membership_digest
+from failoverd.core import rejoin
 from failoverd.core.health import Sendings
 from failoverd.core.lease import still_held, unanswered
 from failoverd.core.machine import State
@@ -246,6 +247,7 @@ def _state(config: Config, now_ms: int, memory: Memory, held: Held | None) -> St
         highest_term=memory.term,
         memory=memory,
         rejoin=memory.rejoin,
+        rejoin_failed=rejoin.failed_before(memory, now_ms),
         takeover_sent=unanswered(memory),
         held=still_held(held, now_ms),
     )

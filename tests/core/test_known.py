@@ -88,7 +88,7 @@ CHANGES: dict[str, Any] = {
     "rejoin_since_ms": NOW - 9000,
     "rejoin_starts": (NOW - 100,),
     "rejoin_ended": RequestEnded("r", succeeded=True),
-    "rejoin_failed": (NOW - 100,),
+    "rejoin_failed": (1, NOW - 100),
     "rejoin_due_since_ms": NOW - 90_000,
 }
 

@@ -156,8 +156,8 @@ def test_it_is_due() -> None:
         {"rejoin_due_since_ms": NOW - 29_000},
         {"rejoin_due_since_ms": None},
         {"record": replace(view().record, paused="anna: rack")},  # type: ignore[type-var] # there is one
-        {"rejoin_failed": (NOW - 599_000,)},
-        {"rejoin_failed": (NOW - 900_000, NOW - 700_000)},
+        {"rejoin_failed": (1, NOW - 599_000)},
+        {"rejoin_failed": (2, NOW - 700_000)},
         {"highest_term": 6},  # the store is behind: it may be paused
         {"reports": {"mail1": None}},
         {"reports": {"mail3": None}},
@@ -226,10 +226,34 @@ def test_another_primary_ends_what_was_asked_for_and_not_begun() -> None:
 
 
 def test_a_failed_one_is_tried_again_later_and_later() -> None:
-    assert rejoin.due(sick(rejoin_failed=(NOW - 600_000,)))
+    assert rejoin.due(sick(rejoin_failed=(1, NOW - 600_000)))
     assert rejoin.due(sick(now_ms=NOW)) is True
-    late = sick(rejoin_failed=tuple(range(-15, 0)))
+    late = sick(rejoin_failed=(16, -1))
     assert not rejoin.due(late)
+
+
+def test_a_daemon_that_is_started_again_waits_as_long() -> None:
+    """A node whose rebuild fails again and again must not try at once because somebody restarts its daemon."""
+    at_work, _ = fed(State(view=view("mail2", rejoin_failed=(2, NOW - 5000)), software="0"), RejoinAsked(ASKED))
+    failed, (reaction,) = fed(at_work, looked(told("failed", running=False, code="X"), NOW + 20), at_ms=NOW + 20)
+    assert isinstance(reaction.effects[0], Remember)
+    memory = reaction.effects[0].memory
+    assert (memory.rejoin_failures, memory.rejoin_failed_ms) == failed.view.rejoin_failed == (3, NOW + 20)
+    most = replace(failed.view, rejoin=ASKED, rejoin_failed=(rejoin.COUNTED, NOW))
+    more, _ = fed(
+        State(view=most, software="0"), looked(told("failed", running=False, code="X"), NOW + 30), at_ms=NOW + 30
+    )
+    assert more.view.rejoin_failed == (rejoin.COUNTED, NOW + 30)
+
+    again = rejoin.failed_before(memory, NOW + 500)
+    assert again == (3, NOW + 20)
+    assert not rejoin.due(sick(rejoin_failed=again))
+    # another boot, whose clock began anew: never before all of the wait has passed in it, and once it has
+    for uptime_ms in (1000, NOW + 20, 10 * NOW):
+        failures, failed_ms = rejoin.failed_before(memory, uptime_ms)
+        assert failures == 3
+        assert failed_ms == min(uptime_ms, NOW + 20)
+    assert rejoin.failed_before(Memory(7), 1000) == (0, 0)
 
 
 # ---- what it is meanwhile -------------------------------------------------------------------------------------------
@@ -346,11 +370,11 @@ def test_its_end() -> None:
     home, _ = fed(at_work, looked(told("home", saved="/a"), NOW + 20), at_ms=NOW + 20)
     assert home.view.rejoin is None
     assert home.view.rejoin_ended == RequestEnded("r1", succeeded=True, reason="/a")
-    assert home.view.rejoin_failed == ()
+    assert home.view.rejoin_failed == (0, 0)
     failed, _ = fed(at_work, looked(told("failed", running=False, code="X", reason="y"), NOW + 20), at_ms=NOW + 20)
     assert failed.view.rejoin is None
     assert failed.view.rejoin_ended == RequestEnded("r1", succeeded=False, code="X", reason="y")
-    assert failed.view.rejoin_failed == (NOW + 20,)
+    assert failed.view.rejoin_failed == (1, NOW + 20)
     half, _ = fed(at_work, looked(told("failed", running=False, touched=True), NOW + 20), at_ms=NOW + 20)
     assert half.view.rejoin == ASKED  # only going on helps
     assert begun(half, NOW + 20)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sim_executor import Executor
 from sim_probes import Probes
 
-from failoverd.core import machine
+from failoverd.core import machine, rejoin
 from failoverd.core.effects import (
     Beat,
     Cancel,
@@ -64,6 +64,7 @@ class Daemon:
             highest_term=memory.term,
             memory=memory,
             rejoin=memory.rejoin,
+            rejoin_failed=rejoin.failed_before(memory, node.clock.now_ms()),
             takeover_sent=unanswered(memory),
             held=held,
         )

@@ -209,7 +209,7 @@ def test_all_that_may_be_remembered_at_once_has_room_and_leaves_nothing_behind(t
     """A rebuild asked for by somebody with another script, while RPO is unproven."""
     asked = Rejoin("r" * 64, NodeName("n" * 63), NodeName("m" * 63), "я" * 64, 7)
     why = "no replica acknowledges, and writes go on all the same, since heartbeat 123456 of term 7 of " + "h" * 63
-    most = Memory(7, NodeName("h" * 63), 3000, 2**60, "boot-1000-100-7", 2**40, why, 2**20, asked)
+    most = Memory(7, NodeName("h" * 63), 3000, 2**60, "boot-1000-100-7", 2**40, why, 2**20, asked, 16, 2**40)
     longer = Memory(7, unproven="w" * 2 * EXCHANGED_SIZE)  # another node's words: nothing bounds them here
     for memory in (most, longer, Memory(7), Memory(7, marks=1), longer, most):
         TermFile(tmp_path).keep(memory)
@@ -226,3 +226,16 @@ def test_one_that_is_damaged_is_an_error(tmp_path: Path, change: dict[str, objec
     (tmp_path / "term").write_text(json.dumps(value | {"crc": crc}) + "\n")
     with pytest.raises(StateError, match="is damaged"):
         TermFile(tmp_path)
+
+
+def test_failed_rebuilds_are_counted_across_a_restart(tmp_path: Path) -> None:
+    TermFile(tmp_path).keep(Memory(7, rejoin_failures=3, rejoin_failed_ms=123_456))
+    memory = TermFile(tmp_path).memory
+    assert (memory.rejoin_failures, memory.rejoin_failed_ms) == (3, 123_456)
+    kept = json.loads((tmp_path / "term").read_text())
+    del kept["crc"]
+    for wrong in ({"rejoin_failures": -1}, {"rejoin_failures": "3"}, {"rejoin_failed_ms": True}, {"rejoin_failed": 1}):
+        value = kept | wrong
+        (tmp_path / "term").write_text(json.dumps(value | {"crc": f"{zlib.crc32(json.dumps(value).encode()):08x}"}))
+        with pytest.raises(StateError):
+            TermFile(tmp_path)

@@ -10,6 +10,7 @@ from failoverd.core.events import StepEnded
 from failoverd.core.known import Stuck
 from failoverd.core.model import Outcome, RequestEnded
 from failoverd.core.plan import Ended
+from failoverd.core.restarts import failures_told
 from failoverd.core.rules import Decision
 from failoverd.core.turn import Turn
 from failoverd.core.view import GateState
@@ -75,7 +76,7 @@ def _step_means(turn: Turn, event: StepEnded, *, succeeded: bool) -> None:  # no
             turn.see(fenced_term=done.term)
         case StepKind.RESTART_UNIT:
             restarts = tuple(
-                replace(r, ended_ms=view.now_ms, worked=succeeded)
+                replace(r, ended_ms=view.now_ms, worked=succeeded, failures_told=failures_told(view, r.service))
                 if r.service == done.service and r.ended_ms is None
                 else r
                 for r in view.restarts

@@ -73,12 +73,16 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """A unit's restart: when it ended (None: under way) and whether the service manager was content."""
+    """A unit's restart: when it ended (None: under way) and whether the service manager was content.
+
+    `failures_told`: how many looks had failed in a row by its end, for each observer (restarts.py).
+    """
 
     service: str
     began_ms: int
     ended_ms: int | None
     worked: bool
+    failures_told: tuple[tuple[NodeName, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

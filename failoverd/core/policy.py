@@ -35,6 +35,7 @@ class Policy:
     window_ms: int = 3_600_000
     hold_off_ms: int = 10_000
     restart_settle_ms: int = 3000  # after a unit's restart, before it is judged again
+    restart_look_ms: int = 6000  # and judged as seen before it, at the latest: an interval and the longest look
     steady_ms: int = 5000  # well for so long: every observer has ended the look it was at, and begun and ended another
     restart_memory_ms: int = 600_000  # one restart of a unit in this time, the next failure steps down
     request_ms: int = 30_000  # a switchover that its holder could not begin by then is dropped

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from failoverd.core import candidates, forced, rejoin
+from failoverd.core import candidates, forced, rejoin, restarts
 from failoverd.core.forced import FORCED, forced_to_me, i_could_serve
 from failoverd.core.heirs import ahead_of_me
 from failoverd.core.model import NodeName, Thread
@@ -115,12 +115,9 @@ def restart_not_tried(view: View) -> bool:
 
 def restart_under_way(view: View) -> bool:
     """A restart of the first failing service goes on, or is too fresh to be judged."""
-    restart = view.restart_of(view.failing_here[0][0]) if view.failing_here else None
-    if restart is None:
-        return False
-    if restart.ended_ms is None:
-        return True
-    return restart.worked and not view.reached(restart.ended_ms + view.policy.restart_settle_ms)
+    service, unit, _ = view.failing_here[0] if view.failing_here else ("", "", "")
+    restart = view.restart_of(service)
+    return restart is not None and restarts.too_fresh(view, restart, unit)
 
 
 def another_could_serve(view: View) -> bool:

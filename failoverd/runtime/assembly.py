@@ -60,6 +60,7 @@ _log = structlog.get_logger(__name__)
 
 
 STEADY_MS = 5000  # long enough for the looks at disks
+LOOK_MS = 3000  # after a restart: as long as it settles
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def policy_of(config: Config) -> Policy:
         shared_disk=f"disk:{config.mail_store.path}",
         shared_disk_ms=config.disks.interval_ms + config.disks.deadline_ms,
         steady_ms=max([STEADY_MS, *(s.interval_ms + s.patience_ms for s in config.services.values())]),
+        restart_look_ms=max([LOOK_MS, *(s.interval_ms + s.patience_ms for s in config.services.values())]),
         failovers=config.flapping.failovers,
         window_ms=config.flapping.window_ms,
         hold_off_ms=config.flapping.hold_off_ms,

@@ -60,6 +60,11 @@ class Faults:
         """Its unit runs and no client can use it, before and after a restart."""
         self.world.node(name).services[service].broken_for_clients = True
 
+    def do_slow_service(self, name: str, service: str, took: str) -> None:
+        """It works for clients again, and each has to wait so many milliseconds."""
+        found = self.world.node(name).services[service]
+        found.broken_for_clients, found.slow_ms = False, int(took)
+
     def do_kill_database(self, name: str) -> None:
         """The server crashes; systemd starts it again."""
         self.world.node(name).kill_database()

@@ -43,6 +43,7 @@ class Service:
     up: bool = True
     can_start: bool = True
     broken_for_clients: bool = False  # its unit runs, and no client can use it
+    slow_ms: int = 0  # how long it lets an observer wait
 
 
 class Node:

@@ -87,6 +87,7 @@ class Probes:
             target = self._world.node(holder)
             began_ms, found = self._node.clock.now_ms(), self._service(service, target)
             takes_ms = self._world.chance.latency(takes_ms) if found else self._deadline_ms
+            takes_ms = target.services[service].slow_ms or takes_ms
             self._node.when_running(takes_ms, self._tell, service, target, found, began_ms)
         self._node.when_running(max(1000 * self._scale, takes_ms), self._look_at_primary, service)
 

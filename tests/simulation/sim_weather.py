@@ -48,6 +48,7 @@ TIMES = (
     "report_ms",
     "report_max_age_ms",
     "restart_settle_ms",
+    "restart_look_ms",
     "writes_stuck_ms",
 )
 STORE_SEEDS = 8  # of so many seeds two have a mail store that moves with the role

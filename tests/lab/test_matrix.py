@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import socket
-from typing import TYPE_CHECKING
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from faultmatrix import scene as scene_module
 from faultmatrix.main import chosen, configured, configured_with_disks
+from faultmatrix.rebuilds import took_s
 from faultmatrix.results import Results, markdown
 from faultmatrix.scene import Scene
 from faultmatrix.table import MANY, ROWS, Outcome, Row, expected
-from faultmatrix.trial import Result, Run
+from faultmatrix.trial import Result, Run, too_long
 from hosts import LabError, layout
 from trials.figures import PROTOCOLS
 
@@ -119,6 +122,7 @@ def test_the_table_has_a_line_a_row_and_names_what_went_wrong(tmp_path: Path) ->
         "0",
         "3",
         "7.5 / 8.0",
+        "",
         "1 to 2",
         "**1 of 2**",
     ]
@@ -133,6 +137,97 @@ def test_what_could_not_be_counted_is_neither_safe_nor_zero() -> None:
     unknown = Result(row="power-primary", number=1)
     assert not unknown.safe
     assert "| ? |" in markdown([unknown])
+
+
+def test_the_time_of_a_rebuild_is_its_nodes_own() -> None:
+    def line(at_ms: int, text: str, request: str, kind: str = "rebuild") -> dict[str, object]:
+        return {"kind": kind, "boot_ms": at_ms, "text": text, "detail": {"request": request}}
+
+    audit = [
+        line(1000, "is home", "r0"),  # begun before
+        line(2000, "begins: from mail3, by anna", "r1"),
+        line(3000, "step", "r1", "step"),
+        line(4000, "failed: no", "r1"),
+        line(5000, "begins: from mail3, by rebuild-due", "r2"),
+        {"kind": "rebuild", "boot_ms": 6000, "text": "is home"},
+        line(17_340, "is home: /var/lib/failoverd/ahead/1", "r2"),
+        line(20_000, "begins: from mail3, by anna", "r3"),
+    ]
+    assert took_s(audit) == [12.3]
+    assert took_s([]) == []
+
+
+def test_the_table_tells_of_a_rebuild_where_there_was_one(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    for number, took in ((1, 12.3), (2, -1.0), (3, 14.5)):
+        results.add(result("loaded-diverged", number, rebuild_s=took, home_s=1.0))
+    results.add(result("power-replica", 1))
+    words = results.write()
+    head, *lines = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in words.splitlines() if line.startswith("| ")
+    )
+    told = {line[0]: line[head.index("rebuild")] for line in lines}
+    assert told == {row("loaded-diverged").words: "13.4 / 14.5", row("power-replica").words: ""}
+    written = json.loads((tmp_path / "matrix.json").read_text())
+    assert [row["rebuild_s"] for row in written["rows"]] == [None, {"median": 13.4, "max": 14.5}]
+    assert Results(tmp_path).done == results.done
+
+
+def test_a_row_may_bound_what_clients_wait() -> None:
+    some = row("loaded-diverged")
+    assert some.outcome is Outcome.STAYS
+    within = dict.fromkeys(PROTOCOLS, some.outage_s * 1000)
+    assert too_long(some, within) == []
+    (words,) = too_long(some, within | {"imap": math.inf})
+    assert words.startswith("IMAP was not served for inf s")
+    assert too_long(row("loaded-power-primary"), dict.fromkeys(PROTOCOLS, math.inf)) == []
+
+
+class DivergedLab:
+    """What `Scene` asks of the hosts when it makes a replica diverge, and has it made anew."""
+
+    def __init__(self, *ends: int) -> None:
+        self.ends = list(ends)  # of failoverctl rejoin, one after the other
+        self.row = ""
+        self.saved = False
+        self.asked: list[tuple[str, ...]] = []
+
+    def sql(self, host: str, statements: str) -> list[list[str]]:
+        """Run them: one row, on one host, until that is made anew."""
+        if "INSERT" in statements:
+            self.row = statements.split("'")[1]
+            return []
+        return [["1" if host == "mail2" and self.row in statements and not self.saved else "0"]]
+
+    def exec(self, host: str, *command: str, **_: object) -> subprocess.CompletedProcess[str]:
+        """Run failoverctl, or grep."""
+        self.asked.append((host, *command))
+        if command[0] == "grep":
+            return subprocess.CompletedProcess(command, 0, "/a/events.sql\n" if self.saved else "", "")
+        end = self.ends.pop(0)
+        self.saved = self.saved or end == 0
+        return subprocess.CompletedProcess(command, end, "done: mail2 is home\n", "")
+
+
+def test_a_replica_that_diverged_is_made_anew_and_what_it_had_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene_module.time, "sleep", lambda _: None)
+    hosts: Any = DivergedLab(3, 0)  # refused once: no replica is near enough
+    told: list[str] = []
+    scene = Scene(hosts, "mail1", 7, told.append)
+    written = scene.write_on("mail2")
+    with pytest.raises(LabError, match="is not under"):
+        scene.expect_saved("mail2", written)
+    scene.rejoin("mail2")
+    assert hosts.asked[-1] == ("mail1", "failoverctl", "rejoin", "mail2", "--rebuild", "--yes")
+    scene.expect_saved("mail2", written)
+    assert told[-1] == "what was written on mail2 is saved, and in no database"
+    failing: Any = DivergedLab(1, 0)
+    scene = Scene(failing, "mail1", 7, told.append)
+    scene.write_on("mail2")
+    with pytest.raises(LabError, match="rejoin ended with 1"):
+        scene.rejoin("mail2")
+    assert scene._rejoin_if_diverged("mail2", failing.row) is None
+    assert failing.saved
 
 
 @pytest.mark.lab

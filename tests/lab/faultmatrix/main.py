@@ -161,6 +161,7 @@ def _summary(row: Row, result: Result) -> str:
         f"{'good' if result.good else 'BAD '} {row.name} {result.number}: {outages} s, two {two / 1000:.2f} s, "
         f"lost {result.lost if result.lost >= 0 else '?'}, {result.term_changes} changes of term, "
         f"{result.victim} -> {result.primary or '?'}, {result.took_s:.0f} s"
+        + (f", rebuilt in {result.rebuild_s:.1f} s" if result.rebuild_s >= 0 else "")
     )
     return words + "".join(f"\n             - {problem}" for problem in result.problems)
 

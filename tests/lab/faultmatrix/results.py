@@ -87,6 +87,7 @@ def _sum_up(row: Row, results: Sequence[Result]) -> dict[str, object]:
         "lost": _lost(results),
         "stored_twice": sum(result.duplicates for result in results),
         "home_s": {"median": statistics.median(homes), "max": max(homes)} if (homes := _homes(results)) else None,
+        "rebuild_s": {"median": statistics.median(times), "max": max(times)} if (times := _rebuilds(results)) else None,
         "term_changes": [result.term_changes for result in results],
         "as_documented": sum(not result.problems for result in results),
         "good": all(result.good for result in results),
@@ -101,6 +102,10 @@ def _homes(results: Sequence[Result]) -> list[float]:
     return [result.home_s for result in results if result.home_s >= 0]
 
 
+def _rebuilds(results: Sequence[Result]) -> list[float]:
+    return [result.rebuild_s for result in results if result.rebuild_s >= 0]
+
+
 def _lost(results: Sequence[Result]) -> int | None:
     return None if any(result.lost < 0 for result in results) else sum(result.lost for result in results)
 
@@ -109,7 +114,7 @@ def markdown(done: Sequence[Result]) -> str:
     """Give the table: outages in seconds, median / max; times of two at once in seconds, summed up."""
     head = (
         "| fault | documented | trials | SQL | SMTP | IMAP | two VIPs | two writable | two reachable | lost | twice "
-        "| home | changes of term | as documented |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+        f"| home | rebuild | changes of term | as documented |\n|{'---|' * 15}\n"
     )
     lines = [_line(row, results) for row, results in _by_row(done)]
     trials, good = len(done), sum(result.good for result in done)
@@ -119,7 +124,8 @@ def markdown(done: Sequence[Result]) -> str:
         f"{_total(done, 'two_writable_ms')} s, two reachable {_total(done, 'two_reachable_ms')} s; of {acknowledged} "
         f"acknowledged writes {lost} lost.\nOutages as the client saw them, in seconds, median / max: the longest time "
         "without an acknowledgement from the fault to the end, healing included. An attempt starts every 50 ms, so "
-        "0.05 is none. *Twice*: mails that a mailbox has twice. *Home*: from healing to all well, in seconds.\n"
+        "0.05 is none. *Twice*: mails that a mailbox has twice. *Home*: from healing to all well, in seconds. "
+        "*Rebuild*: until a database that had to be made anew was, from when its node decided on it, in seconds.\n"
     )
     bad = [f"- {result.row} {result.number}: {problem}" for result in done for problem in _all_problems(result)]
     return head + "\n".join(lines) + "\n" + total + ("\n" + "\n".join(bad) + "\n" if bad else "")
@@ -149,6 +155,7 @@ def _line(row: Row, results: Sequence[Result]) -> str:
         "?" if lost is None else str(lost),
         str(sum(result.duplicates for result in results)),
         f"{statistics.median(homes):.1f} / {max(homes):.1f}" if (homes := _homes(results)) else "-",
+        f"{statistics.median(times):.1f} / {max(times):.1f}" if (times := _rebuilds(results)) else "",
         str(changes[0]) if len(set(changes)) == 1 else f"{min(changes)} to {max(changes)}",
         "yes" if fitting == len(results) else f"**{fitting} of {len(results)}**",
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 from hosts import LabError, disks, faults, layout, network, pressure
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _BREAK_S = 60  # seconds after which a held lock ends by itself
 _HOME_S = 60.0
 _ASK_S = 60
+_REBUILD_S = 240.0  # some hundred MB at full load; the request ends by itself when it fails
+_REFUSED = 3
 _PROMOTE_ENDS = (0, 1, 3)  # done, taken back, refused: any other code says that its end is not known
 # Connections that log in and then say nothing; one line, how many there are, and then it stays.
 _CROWD = """
@@ -244,6 +247,53 @@ class Scene:
         cluster = Cluster(self._lab)
         wait_for(f"{host} is a replica again", lambda: cluster.is_healthy_replica(host), _HOME_S)
         self._note(f"{host} is a replica again")
+
+    def write_on(self, host: str) -> str:
+        """Write a row on a replica itself, which no primary has: it has diverged. Give the row's id.
+
+        With the administrator's right to write in spite of `read_only`: taken off, two hosts would be writable at once,
+        which is what the referee looks for. The next transaction of the primary then stops the applier.
+        """
+        row = f"written on {host} {uuid.uuid4().hex}"
+        insert = f"INSERT INTO app.writes VALUES ('{row}', 1)"  # noqa: S608 - our own
+        self._undo.append(lambda: self._rejoin_if_diverged(host, row))
+        self._lab.sql(host, insert)
+        self._note(f"{host} was written to")
+        return row
+
+    def rejoin(self, host: str) -> None:
+        """Ask for the host to be made anew, as its administrator would, and wait for the end of it.
+
+        Refused while no replica is near enough to be copied, as at full load for a moment: then asked again.
+        """
+        end = time.monotonic() + _ASK_S
+        while True:
+            command = ("failoverctl", "rejoin", host, "--rebuild", "--yes")
+            asked = self._lab.exec(self.primary, *command, check=False, timeout_s=_REBUILD_S)
+            last = (asked.stderr.strip() or asked.stdout.strip()).splitlines()[-1:]
+            self._note(f"rejoin ended with {asked.returncode}: {' '.join(last)}")
+            if asked.returncode == 0:
+                return
+            if asked.returncode != _REFUSED or time.monotonic() > end:
+                raise LabError(f"rejoin ended with {asked.returncode}: {' '.join(last)}")
+            time.sleep(1)
+
+    def _rejoin_if_diverged(self, host: str, row: str) -> None:
+        if self._has(host, row):
+            self.rejoin(host)
+
+    def _has(self, host: str, row: str) -> bool:
+        return self._lab.sql(host, f"SELECT COUNT(*) FROM app.writes WHERE id = '{row}'") != [["0"]]  # noqa: S608 - likewise
+
+    def expect_saved(self, host: str, row: str) -> None:
+        """What was written on the host is kept for a person to decide on, and is in no database."""
+        saved = self._lab.exec(host, "grep", "-rlF", row, "/var/lib/failoverd/ahead", check=False).stdout
+        if "events.sql" not in saved:
+            raise LabError(f"what was written on {host} is not under /var/lib/failoverd/ahead")
+        found = [name for name in layout.DATA_NODES if self._has(name, row)]
+        if found:
+            raise LabError(f"what was written on {host} is in the database of {' and '.join(found)}")
+        self._note(f"what was written on {host} is saved, and in no database")
 
     # ---- disks -----------------------------------------------------------------------------------------------
 

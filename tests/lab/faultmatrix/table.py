@@ -13,6 +13,7 @@ A row's fault is written with the verbs of `Scene`, which undo themselves. What 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -57,6 +58,7 @@ class Row:
     writers: int = 0  # so many more a protocol that write as fast as they are answered
     data_mb: int = 0  # what the databases hold besides
     once: bool = False  # and no mailbox may have a mail twice
+    outage_s: float = math.inf  # for longer no client may wait; where nothing is said, the table only shows it
     fresh: bool = False  # needs a daemon that has not restarted a unit lately, which it does once in ten minutes
 
 
@@ -115,6 +117,14 @@ def _replicas_in_turn(scene: Scene) -> None:
         scene.settle(6.0)
         scene.power_on(replica)
         scene.await_home(replica)
+
+
+def _diverged(scene: Scene) -> None:
+    replica = scene.replicas[0]
+    row = scene.write_on(replica)
+    scene.rejoin(replica)
+    scene.await_home(replica)
+    scene.expect_saved(replica, row)
 
 
 def _lagging_then_cut(scene: Scene) -> None:
@@ -470,20 +480,24 @@ LOADED = tuple(
         writers=2,
         data_mb=200,
         once=True,
+        outage_s=outage_s,
     )
-    for name, words, fault, outcome, lasts_s in (
-        ("power-primary", "power cut of the primary", lambda s: s.cut_power(s.primary), M, 9.0),
-        ("host-frozen", "the primary frozen 20 s, then thawed", lambda s: s.freeze(s.primary), M, 20.0),
-        ("cable-out", "cable of the primary out 30 s, then in", lambda s: s.pull_cable(s.primary), M, 30.0),
-        ("mariadbd-killed", "kill -9 mariadbd on the primary", lambda s: s.kill(s.primary, MARIADB), A, 9.0),
-        ("replicas-in-turn", "both replicas lose their power in turn", _replicas_in_turn, S, 9.0),
+    for name, words, fault, outcome, lasts_s, outage_s in (
+        ("power-primary", "power cut of the primary", lambda s: s.cut_power(s.primary), M, 9.0, math.inf),
+        ("host-frozen", "the primary frozen 20 s, then thawed", lambda s: s.freeze(s.primary), M, 20.0, math.inf),
+        ("cable-out", "cable of the primary out 30 s, then in", lambda s: s.pull_cable(s.primary), M, 30.0, math.inf),
+        ("mariadbd-killed", "kill -9 mariadbd on the primary", lambda s: s.kill(s.primary, MARIADB), A, 9.0, math.inf),
+        ("replicas-in-turn", "both replicas lose their power in turn", _replicas_in_turn, S, 9.0, math.inf),
         (
             "replica-lags",
             "a replica lags by a transaction of 10 s, then power cut of the primary",
             _lagging_then_cut,
             M,
             9.0,
+            math.inf,
         ),
+        # Made anew while clients write: they may wait for a disk that all hosts share here, not for a lease to end.
+        ("diverged", "a replica that was written to made anew", _diverged, S, 9.0, 3.0),
     )
 )
 

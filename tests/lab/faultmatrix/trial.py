@@ -23,11 +23,12 @@ from trials.lost import Auditor
 from trials.story import Story
 from trials.watch import LATELY, Watch, now_ms
 
+from faultmatrix.rebuilds import Rebuilds
 from faultmatrix.scene import FAILOVERD, Scene
 from faultmatrix.table import Outcome, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from hosts import Lab
@@ -60,6 +61,7 @@ class Result:
     problems: list[str] = field(default_factory=list)
     took_s: float = 0.0
     home_s: float = -1.0  # from healing to all well, the one that was lost at home; -1: it did not come to that
+    rebuild_s: float = -1.0  # of the longest rebuild of a database; -1: there was none
     broken: bool = False  # the lab did not settle: the next trial needs another one
 
     @property
@@ -95,6 +97,7 @@ class Run:
             self._cluster.wait_until_settled(SETTLED_S)
         for tail in self._audits.values():
             tail.new()
+        rebuilds = Rebuilds()
         for attempt in range(STEADY_ATTEMPTS):
             with Watch(self._lab, self._directory, self._name, writers=self._row.writers) as watch:
                 if attempt < STEADY_ATTEMPTS - 1 and not self._is_steady(watch):
@@ -102,6 +105,7 @@ class Run:
                 self._with(watch)
                 break
         result.took_s = round(time.monotonic() - began, 1)
+        result.rebuild_s = rebuilds.longest_s()
         self._keep_records()
         return result
 
@@ -131,6 +135,8 @@ class Run:
             setattr(result, f"{name}_ms", round(watch.overlap_ms(what, 0.0, now_ms()), 1))
         if self._at:
             result.outage_ms = watch.outages(self._at, until)
+        for words in too_long(self._row, result.outage_ms):
+            self._problem(words)
 
     def _watched(self, watch: Watch) -> None:
         watch.wait_until_steady()
@@ -278,6 +284,15 @@ class Run:
                 since = f"-{self._result.took_s + 5:.0f}s"
                 journal = self._lab.exec(host, "journalctl", "-o", "short-precise", f"--since={since}", check=False)
                 (logs / f"{self._name}.journal-{host}").write_text(journal.stdout)
+
+
+def too_long(row: Row, outage_ms: Mapping[str, float]) -> list[str]:
+    """Say which clients have waited for longer than the row allows."""
+    return [
+        f"{protocol.upper()} was not served for {ms / 1000:.2f} s, and {row.outage_s:.1f} s are allowed"
+        for protocol, ms in outage_ms.items()
+        if ms > row.outage_s * 1000
+    ]
 
 
 def empty_mailboxes(lab: Lab) -> None:

@@ -153,10 +153,6 @@ def _mail_store_looked_at(turn: Turn, observation: Observation) -> None:
 
 
 def _database_read(turn: Turn, facts: DatabaseFacts) -> None:
-    before, view = turn.view.database, turn.view
-    beat = (facts.heartbeat_term, facts.heartbeat_beat)
-    if before is not None and beat[0] == view.highest_term and beat != (before.heartbeat_term, before.heartbeat_beat):
-        turn.see(beat_seen_ms=view.now_ms)
     turn.read(facts)
     _lag_measured(turn)
 

@@ -42,7 +42,12 @@ class Turn:
         self.entries.append(Entry(kind, self.view.highest_term, rule, text, code, tuple(sorted(detail.items()))))
 
     def read(self, facts: DatabaseFacts) -> None:
-        """The database was read; another run of it has to catch up anew."""
+        """The database was read, by a look or at a step's end; another run of it has to catch up anew."""
+        before, view = self.view.database, self.view
+        if before is not None and facts.heartbeat_term == view.highest_term:
+            beat = (facts.heartbeat_term, facts.heartbeat_beat)
+            if beat != (before.heartbeat_term, before.heartbeat_beat):
+                self.see(beat_seen_ms=view.now_ms)
         self._let_go_of(facts)
         since = self.view.catch_up
         if since is None or since.run != facts.run:

@@ -321,6 +321,22 @@ def test_a_clear_that_is_on_its_way_lets_nothing_go() -> None:
     assert not unproven.may_stop_waiting(stuck.changed(held=Held(TERM, 41, NOW + 2500)))
 
 
+def test_a_heartbeat_that_the_end_of_a_step_shows_counts_as_well() -> None:
+    """Or a follower that is level has waiting switched on at once, off again, and so on: no look ever sees a beat."""
+    stopping = Step(StepKind.STOP_WAITING, TERM, 9, 2000)
+    known = serving({}, record=MARKED, marked_term=TERM)  # and a replica is level meanwhile
+    assert unproven.may_stop_waiting(known)
+    stopped = primary_facts(semi_sync_source=False, unacknowledged=2, heartbeat_beat=101)
+    state = State(view=known, software="0.1.0", renewed_ms=NOW - 10, progress=replace(DONE, running=(stopping,)))
+    ended = step(state, StepEnded(stopping, Outcome.SUCCEEDED, facts=stopped), NOW)
+    assert ended.state.view.beat_seen_ms == NOW
+    assert steps_of(ended) == [StepKind.BECOME_SOURCE]
+    (begun,) = ended.state.progress.running
+    on_again = primary_facts(unacknowledged=2, heartbeat_beat=101)
+    waits = step(ended.state, StepEnded(begun, Outcome.SUCCEEDED, facts=on_again), NOW + 50)
+    assert StepKind.STOP_WAITING not in steps_of(waits)
+
+
 def test_switching_off_that_fails_holds_nothing_else_up_and_is_tried_again() -> None:
     ended = Ended(StepKind.STOP_WAITING, Outcome.FAILED, NOW - 100, 1, "DB_HUNG", "it hangs")
     known = serving(record=MARKED, marked_term=TERM)

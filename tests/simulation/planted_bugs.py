@@ -357,6 +357,69 @@ BUGS = (
             "return _i_own_the_record(view) and _waited_long_enough(view)",
         ),
     ),
+    _bug(
+        "unproven-and-elected-all-the-same",
+        "while commits go unproven only the holder's own word proves what clients were told",
+        DATA,
+        ("core/heirs.py", "    if record.unproven:\n", "    if record.unproven and view.paused():\n"),
+    ),
+    _bug(
+        "proven-before-a-replica-has-it",
+        "what was let go is proven again when a replica has applied all of it",
+        UNPROVEN,
+        (
+            "core/unproven.py",
+            "theirs.heartbeat_term == view.highest_term and theirs.applied.covers(waits.behind):",
+            "theirs.heartbeat_term == view.highest_term:",
+        ),
+    ),
+    _bug(
+        "proven-while-nothing-waits",
+        "commits wait again before the store says that all is proven",
+        UNPROVEN,
+        (
+            "core/unproven.py",
+            "    if facts.read_only or not facts.semi_sync_source:\n        return None\n    before = view.waits",
+            "    if facts.read_only:\n        return None\n    before = view.waits",
+        ),
+        (
+            "core/unproven.py",
+            "if not _i_own_the_record(view) or facts.read_only or not facts.semi_sync_source:",
+            "if not _i_own_the_record(view) or facts.read_only:",
+        ),
+    ),
+    _bug(
+        "a-new-holder-forgets-what-is-unproven",
+        "what is unproven stays so across terms, until a replica has it",
+        UNPROVEN,
+        (
+            "core/swaps.py",
+            "        unproven=record.unproven,\n        marks=record.marks,\n",
+            "        marks=record.marks + 1,\n",
+        ),
+    ),
+    _bug(
+        "an-old-copy-hides-what-is-unproven",
+        "an old copy of the store takes no mark back",
+        DATA,
+        (
+            "core/unproven.py",
+            "        if said.marks > newest.marks:\n",
+            "        if said.marks > newest.marks + view.now_ms:\n",
+        ),
+    ),
+    _bug(
+        "marks-not-counted",
+        "of two copies of the record, the one with more marks says what is unproven",
+        DATA,
+        ("core/unproven.py", "unproven=why, marks=record.marks + 1)", "unproven=why, marks=record.marks)"),
+    ),
+    _bug(
+        "mark-not-on-disk",
+        "every node keeps the newest mark on its disk",
+        DATA,
+        ("core/act.py", "        unproven=said.unproven,\n        marks=said.marks,\n", ""),
+    ),
     # -- fencing, pause, store, files
     _bug(
         "fence-timeout-taken-as-success",

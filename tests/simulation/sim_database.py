@@ -88,6 +88,7 @@ class Database:
         if self.semi_sync_source:
             self.waiting.append((len(self.log), answer, heartbeat))
         else:
+            self.world.judge.let_go.add(transaction.made)
             self.heartbeat = heartbeat or self.heartbeat
             answer(True)
         for server in self.world.databases:
@@ -161,7 +162,8 @@ class Database:
             self.semi_sync_source = False
             waiting, self.waiting = self.waiting, []
             self.let_go += len(waiting) + 1
-            for _, answer, heartbeat in waiting:
+            for place, answer, heartbeat in waiting:
+                self.world.judge.let_go.add(self.log[place - 1].made)
                 self.heartbeat = heartbeat or self.heartbeat
                 answer(True)
 

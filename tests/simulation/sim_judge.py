@@ -10,7 +10,8 @@
                        or because it gave back, or because it truly has had no power since
     majority           a takeover by quorum is supported by a majority of the holder's observers, each of which has
                        had the same counter for a whole ttl by its own clock and said so lately
-    unproven-first     no primary stops waiting for its replicas before the store says that commits go unproven
+    unproven-first     no primary stops waiting for its replicas before the store says that commits go unproven, and the
+                       store says so until commits wait again and one replica has applied all that did not
     paused             while paused nothing acts by itself
     one-mount          a mail store for one node at a time is never mounted on two, and only by the newest term's holder
     assertion          the core's own
@@ -63,6 +64,7 @@ class Judge:
         self.forced = 0  # terms that a person forced
         self.unproven = 0  # how often a primary stopped waiting
         self.given_up: set[int] = set()  # by Transaction.made: what was acknowledged and missing where one was forced
+        self.let_go: set[int] = set()  # by Transaction.made: what waited for no replica, and is not proven since
         self._records: dict[int, Record] = {}
         self._acted: dict[str, int] = {}  # by node: the newest term in which it has begun a step
         self._known: dict[str, Record] = {}  # by node: the newest record that reached it in this boot
@@ -124,6 +126,8 @@ class Judge:
             self.violated("paused", f"{swap.purpose.value} while paused")
         if after.off.startswith("the fence agents") and not before.off:  # operators are no part of what is judged
             self._confirmed(before)
+        if before.unproven and not after.unproven:
+            self._proven(after)
         if after.term > before.term:
             if after.term in self.holders:
                 self.violated("terms-grow", f"term {after.term} began twice")
@@ -156,6 +160,21 @@ class Judge:
             self.violated("unproven-first", f"{node.name} lets go what waits, and the store does not say so")
         self.unproven += 1
 
+    def _proven(self, record: Record) -> None:
+        """The store says no more that commits go unproven."""
+        holder = self._world.node(str(record.holder))
+        database = holder.database
+        if database.up and not database.read_only and not database.semi_sync_source:
+            self.violated("unproven-first", f"the store says that all is proven, and no commit waits at {holder.name}")
+        told = (self.let_go & self._world.clients.acknowledged) - self.given_up
+        if told:
+            others = [node.database.log for node in self._world.data_nodes if node is not holder]
+            lacks = min((told.difference(t.made for t in log) for log in others), key=len)
+            if lacks:
+                text = f"the store says that all is proven, and {len(lacks)} writes are at {holder.name} alone"
+                self.violated("unproven-first", text)
+        self.let_go.clear()
+
     def _confirmed(self, record: Record) -> None:
         holder = self._world.node(str(record.holder))
         if holder.powered and holder.powered_at <= self._condemned_at.get(record.term, self._world.now):
@@ -179,11 +198,11 @@ class Judge:
 
     def reached(self, node: Node, record: Record) -> None:
         """A record came to a node."""
-        known = self._known.get(node.name)
-        if known is None or (record.term, record.version) > (known.term, known.version):  # an old copy is no news
-            self._known[node.name] = record
-        seen = self._first_seen.get(node.name)
-        if seen is None or (record.term, record.counter) > seen[:2]:
+        known, seen = self._known.get(node.name), self._first_seen.get(node.name)
+        if known is not None and (record.term, record.version) < (known.term, known.version):
+            return  # late, or an old copy of an earlier term: no news
+        self._known[node.name] = record
+        if seen is None or (record.term, record.counter) != seen[:2]:  # an old copy of this term counts less
             self._first_seen[node.name] = (record.term, record.counter, node.clock.now_ms())
 
     def forgot(self, node: Node) -> None:

@@ -115,16 +115,16 @@ class Store:
     def replace(self, record: Record) -> None:
         """Put this in the place of what stands."""
         self.newest = self.record
-        self._started_anew(record)
+        self.started_anew(record)
 
     def put_back(self) -> None:
         """Put the right copy in its place again."""
         if self.newest is not None:
             newest, self.newest = self.newest, None
-            self._started_anew(newest)
+            self.started_anew(newest)
 
-    def _started_anew(self, copy: Record) -> None:
-        """No connection outlives its process, and no version of one run stands in another."""
+    def started_anew(self, copy: Record) -> None:
+        """This is what it has from now on. No connection outlives its process, no version of one run is another's."""
         self._restored += 1
         self._cell.begin_run(copy, self._restored * VERSIONS_A_RUN)
         self._world.judge.restored(self.record)

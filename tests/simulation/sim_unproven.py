@@ -2,7 +2,8 @@
 
 A share of the seeds has this policy and this trouble, drawn apart from all else, as in sim_rare: the schedules of the
 other seeds stay as they were. What clients are told meanwhile is only on the primary, and the replicas come back before
-it does: the judge's "nothing lost" has no exception for any of this.
+it does. Some of them apply slowly then, and now and then somebody puts back an old copy of the store, in which nothing
+of this is said. The judge's "nothing lost" has no exception for any of this.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Unproven:
     def __init__(self, weather: Weather) -> None:
         self._weather = weather
         self._random = random = Random(f"unproven {weather.seed}")  # noqa: S311 - a schedule, no secret
+        self._slow = Random(f"unproven slow {weather.seed}")  # noqa: S311 - a schedule, no secret
         self._on = random.random() < SHARE
         self.alone = self._on and random.random() < ALONE
         if self._on:
@@ -46,12 +48,20 @@ class Unproven:
             return
         primary = self._world.serving()
         if primary is not None:
-            for other in self._world.data_nodes:
-                if other is not primary:
-                    self._later(0, 0.5, self._lost, other, 6, 10)
+            others = [node for node in self._world.data_nodes if node is not primary]
+            for other in others:
+                self._later(0, 0.5, self._lost, other, 6, 10)
+            if self._slow.random() < 0.4:
+                self._applies_slowly(self._slow.choice(others))
             if self._random.random() < 0.7:
-                self._later(5, 9, self._lost, primary, 6, 14)
+                self._later(5, 9, self._primary_lost, primary)
         self._later(14, 22, self._happen)
+
+    def _primary_lost(self, primary: Node) -> None:
+        """And some time before it is back, the store may have forgotten what only the primary can answer for."""
+        self._lost(primary, 6, 14)
+        if self._random.random() < 0.5:
+            self._later(0.1, 1.5, self._old_copy)
 
     def _lost(self, node: Node, least: float, most: float) -> None:
         """Without power, with a server that is killed, or standing still."""
@@ -69,6 +79,25 @@ class Unproven:
         else:
             self._say(f"mariadbd of {node.name} is killed")
             node.kill_database()
+
+    def _applies_slowly(self, replica: Node) -> None:
+        """Level by its heartbeats when it comes back, as far as anybody asks, and yet it lacks what was told last."""
+        ttl_ms, database = self._weather.policy.ttl_ms, replica.database
+        database.apply_ms = round(ttl_ms * self._slow.uniform(0.3, 1.5))
+        self._say(f"{replica.name} applies slowly")
+        self._world.at(13 * ttl_ms, setattr, database, "apply_ms", 1)
+
+    def _old_copy(self) -> None:
+        """Somebody puts back the newest copy of this term from before the store said so."""
+        store = self._world.store
+        now = store.record
+        if not self._weather.storm or store.newest is not None:
+            return
+        for copy in reversed(store.history):
+            if now.unproven and not copy.unproven and copy.term == now.term and not copy.revoked:
+                self._say("the store is put back to what it was before it said that commits go unproven")
+                store.started_anew(copy)  # for good: nobody sees the mistake
+                return
 
     def _say(self, text: str) -> None:
         self._world.tell("trouble", text)

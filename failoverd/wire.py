@@ -131,6 +131,10 @@ def _numbers_of_record(record: Record) -> Iterator[tuple[str, int]]:
     yield "record.ttl_ms", record.ttl_ms
     yield "record.marks", record.marks
     yield "record.forced", record.forced
+    yield "record.bound_ms", record.bound_ms
+    yield "record.bounded", record.bounded
+    if record.floor is not None:
+        yield "record.floor.at_ms", record.floor.at_ms
 
 
 def _sets_of_record(record: Record) -> Iterator[tuple[str, GtidSet]]:
@@ -138,6 +142,8 @@ def _sets_of_record(record: Record) -> Iterator[tuple[str, GtidSet]]:
         yield "record.began", record.began
     if record.position is not None:
         yield "record.position", record.position
+    if record.floor is not None and record.floor.position is not None:
+        yield "record.floor.position", record.floor.position
 
 
 def _numbers_of_report(report: Report) -> Iterator[tuple[str, int]]:
@@ -149,6 +155,8 @@ def _numbers_of_report(report: Report) -> Iterator[tuple[str, int]]:
     yield "report.asks_ms", report.asks_ms
     yield "report.beat", report.beat
     yield "report.marks", report.marks
+    if report.floor is not None:
+        yield "report.floor.at_ms", report.floor.at_ms
     if report.promised is not None:
         yield "report.promised.number", report.promised.number
     for index, heard in enumerate(report.heard):
@@ -171,6 +179,8 @@ def _numbers_of_report(report: Report) -> Iterator[tuple[str, int]]:
 
 
 def _sets_of_report(report: Report) -> Iterator[tuple[str, GtidSet]]:
+    if report.floor is not None and report.floor.position is not None:
+        yield "report.floor.position", report.floor.position
     if report.database is None:
         return
     yield "report.database.holdings", report.database.holdings

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from failoverd.core import lag, lease, mail_store, rejoining
+from failoverd.core import bounded, lag, lease, mail_store, rejoining
 from failoverd.core.absorb_steps import step_ended
-from failoverd.core.absorb_store import record_seen, swapped, told_unproven
+from failoverd.core.absorb_store import floor_told, record_seen, swapped, told_unproven
 from failoverd.core.events import (
     Asked,
     Confirmed,
@@ -133,6 +133,7 @@ def observed(turn: Turn, observation: Observation) -> None:
         if observation.reading.health is Health.OK and isinstance(facts, DatabaseFacts):
             if observation.ended_ms - observation.took_ms >= turn.state.facts_from_ms:
                 _database_read(turn, facts)
+                _sampled(turn, facts, observation.ended_ms - observation.took_ms)
         elif turn.view.database_failing:
             turn.see(database=None)
     if view.policy.store_moves and observation.target == view.me.name:
@@ -155,6 +156,14 @@ def _mail_store_looked_at(turn: Turn, observation: Observation) -> None:
 def _database_read(turn: Turn, facts: DatabaseFacts) -> None:
     turn.read(facts)
     _lag_measured(turn)
+
+
+def _sampled(turn: Turn, facts: DatabaseFacts, asked_ms: int) -> None:
+    view = turn.view
+    if bounded.takes_sample(view, facts):
+        samples = bounded.sampled(view.samples, asked_ms, facts.position, view.policy)
+        if samples is not view.samples:
+            turn.see(samples=samples)
 
 
 def _lag_measured(turn: Turn) -> None:
@@ -190,12 +199,15 @@ def reported(turn: Turn, report: Report) -> None:
     _told_beat(turn, report)
     if report.unproven:
         told_unproven(turn)
+    if report.floor is not None and report.term == turn.view.highest_term:
+        floor_told(turn, report.floor)
     rejoining.heard(turn, report)
     if report.asks_ms and turn.view.may_promise(report):
         heard = Heard(report.sender, report.process, report.number)
         if view.promise is None or view.promise.term != report.term:
             turn.note("promised", f"no takeover of {report.sender} while the store does not answer it")
-        turn.see(promise=lease.Promise(report.term, heard, turn.view.now_ms + report.asks_ms))
+        floor_ms = report.floor.at_ms if report.floor is not None else 0
+        turn.see(promise=lease.Promise(report.term, heard, turn.view.now_ms + report.asks_ms, floor_ms))
     _prolong(turn)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from failoverd.core import lease, unproven
+from failoverd.core import bounded, lease, unproven
 from failoverd.core.effects import KeepLease, Purpose, Swap
 from failoverd.core.events import Swapped
-from failoverd.core.model import Outcome, Record
+from failoverd.core.model import Floor, Outcome, Record
 from failoverd.core.turn import Turn
 
 
@@ -37,6 +37,7 @@ def record_seen(turn: Turn, record: Record) -> None:
     turn.see(store_heard_ms=view.now_ms, record=record, watch=watch)
     if record.term > view.highest_term:
         turn.new_term(record.term)
+    floor_told(turn, record.floor)
     if before is not None and record.term > before.term:
         asked_for = record.request is not None and record.request.target == record.holder
         if asked_for:  # a person moved the role and has seen the state it was in: the count starts anew
@@ -70,7 +71,8 @@ def _told_of_record(turn: Turn, before: Record | None, record: Record) -> None:
 def _told_of_proof(turn: Turn, before: Record | None, record: Record) -> None:
     if before is not None and record.unproven != before.unproven:
         text = record.unproven or f"proven again: a replica has all that {record.holder} had let go without one"
-        turn.note("rpo-unproven" if record.unproven else "rpo-proven", text)
+        kind = "rpo-bounded" if bounded.standing(record) else "rpo-unproven" if record.unproven else "rpo-proven"
+        turn.note(kind, text)
 
 
 def told_unproven(turn: Turn) -> None:
@@ -81,6 +83,13 @@ def told_unproven(turn: Turn) -> None:
         if newest is not record:
             turn.see(record=newest)
             _told_of_proof(turn, record, newest)
+
+
+def floor_told(turn: Turn, floor: Floor | None) -> None:
+    """The store, or a report of this term, says what whoever takes over must have."""
+    newest = bounded.newest(turn.view, floor)
+    if newest != turn.view.floor:
+        turn.see(floor=newest)
 
 
 def _answer_of_record(turn: Turn, record: Record) -> None:
@@ -172,6 +181,9 @@ def _swap_won(turn: Turn, swap: Swap, record: Record) -> None:
             granted = lease.still_held(lease.granted(record, sent_ms, policy.margin_ms), turn.view.now_ms)
             turn.keep(renewed_ms=swap.sent_ms)
             turn.see(held=granted, renewed_ms=swap.sent_ms, stuck=None)
+            if turn.view.policy.bound_ms is not None and bounded.standing(record) and record.began is not None:
+                # The store has this daemon's word, and what this node had then is its first sample.
+                turn.see(marked_term=record.term, samples=((swap.sent_ms, record.began),))
             turn.effects.append(KeepLease(granted))
         case Purpose.RENEW:
             held = turn.view.held

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.core import candidates, plan, rejoin, rejoining, rules
+from failoverd.core import bounded, candidates, plan, rejoin, rejoining, rules
 from failoverd.core.effects import Beat, Cancel, KeepLease, Perform, Push, Remember, StepKind
 from failoverd.core.known import NEVER_MS
 from failoverd.core.lease import Memory
@@ -91,6 +91,7 @@ def _remember(turn: Turn) -> None:
         rejoin=view.rejoin,
         rejoin_failures=view.rejoin_failed[0],
         rejoin_failed_ms=view.rejoin_failed[1],
+        floor_ms=bounded.to_remember(view),
     )
     if kept != memory:
         turn.see(memory=kept)

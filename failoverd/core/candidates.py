@@ -1,6 +1,6 @@
 """Who may be primary next, in what order, and why each other may not.
 
-Order: position (who has received more), then priority, then name. Two cases differ in what proves that nothing
+Order: position (who has received more), then priority, then name. Three cases differ in what proves that nothing
 acknowledged is lost:
 
     planned   the holder is alive, closes and gives its position: the candidate must reach that position
@@ -9,6 +9,8 @@ acknowledged is lost:
               A replica whose server was started counts once it has caught up: it forgets what it has not applied.
               A holder whose server crashed has all that was acknowledged, and takes back what was not: a replica
               that it refuses for that may go on where it cannot
+    bounded   the holder is gone, and its commits did not wait: one final position will do that has what the holder had
+              so long before its lease's end (bounded.py)
 
 Only positions in the ended holder's history can be compared: see `heirs`.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from failoverd.core import bounded
 from failoverd.core.findings import blocking
 from failoverd.core.gtid import GtidSet
 from failoverd.core.heirs import forgot_nothing, heirs_of, proof_missing, refused_by
@@ -46,6 +49,7 @@ CODES = {
     "BLK_DIVERGED": "the node and another hold different transactions",
     "BLK_NOT_APPLIED": "the node has received transactions that it has not applied yet",
     "BLK_RPO_UNPROVEN": "too few data nodes were heard to prove that nothing acknowledged is lost",
+    "BLK_RPO_BOUND": "nobody is known to lack no more than the bound allows",
     "BLK_LEASE": "the lease of the present holder still runs",
     "BLK_QUORUM": "no majority of observers agrees that the primary is lost",
     "BLK_FLAPPING": "too many changes of primary within the window",
@@ -259,6 +263,7 @@ def failover(view: View) -> Election:
     handed = record.position if record.revoked else None
     least = record.began if handed is None else handed
     proof = proof_missing(view, positions, handed)
+    by_floor = bounded.uses(view, positions)
     heirs = heirs_of(view, record, positions)
     # Whoever has gone astray, or was refused by the holder, is compared with all the same, unless the holder itself
     # says what it had: if heartbeats failed, or the holder's server crashed and came back with less, it may be what was
@@ -282,6 +287,7 @@ def failover(view: View) -> Election:
             why = (
                 (replace(proof, node=node.name) if proof else None)
                 or _not_best(node.name, final, least)
+                or (bounded.beyond(view, node.name, positions) if by_floor else None)
                 or _cannot_apply(view, node.name)
             )
         if why is None:
@@ -332,7 +338,8 @@ def could_elect(view: View, *, told: bool = False) -> bool:
     `told`: that database will say what it has, so that nobody else has to prove it.
     """
     if view.record is not None and view.record.unproven and not told:
-        return False
+        near = [view.node(name) for name in bounded.within(view)]
+        return any(_unfit(view, node) is None and _cannot_apply(view, node.name) is None for node in near)
     gone = view.holder or view.me.name
     answer = [
         node
@@ -342,6 +349,12 @@ def could_elect(view: View, *, told: bool = False) -> bool:
     others = [node for node in answer if told or forgot_nothing(view, node.name, gone)]
     enough = len(others) >= len(view.data_nodes) - view.policy.acknowledgements
     return enough and any(_unfit(view, node) is None and _cannot_apply(view, node.name) is None for node in others)
+
+
+def rests_on_a_floor(view: View) -> bool:
+    """A takeover now would be within a bound, and not proven to lose nothing."""
+    positions = {node.name: view.frozen_position_of(node.name) for node in view.data_nodes}
+    return bounded.uses(view, {name: position for name, position in positions.items() if position is not None})
 
 
 def replicas_are_there(view: View) -> bool:

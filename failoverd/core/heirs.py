@@ -8,6 +8,7 @@ the one with the higher last number lacks nothing that was acknowledged and the 
 
 from __future__ import annotations
 
+from failoverd.core import bounded
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import NodeName, Record, Rejected
 from failoverd.core.view import View
@@ -118,6 +119,8 @@ def proof_missing(view: View, positions: dict[NodeName, GtidSet], handed: GtidSe
         return None
     if handed is not None or record.holder in positions:
         return None  # the holder itself said, or says, what it had
+    if bounded.applies(view):
+        return bounded.missing(view)
     if record.unproven:
         text = f"only {record.holder} itself can say what clients were told: {record.unproven}"
         return Rejected(view.me.name, "BLK_RPO_UNPROVEN", text)

@@ -24,7 +24,7 @@ from failoverd.core.hearsay import ANY, SELDOM
 from failoverd.core.lag import NO_LAG, Lag
 from failoverd.core.lease import NO_MEMORY, Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.mail_store import StoreState
-from failoverd.core.model import DatabaseFacts, Node, NodeKind, NodeName, Record, Rejoin, Report, RequestEnded
+from failoverd.core.model import DatabaseFacts, Floor, Node, NodeKind, NodeName, Record, Rejoin, Report, RequestEnded
 from failoverd.core.policy import Policy
 
 NEVER_MS = 1 << 62
@@ -157,6 +157,9 @@ class Known:
     let_go: tuple[int, int] | None = None  # (term, count) that the store was last told of, by this run of the daemon
     waits: Waits | None = None
     beat_seen_ms: int | None = None  # when a commit of this node's was last seen to be acknowledged: a new heartbeat
+    samples: tuple[tuple[int, GtidSet], ...] = ()  # of this primary's position, with when it was asked (bounded.py)
+    floor: Floor | None = None  # the newest that was heard of in this term
+    beyond: tuple[int, bool] | None = None  # since when no replica is within the bound, and whether that was told
     lag: Lag = NO_LAG  # of this node's database, as a finding
     mail_store: StoreState = StoreState.UNKNOWN
     mail_store_ms: int = 0  # since when

@@ -61,6 +61,7 @@ class Promise:
     term: int
     heard: Heard
     until_ms: int
+    floor_ms: int = 0  # when the holder counted the floor that goes with it (bounded.py); 0: it has none
 
     def bound_until_ms(self, record: Record) -> int:
         """Until when it forbids a takeover of this record's term; 0 when it is of another."""
@@ -79,7 +80,8 @@ class Memory:
     replica in this term, as far as the store was told, `unproven` and `marks` the newest that the record said of that
     (unproven.py): an old copy of the store must not hide it. `rejoin`: its database is being made anew, from before
     that begins until it is done: while its server is stopped nothing else would say so. `rejoin_failures` and
-    `rejoin_failed_ms`: how many of those failed in a row, and when the last did (rejoin.failed_before).
+    `rejoin_failed_ms`: how many of those failed in a row, and when the last did (rejoin.failed_before). `floor_ms`: a
+    floor of this term that was counted earlier is none any more (bounded.py).
     """
 
     term: int = 0
@@ -93,6 +95,7 @@ class Memory:
     rejoin: Rejoin | None = None
     rejoin_failures: int = 0
     rejoin_failed_ms: int = 0
+    floor_ms: int = 0
 
 
 NO_MEMORY = Memory()

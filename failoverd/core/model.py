@@ -290,6 +290,18 @@ class RequestEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """What whoever takes over must have, so as to lack no more than the bound allows (bounded.py).
+
+    `at_ms` is when the holder counted it, by its own clock: of two of one term the later one holds. Without a position
+    no bound is known.
+    """
+
+    at_ms: int
+    position: GtidSet | None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that the cluster shares. `version` is the store's own and grows with each change; 0 means: no record yet."""
 
@@ -312,6 +324,9 @@ class Record:
     unproven: str = ""  # why, and since when, what clients were told may be only on the holder; kept across terms
     marks: int = 0  # how often `unproven` was set or taken away: of two copies, the one with more of them says it
     forced: int = 0  # the newest term that a person forced; kept across terms, since what it gave up may return
+    bound_ms: int = 0  # above 0: commits wait for no replica, and no more than the last so much of them may be lost
+    floor: Floor | None = None
+    bounded: int = 0  # the newest term that began by a floor; kept across terms, since what it gave up may return
 
 
 # ---- what nodes tell each other ---------------------------------------------------------------------------------
@@ -381,6 +396,7 @@ class Report:
     identity: Identity | None = None  # of its database's settings; None: not read yet
     unproven: str = ""  # as the newest record says that the sender has seen, and how many marks that has
     marks: int = 0
+    floor: Floor | None = None  # the newest of the term; of a holder that asks for promises: for their leases
     rebuilding: bool = False  # its database is being made anew, or is to be
     rebuild: RebuildFacts | None = None  # the newest rebuild
     rejoin: Rejoin | None = None  # an operator's request to another node

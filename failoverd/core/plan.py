@@ -3,8 +3,8 @@
 A plan is a row of steps in a table. Which of them are still needed is asked of the facts each time, so that a plan
 that was interrupted anywhere goes on where it is, and one that the world undid is done again.
 
-    SERVE     (restart a unit) · freeze · apply · become source · await replica · writable · journal
-              · gate + VIP + ARP · (stop waiting for a replica) · break locks · prove
+    SERVE     (restart a unit) · freeze · apply · become source · await replica · writable
+              · (stop waiting for a replica) · journal · gate + VIP + ARP · break locks · prove
               · release the mail queue
     DEMOTE    close gate · read-only (or kill the server)
     GIVE_BACK drain the mail queue (planned) · the same, then the store is told (machine)
@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from failoverd.core import mail_store, rejoin, unproven
+from failoverd.core import bounded, mail_store, rejoin, unproven
 from failoverd.core.effects import LANES, Step, StepKind
 from failoverd.core.mail_store import LEAVING
 from failoverd.core.model import NodeName, Outcome, QueueFacts, Thread
@@ -41,10 +41,10 @@ PLANS: dict[Decision, tuple[StepKind, ...]] = {
         StepKind.BECOME_SOURCE,
         StepKind.AWAIT_REPLICA,
         StepKind.MAKE_WRITABLE,
+        StepKind.STOP_WAITING,  # what is committed from here on would be waited for, the journal's row first
         StepKind.WRITE_JOURNAL,
         StepKind.START_SERVICES,
         StepKind.OPEN_GATE,
-        StepKind.STOP_WAITING,
         StepKind.BREAK_LOCKS,
         StepKind.PROVE,
         StepKind.RELEASE,
@@ -123,7 +123,11 @@ DEADLINES: dict[StepKind, int] = {
 # What follows does not wait for a step of these that failed: the database must become read-only even where the gate
 # cannot be closed, and positions must be final by the lease's end where no agent answers.
 GO_ON_AFTER = {StepKind.CLOSE_GATE, StepKind.FENCE, StepKind.STOP_WAITING, *LEAVING}
-BESIDE = {StepKind.FENCE, *LEAVING}  # what follows does not even wait for their end, or for their lane to be free
+BESIDE = {
+    StepKind.FENCE,
+    StepKind.STOP_WAITING,
+    *LEAVING,
+}  # what follows does not even wait for their end, or for their lane to be free
 
 QUEUE_RETRY_FIRST_MS = 5_000  # a mail server that says "later" means minutes
 QUEUE_RETRY_MOST_MS = 300_000
@@ -305,6 +309,9 @@ NEEDED: dict[StepKind, Needed] = {
     ),
     StepKind.MAKE_READ_ONLY: _read_only_needed,
     StepKind.KILL_DATABASE: _kill_needed,
+    StepKind.AWAIT_REPLICA: lambda view, progress: (
+        not progress.done(StepKind.AWAIT_REPLICA) and not bounded.marked_by_me(view)
+    ),
     StepKind.STOP_WAITING: lambda view, _progress: unproven.may_stop_waiting(view),
     StepKind.FOLLOW: _follow_needed,
     StepKind.DRAIN: _drain_needed,

@@ -42,6 +42,9 @@ class Policy:
     shared_disk: str = ""  # the write probe of what all data nodes share, and within what time all have found a trouble
     shared_disk_ms: int = 2000
     go_on_after_ms: int | None = None  # without an acknowledgement for so long, writes go on unproven; None: never
+    bound_ms: int | None = (
+        None  # commits wait for no replica, and a failover loses no more than the last so much; None: they do
+    )
     writes_stuck_ms: int = 5000  # without one acknowledged commit, a primary that others could replace lets go
     fenced: tuple[str, ...] = ()  # the nodes that a fence agent can switch off
     fence_required: bool = False  # no takeover of a lost primary before its power-off is confirmed
@@ -58,6 +61,11 @@ class Policy:
             if getattr(self, name) <= 0:
                 raise PolicyError(f"{name} is {getattr(self, name)}: must be above 0")
         spent = 3 * self.renew_ms + self.margin_ms + self.demote_budget_ms
+        if self.bound_ms is not None and self.bound_ms < 2 * self.ttl_ms:
+            raise PolicyError(
+                f"ttl x 2 = {2 * self.ttl_ms} ms is above bound = {self.bound_ms} ms: "
+                "what is acknowledged in the last lease must be within the bound"
+            )
         if spent > self.ttl_ms:
             raise PolicyError(
                 f"renew x 3 + margin + demote_budget = {spent} ms is above ttl = {self.ttl_ms} ms: "

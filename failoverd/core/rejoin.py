@@ -12,6 +12,7 @@ each waits until every report that counts is younger than its own decision.
 
 from __future__ import annotations
 
+from failoverd.core import bounded
 from failoverd.core.lease import Memory
 from failoverd.core.model import NodeKind, NodeName, Rejected, Rejoin, Thread
 from failoverd.core.repair import to_rebuild
@@ -96,14 +97,17 @@ def held_back(view: View, name: NodeName) -> str:
 
     What an old primary holds and the new one lacks was acknowledged to nobody: that is what an election proves. A
     takeover that was forced went past the proof, so that a node which has nothing of that term or a later one may be
-    the only one with what clients were told. While the record is unproven, that is on too few nodes already.
+    the only one with what clients were told. So may the old primary after a takeover within the bound (bounded.py), which
+    is no proof either. While the record is unproven, that is on too few nodes already.
     """
     record, facts = view.record, view.facts_of(name)
     if record is None:
         return ""
     if (facts.heartbeat_term if facts is not None else 0) < record.forced:  # one that does not answer may have anything
         return f"term {record.forced} was forced: clients may have been told of what {name} has and others lack"
-    if record.unproven:
+    if (facts.heartbeat_term if facts is not None else 0) < record.bounded:
+        return f"term {record.bounded} began within the bound: clients may have been told of what {name} has extra"
+    if record.unproven and not bounded.standing(record):
         return f"what clients were told may be only on {record.holder}: {record.unproven}"
     return ""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from failoverd.core import candidates, forced, rejoin, restarts
+from failoverd.core import bounded, candidates, forced, rejoin, restarts
 from failoverd.core.forced import FORCED, forced_to_me, i_could_serve
 from failoverd.core.heirs import ahead_of_me
 from failoverd.core.model import NodeName, Thread
@@ -193,7 +193,8 @@ def fence_settled(view: View) -> bool:
 def replicas_are_there(view: View) -> bool:
     """Enough data nodes live, as this node or another hears, to elect one of them, and a change is allowed now."""
     if view.record is not None and view.record.unproven:
-        return False  # without this node's own word nobody could
+        # Without this node's own word nobody could who is not within its bound.
+        return bool(bounded.within(view)) and not candidates.change_blockers(view)
     there = candidates.replicas_are_there(view) and not forced.nobody_has_come_home(view)
     return there and not candidates.change_blockers(view)
 

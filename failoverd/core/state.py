@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from failoverd.core import rejoin
+from failoverd.core import bounded, rejoin
 from failoverd.core.effects import Effect, Entry, StepKind, Swap
 from failoverd.core.events import Confirmed, PauseAsked
 from failoverd.core.mail_store import STEPS
@@ -165,7 +165,13 @@ def make_report(state: State) -> Report:
         caught_up=view.caught_up(),
         database=view.database,
         claims=tuple(seen.claim() for seen in view.sightings),
-        findings=(*view.findings, *_queue_findings(state), *_store_findings(state), *_rejoin_findings(view)),
+        findings=(
+            *view.findings,
+            *_queue_findings(state),
+            *_store_findings(state),
+            *_rejoin_findings(view),
+            *bounded.findings(view),
+        ),
         rule=state.rule.id if state.rule else "",
         doing=_doing(state.progress),
         vip=view.vip,
@@ -185,4 +191,5 @@ def make_report(state: State) -> Report:
         units=view.units,
         unproven=view.record.unproven if view.record else view.memory.unproven,
         marks=view.record.marks if view.record else view.memory.marks,
+        floor=bounded.told(view),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.core import candidates, forced, lease, plan, rules, unproven
+from failoverd.core import bounded, candidates, forced, lease, plan, rules, unproven
 from failoverd.core.effects import Purpose, StepKind, Swap
 from failoverd.core.model import Record, Request, RequestEnded
 from failoverd.core.rules import Decision, Rule
@@ -44,7 +44,8 @@ def ask_store(turn: Turn, rule: Rule) -> None:
         case _ if _renewal_due(turn, record):
             turn.keep(renewed_ms=view.now_ms)
             renewed = replace(record, counter=record.counter + 1, ttl_ms=view.policy.ttl_ms)
-            _swap(turn, Purpose.RENEW, record, renewed)
+            _look_at_the_bound(turn)
+            _swap(turn, Purpose.RENEW, record, bounded.renewed(view, renewed))
         case _ if may_swap:
             _pass_on(turn, record)
         case _:
@@ -69,13 +70,32 @@ def _may_renew(turn: Turn) -> bool:
     return leaving.renew and not view.reached(leaving.began_ms + longest_ms)
 
 
+def _look_at_the_bound(turn: Turn) -> None:
+    """An alarm where a failover would not be possible for a whole lease; a new primary's replicas come back first."""
+    view, was = turn.view, turn.view.beyond
+    if not bounded.out_of_bounds(view):
+        if was is not None:
+            turn.see(beyond=None)
+            if was[1]:
+                turn.note("alarm-over", "a replica is within the bound again", code="RPO_BEYOND_BOUND")
+    elif was is None:
+        turn.see(beyond=(view.now_ms, False))
+    elif not was[1] and view.reached(was[0] + view.policy.ttl_ms):
+        turn.see(beyond=(was[0], True))
+        turn.note("alarm", bounded.in_words(view), code="RPO_BEYOND_BOUND")
+
+
 def _mark(turn: Turn, record: Record) -> bool:
     """Have the store say that commits go unproven, before they do or as soon as they did."""
     why, facts = unproven.to_be_marked(turn.view), turn.view.database
     if not why or facts is None:
         return False
-    turn.note("rpo-unproven", f"telling the store: {why}", code="RPO_UNPROVEN")
     turn.keep(marking=facts.unacknowledged)
+    if turn.view.policy.bound_ms is not None:
+        turn.note("rpo-bounded", f"telling the store: {why}")
+        _swap(turn, Purpose.MARK, record, bounded.marked(turn.view, unproven.marked(record, why)))
+        return True
+    turn.note("rpo-unproven", f"telling the store: {why}", code="RPO_UNPROVEN")
     _swap(turn, Purpose.MARK, record, unproven.marked(record, record.unproven or why))
     return True
 
@@ -135,6 +155,10 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
     if rule.id == forced.FORCED and request is not None:
         reason = forced.reason_of(view, request)
         turn.note("forced", reason, by=request.by, reason=request.reason, request=request.id)
+    by_floor = rule.id != forced.FORCED and candidates.rests_on_a_floor(view)
+    if by_floor:
+        reason = f"{rule.id}: {bounded.given_up(record)}"
+        turn.note("rpo-bounded", f"{view.me.name} {bounded.given_up(record)}")
     taken = Record(
         version=record.version,
         term=record.term + 1,
@@ -148,7 +172,10 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
         unproven=record.unproven,
         marks=record.marks,
         forced=record.term + 1 if rule.id == forced.FORCED else record.forced,
+        bounded=record.term + 1 if by_floor else record.bounded,
     )
+    if rule.decision is Decision.TAKE_OVER:
+        taken = bounded.taken(view, taken)
     # One that names this version already stands for both, also if an earlier run of this daemon sent it: it may be
     # the one that arrives, and long ago.
     if view.takeover_sent is None or view.takeover_sent.version != record.version:
@@ -179,7 +206,7 @@ def _give_back(turn: Turn, record: Record) -> None:
     if withdrawn is not None:
         turn.note("request-ended", withdrawn.reason, code=withdrawn.code, request=withdrawn.id, succeeded="false")
         given = replace(given, request=None, request_ended=withdrawn)
-    _swap(turn, Purpose.GIVE_BACK, record, given)
+    _swap(turn, Purpose.GIVE_BACK, record, bounded.given_back(view, given))
 
 
 def _request(turn: Turn, record: Record, asked: Request) -> None:

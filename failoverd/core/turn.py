@@ -91,7 +91,7 @@ class Turn:
         """Rule 6: remembered on disk, and everything of a lower term ends."""
         # What was seen of the former primary is no longer looked at.
         mine = Sightings(s for s in self.view.sightings if s.observation.target == self.view.me.name)
-        self.see(highest_term=term, sightings=mine)
+        self.see(highest_term=term, sightings=mine, samples=(), floor=None, beyond=None)
         held = self.view.held
         if held is not None and held.term < term:
             self.note("superseded", f"term {term} began elsewhere, this node's term {held.term} is over")

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from failoverd.core import bounded
 from failoverd.core.known import Waits
 from failoverd.core.lease import Memory
 from failoverd.core.model import DatabaseFacts, NodeName, Record, Report, Thread
@@ -34,8 +35,8 @@ from failoverd.core.view import GateState, View
 
 
 def marked(record: Record, why: str) -> Record:
-    """The record with `why` as what is unproven, "" for nothing."""
-    return replace(record, unproven=why, marks=record.marks + 1)
+    """The record with `why` as what is unproven, "" for nothing. A bound is said anew where there is one."""
+    return replace(bounded.unmarked(record), unproven=why, marks=record.marks + 1)
 
 
 def remembered(view: View, record: Record) -> Record:
@@ -51,7 +52,7 @@ def remembered(view: View, record: Record) -> Record:
             newest = said
     if newest is record:
         return record
-    return replace(record, unproven=newest.unproven, marks=newest.marks)
+    return replace(bounded.unmarked(record), unproven=newest.unproven, marks=newest.marks)
 
 
 def _marked_in_store(view: View) -> bool:
@@ -80,6 +81,8 @@ def to_be_marked(view: View) -> str:
     facts = view.database
     if not _i_own_the_record(view) or facts is None or view.memory.term != view.highest_term:
         return ""
+    if view.policy.bound_ms is not None:
+        return bounded.to_be_marked(view)
     marked = view.marked_term == view.highest_term and _marked_in_store(view)
     if marked:
         return ""
@@ -93,17 +96,26 @@ def to_be_marked(view: View) -> str:
 
 
 def may_stop_waiting(view: View) -> bool:
-    """Nobody acknowledges for too long, and the store has taken this daemon's own word that commits go unproven."""
+    """The store has taken this daemon's own word, and nobody acknowledges for too long; or commits never wait here."""
+    if view.policy.bound_ms is not None:
+        facts, serves = view.database, view.served_term == view.highest_term
+        waits = facts is not None and not facts.read_only and facts.semi_sync_source
+        return serves and waits and bounded.marked_by_me(view) and _i_own_the_record(view)
     marked = view.marked_term == view.highest_term and _marked_in_store(view)
     return marked and _i_own_the_record(view) and _waited_long_enough(view)
 
 
 def goes_on(view: View) -> bool:
-    """Commits do not wait here, as the store says, and nobody is there yet who could acknowledge them."""
-    facts = view.database
-    if view.policy.go_on_after_ms is None or not _marked_in_store(view) or not _i_own_the_record(view):
+    """Commits do not wait here, as the store says, and are not to: nobody is there yet who could acknowledge them."""
+    facts, never = view.database, view.policy.bound_ms is not None
+    if (view.policy.go_on_after_ms is None and not never) or not _marked_in_store(view) or not _i_own_the_record(view):
         return False
-    return facts is not None and not facts.read_only and facts.replication is None and not _somebody_is_level(view)
+    return (
+        facts is not None
+        and not facts.read_only
+        and facts.replication is None
+        and (never or not _somebody_is_level(view))
+    )
 
 
 def _follower(view: View, name: NodeName) -> DatabaseFacts | None:
@@ -146,6 +158,8 @@ def proven_by(view: View) -> NodeName | None:
         return None
     if not _i_own_the_record(view) or facts.read_only or not facts.semi_sync_source:
         return None
+    if view.policy.bound_ms is not None:
+        return None  # they wait for a moment only
     if (waits.term, waits.run, waits.count) != (view.highest_term, facts.run, facts.unacknowledged):
         return None
     for node in view.data_nodes:

@@ -255,7 +255,7 @@ class Executor:
                     lambda: self._kernel_step(step, closings), within_ms=within_ms
                 )
             case Lane.STORE:
-                given = step.reason != LOST and not was_forced(step.reason)
+                given = not step.reason.startswith(LOST) and not was_forced(step.reason)
                 self._walk_stopped = stopped = threading.Event()
                 break_locks = partial(
                     self._store.break_locks, given=given, deadline_ms=step.deadline_ms, stopped=stopped

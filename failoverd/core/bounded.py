@@ -8,7 +8,7 @@ is in it. With each renewal goes the *floor*, the oldest of these that is young 
                                            └ the floor: the first sample after that
 
 Whoever covers the floor lacks only what was acknowledged after that sample, and nothing is acknowledged after the
-lease's end: less than `bound` lies between. Without such a sample the floor is None, and nobody can be within the bound.
+lease's end: less than `bound` lies between. Without such a sample no bound is known, and nobody is within it.
 Samples left out (`KEPT`) only make the floor newer, which asks for more. The bound is one of true time, and the clocks'
 rates differ by what the lease's margin allows for: so much of it is not used (`allowed_ms`).
 
@@ -18,8 +18,8 @@ newest: of a term's floors the one counted last, by that holder's clock. That a 
 on disk before the promise is given (`Memory.floor_ms`): a daemon that was started since takes an older floor for none.
 
 **Who takes over** has all of the terms before, up to what this one began with (Record.began), and that is what it
-begins its own with: its first floor. What it acknowledges itself before its first renewal is younger than a ttl, and the
-configuration holds that the bound is two of them.
+begins its own with: its first floor. What it acknowledges itself before its first renewal is younger than a ttl, and
+the configuration holds that the bound is two of them.
 
 In the store first, as in `unproven`: the MARK says that commits do not wait, with bound and floor, before they do not.
 To whoever has another mode, or has only an old copy of the mark, it says what it says there: nobody takes over.
@@ -172,7 +172,7 @@ def to_remember(view: View) -> int:
 
 
 def applies(view: View) -> bool:
-    """The holder's commits did not wait, within a bound, and this cluster's operator takes that for enough."""
+    """The holder's commits did not wait, within a bound, and this node's own configuration takes that for enough."""
     return standing(view.record) and view.policy.bound_ms is not None
 
 

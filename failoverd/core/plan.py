@@ -24,8 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from failoverd.core import bounded, mail_store, rejoin, unproven
-from failoverd.core.effects import LANES, Step, StepKind
+from failoverd.core import mail_store, rejoin, unproven
+from failoverd.core.effects import LANES, Lane, Step, StepKind
 from failoverd.core.mail_store import LEAVING
 from failoverd.core.model import NodeName, Outcome, QueueFacts, Thread
 from failoverd.core.repair import to_rebuild
@@ -279,6 +279,13 @@ def _release_needed(view: View, progress: Progress) -> bool:
     return facts is not None and facts.held > 0 and view.gate is GateState.OPEN
 
 
+def _journal_needed(view: View, progress: Progress) -> bool:
+    """Not while it would wait for a replica, where commits are about to wait for none."""
+    facts = view.database
+    soon = view.policy.bound_ms is not None and progress.of(StepKind.STOP_WAITING) is None
+    return not progress.done(StepKind.WRITE_JOURNAL) and not (soon and facts is not None and facts.semi_sync_source)
+
+
 def _drain_needed(view: View, progress: Progress) -> bool:
     """Once, and only on purpose: while the gate is open, since the mail is delivered through it.
 
@@ -310,8 +317,9 @@ NEEDED: dict[StepKind, Needed] = {
     StepKind.MAKE_READ_ONLY: _read_only_needed,
     StepKind.KILL_DATABASE: _kill_needed,
     StepKind.AWAIT_REPLICA: lambda view, progress: (
-        not progress.done(StepKind.AWAIT_REPLICA) and not bounded.marked_by_me(view)
+        not progress.done(StepKind.AWAIT_REPLICA) and view.policy.bound_ms is None
     ),
+    StepKind.WRITE_JOURNAL: _journal_needed,
     StepKind.STOP_WAITING: lambda view, _progress: unproven.may_stop_waiting(view),
     StepKind.FOLLOW: _follow_needed,
     StepKind.DRAIN: _drain_needed,
@@ -328,7 +336,7 @@ def next_step(view: View, decision: Decision, progress: Progress) -> StepKind | 
     for kind in PLANS.get(decision, ()):
         if not NEEDED.get(kind, _not_done(kind))(view, progress):
             continue
-        if kind in BESIDE and any(step.lane is LANES[kind] for step in progress.running):
+        if kind in BESIDE and any(step.lane is LANES.get(kind, Lane.DATABASE) for step in progress.running):
             continue
         ended = progress.of(kind)
         if ended is None or ended.outcome is Outcome.SUCCEEDED:

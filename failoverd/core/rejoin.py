@@ -97,8 +97,8 @@ def held_back(view: View, name: NodeName) -> str:
 
     What an old primary holds and the new one lacks was acknowledged to nobody: that is what an election proves. A
     takeover that was forced went past the proof, so that a node which has nothing of that term or a later one may be
-    the only one with what clients were told. So may the old primary after a takeover within the bound (bounded.py), which
-    is no proof either. While the record is unproven, that is on too few nodes already.
+    the only one with what clients were told. A takeover within the bound (bounded.py) is no such proof either. While
+    the record is unproven, that is on too few nodes already; not where commits never wait, and others are near enough.
     """
     record, facts = view.record, view.facts_of(name)
     if record is None:

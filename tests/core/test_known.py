@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from views import NODES, NOW, POLICY, RUN, TERM, lost, record, replica_facts, report, sighting, view
+from views import NODES, NOW, POLICY, RUN, TERM, at, lost, record, replica_facts, report, sighting, view
 
 from failoverd.core import act, candidates, known, plan, positions, rules, state, swaps, tenure, verdicts
 from failoverd.core import view as view_module
@@ -18,7 +18,7 @@ from failoverd.core.lag import Lag
 from failoverd.core.lease import Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.machine import State
 from failoverd.core.mail_store import StoreState
-from failoverd.core.model import Heard, NodeName, Rejoin, RequestEnded
+from failoverd.core.model import Floor, Heard, NodeName, Rejoin, RequestEnded
 from failoverd.core.view import GateState, Leaving, Restart, View
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ CHANGES: dict[str, Any] = {
     "let_go": (TERM, 3),
     "waits": Waits(TERM, RUN, 3, None),
     "beat_seen_ms": NOW - 60_000,
+    "samples": ((NOW - 100, at(500)),),
+    "floor": Floor(NOW, at(900)),
+    "beyond": (NOW - 9000, True),
     "lag": Lag(2),
     "stuck": Stuck("CODE", "why", NOW),
     "mail_store": StoreState.RELEASED,

@@ -420,6 +420,57 @@ BUGS = (
         DATA,
         ("core/act.py", "        unproven=said.unproven,\n        marks=said.marks,\n", ""),
     ),
+    # -- commits that wait for no replica, within a bound
+    _bug(
+        "floor-without-the-lease",
+        "the bound is counted from the lease's end, not from its renewal",
+        DATA,
+        (
+            "core/bounded.py",
+            "    return counted(view, view.now_ms + view.policy.ttl_ms)",
+            "    return counted(view, view.now_ms)",
+        ),
+    ),
+    _bug(
+        "floor-not-asked-for",
+        "whoever takes over from a primary that did not wait covers the floor",
+        DATA,
+        (
+            "core/candidates.py",
+            "                or (bounded.beyond(view, node.name, positions) if by_floor else None)\n",
+            "",
+        ),
+    ),
+    _bug(
+        "bounded-before-it-is-said",
+        "the store says the bound and a floor before commits stop waiting",
+        UNPROVEN,
+        (
+            "core/unproven.py",
+            "return serves and waits and bounded.marked_by_me(view) and _i_own_the_record(view)",
+            "return serves and waits and _i_own_the_record(view)",
+        ),
+    ),
+    _bug(
+        "old-floor-kept",
+        "a renewal without a young sample says that no bound is known",
+        DATA,
+        (
+            "core/bounded.py",
+            "return unmarked(record) if view.policy.bound_ms is None else marked(view, record)",
+            "return marked(view, record) if _of_a_lease(view).position is not None else record",
+        ),
+    ),
+    _bug(
+        "promise-without-its-floor",
+        "a lease that promises prolong has a newer floor than the store's",
+        DATA,
+        (
+            "core/absorb.py",
+            "    if report.floor is not None and report.term == turn.view.highest_term:",
+            "    if False:",
+        ),
+    ),
     # -- fencing, pause, store, files
     _bug(
         "fence-timeout-taken-as-success",

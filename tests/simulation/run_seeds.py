@@ -3,7 +3,7 @@
 seeds          300          1 seed = 10 virtual minutes
 virtual hours  50.0
 failovers      1210         terms that began because the holder was lost, and 24 that a person forced, of 1650 terms
-unproven       30 times a primary went on without a replica
+unproven       30 times a primary went on without a replica, and 12 terms began within a bound
 violations     0
 speed          1050 virtual seconds per second of one core; 240 at a ttl of 3 s (37 seeds), …
 """
@@ -37,6 +37,7 @@ class Figures:
     failovers: int = 0
     forced: int = 0
     unproven: int = 0
+    within: int = 0
     violations: list[Seed] = field(default_factory=list)
     spent: dict[int, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0.0, 0.0]))  # by ttl
 
@@ -48,6 +49,7 @@ class Figures:
         self.failovers += seed.failovers
         self.forced += seed.forced
         self.unproven += seed.unproven
+        self.within += seed.within
         if seed.violation:
             self.violations.append(seed)
         by_ttl = self.spent[ttl_ms]
@@ -69,7 +71,8 @@ class Figures:
             f"seeds          {self.seeds}\n"
             f"virtual hours  {self.virtual_ms / 3_600_000:.1f}\n"
             f"failovers      {self.failovers}, and {self.forced} that a person forced, of {self.terms} terms\n"
-            f"unproven       {self.unproven} times a primary went on without a replica\n"
+            f"unproven       {self.unproven} times a primary went on without a replica, and {self.within} terms began "
+            f"within a bound\n"
             f"violations     {len(self.violations)}\n"
             f"speed          {self.speed()}"
         )

@@ -30,6 +30,8 @@ class Clients:
         self._world = world
         self.every_ms = world.chance.writes_ms
         self.acknowledged: set[int] = set()
+        self.told: dict[int, tuple[int, int]] = {}  # by `made`: when it was acknowledged, and in which term
+        self.last: dict[int, int] = {}  # by term: when one was last acknowledged
         self.newest: int | None = None
         self.outages: list[Outage] = []
 
@@ -55,7 +57,8 @@ class Clients:
         if not (node.powered and node.kernel.reachable and self._passes(node)):
             return
         self.acknowledged.add(made)
-        now = self._world.now
+        now, term = self._world.now, self._world.judge.term
+        self.told[made], self.last[term] = (now, term), now
         if self.newest is not None and now - self.newest > 2 * self.every_ms:
             self.outages.append(Outage(self.newest, now))
             self._world.tell("clients", f"no write was answered for {self.outages[-1].lasted / 1000:.2f} s")

@@ -3,7 +3,9 @@
     one-primary        no two hosts whose kernel lets clients through, at any instant
     newest-term        whose gate opens is the holder of the newest term
     nothing-lost       who opens its gate in a term has every write that a client was told is safe, but for what a
-                       person gave up: exactly what a node lacked that was forced, and is missing there
+                       person gave up: exactly what a node lacked that was forced, and is missing there; and, where rpo
+                       is bounded, for the last of it: of the term that was lost, acknowledged no longer before the
+                       term's last than the bound, and nothing where its holder said what it had
     forced             no takeover is forced that a named person has not asked for, for that node and in that term
     terms-grow         terms grow by one, each has one holder; no node takes an older record for a newer one
     lease-ended        a term begins when nobody can be reachable any more: by the former holder's own lease and kernel,
@@ -11,7 +13,8 @@
     majority           a takeover by quorum is supported by a majority of the holder's observers, each of which has
                        had the same counter for a whole ttl by its own clock and said so lately
     unproven-first     no primary stops waiting for its replicas before the store says that commits go unproven, and the
-                       store says so until commits wait again and one replica has applied all that did not
+                       store says so until commits wait again and one replica has applied all that did not; nor, where
+                       rpo is bounded, before the bound and a floor stand there
     paused             while paused nothing acts by itself
     one-mount          a mail store for one node at a time is never mounted on two, and only by the newest term's holder
     assertion          the core's own
@@ -63,6 +66,7 @@ class Judge:
         self.failovers = 0  # terms that began because the holder was lost
         self.forced = 0  # terms that a person forced
         self.unproven = 0  # how often a primary stopped waiting
+        self.within = 0  # terms that began by a floor
         self.given_up: set[int] = set()  # by Transaction.made: what was acknowledged and missing where one was forced
         self.let_go: set[int] = set()  # by Transaction.made: what waited for no replica, and is not proven since
         self._records: dict[int, Record] = {}
@@ -121,7 +125,7 @@ class Judge:
             self.violated("terms-grow", f"the term went from {before.term} to {after.term}")
         if after.term == before.term and before.holder is not None and after.holder != before.holder:
             self.violated("terms-grow", f"term {after.term} went from {before.holder} to {after.holder}")
-        unasked = after.term > before.term and (after.reason == LOST or after.reason.startswith(FORCED))
+        unasked = after.term > before.term and after.reason.startswith((LOST, FORCED))
         if before.paused and (swap.purpose is Purpose.CONDEMN or unasked):
             self.violated("paused", f"{swap.purpose.value} while paused")
         if after.off.startswith("the fence agents") and not before.off:  # operators are no part of what is judged
@@ -133,10 +137,12 @@ class Judge:
                 self.violated("terms-grow", f"term {after.term} began twice")
             self.holders[after.term] = after.holder
             self.term = max(self.term, after.term)
-            self.failovers += after.reason == LOST
+            self.failovers += after.reason.startswith(LOST)
             self._lease_ended(before, after)
             if after.reason.startswith(FORCED):
                 self._forced(before, after)
+            elif after.bounded == after.term:
+                self._within_the_bound(before, after)
 
     def restored(self, record: Record) -> None:
         """Another copy of the record stands, with a version of its own."""
@@ -153,11 +159,34 @@ class Judge:
         self.forced += 1
         self._world.tell("judge", f"forced: {len(missing)} acknowledged writes are given up")
 
+    def _within_the_bound(self, before: Record, after: Record) -> None:
+        """What its operator allows to be lost, by true time; what was told to clients in earlier terms is no part."""
+        bound_ms = self._world.node(str(after.holder)).policy.bound_ms
+        if bound_ms is None or before.position is not None:
+            said = "its mode is another" if bound_ms is None else f"{before.holder} said what it had"
+            self.violated("nothing-lost", f"{after.holder} takes term {after.term} by a floor, and {said}")
+        clients, database = self._world.clients, self._world.node(str(after.holder)).database
+        missing = clients.acknowledged.difference(t.made for t in (*database.log, *database.relay)) - self.given_up
+        for made in missing:
+            at, term = clients.told[made]
+            early_ms = clients.last[before.term] - at if term == before.term else None
+            if early_ms is None or early_ms > bound_ms:
+                text = f"{after.holder} lacks the {made}th made, acknowledged in term {term}"
+                if early_ms is not None:
+                    text += f" {early_ms} ms before its last, and the bound is {bound_ms} ms"
+                self.violated("nothing-lost", text)
+        self.given_up |= missing
+        self.within += 1
+        self._world.tell("judge", f"within the bound: {len(missing)} acknowledged writes are lost")
+
     def stops_waiting(self, node: Node) -> None:
         """A server is told to let go what waits for a replica."""
         record = self._world.store.record
         if record.term == self.term and record.holder == node.name and not record.unproven:
             self.violated("unproven-first", f"{node.name} lets go what waits, and the store does not say so")
+        bound_ms = node.policy.bound_ms
+        if bound_ms is not None and record.term == self.term and (record.bound_ms != bound_ms or record.floor is None):
+            self.violated("unproven-first", f"{node.name} waits no more, and the store has no floor of {bound_ms} ms")
         self.unproven += 1
 
     def _proven(self, record: Record) -> None:

@@ -73,6 +73,7 @@ class Node:
         self.mount_calls = 0  # mount or umount that the kernel has not ended
         self.store_busy = False  # somebody stands in it
         self.store_refused = False  # its program says that this node cannot have it
+        self.unread = False  # its failoverd cannot look at the database, which clients use as before
         self.daemon: Daemon | None = None
         self.runs = 0
         self.calls = 0  # of failoverd into the kernel, under way
@@ -234,7 +235,7 @@ class Node:
         database = self.database
         database.can_start, database.read_only_blocked, database.apply_ms = True, False, 1
         database.disk_hung = database.disk_full = self.audit_fails = False
-        self.store_busy = self.store_refused = False
+        self.store_busy = self.store_refused = self.unread = False
         for service in self.services.values():
             service.can_start = True
             service.up = self.mounted or not self.policy.store_moves

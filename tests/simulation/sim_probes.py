@@ -125,6 +125,8 @@ class Probes:
         database = self._node.database
         if database.frozen or database.disk_hung:
             return None
+        if self._node.unread:
+            return Reading(Health.UNKNOWN, "PROBE_EXHAUSTED", "no thread was free to look")
         if not database.up:
             return Reading(Health.FAILED, "DATABASE_DOWN", "the server does not answer")
         return Reading(Health.OK, facts=database.facts())

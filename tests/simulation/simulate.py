@@ -18,6 +18,7 @@ import gc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sim_bounded import Bounded
 from sim_forced import Forced
 from sim_judge import Violation
 from sim_rare import Rare
@@ -49,6 +50,7 @@ class Seed:
     failovers: int = 0
     forced: int = 0
     unproven: int = 0
+    within: int = 0
     violation: str = ""
     invariant: str = ""
     story: list[str] = field(default_factory=list)
@@ -61,6 +63,7 @@ class Simulation:
         self.seed = Seed(number)
         self.weather = Weather(number)
         self._unproven = Unproven(self.weather)
+        self._bounded = Bounded(self.weather)
         policy = self.weather.policy
         self.world = World(self.weather, policy, told=self._told if told else None)
         if told:
@@ -89,6 +92,7 @@ class Simulation:
         seed.failovers = world.judge.failovers
         seed.forced = world.judge.forced
         seed.unproven = world.judge.unproven
+        seed.within = world.judge.within
         return seed
 
     def _live(self) -> None:
@@ -100,13 +104,14 @@ class Simulation:
             world.judge.violated("liveness", "the running cluster was not adopted")
         world.run_until(world.now + self.weather.policy.ttl_ms)
         self.weather.storm = True
-        if not (self._rare.alone or self._unproven.alone):
+        if not (self._rare.alone or self._unproven.alone or self._bounded.alone):
             self._troubles.begin()
         self._rare.begin()
         if self.weather.policy.store_moves:
             self._move_store()
         self._forced.begin()
         self._unproven.begin(world, self._healed_at)
+        self._bounded.begin(world, self._healed_at)
         world.at(self._healed_at - world.now, self._heal)
         world.run_until(self._healed_at)
         if not world.run_until(self._healed_at + self.bound_ms, self._served):

@@ -332,8 +332,23 @@ class Flapping(Section):
 class Rpo(Section):
     """What may be lost with the primary, and what is done when nobody can acknowledge."""
 
-    mode: Literal["zero"] = "zero"
+    mode: Literal["zero", "bounded"] = "zero"
     go_on_after_ms: Annotated[int | None, duration_or_never("5s", "24h"), Field(alias="go_on_after")] = None
+    limit_ms: Annotated[int, duration("1s", "24h"), Field(alias="limit")] = 30_000
+
+    @property
+    def bound_ms(self) -> int | None:
+        """How much may be lost, in time; None: nothing."""
+        return self.limit_ms if self.mode == "bounded" else None
+
+    @model_validator(mode="after")
+    def _keys_of_its_mode(self) -> Self:
+        if self.mode == "zero" and "limit_ms" in self.model_fields_set:
+            raise wrong("is for mode: bounded, and mode is zero: nothing may be lost", "none", key=("rpo", "limit"))
+        if self.mode == "bounded" and "go_on_after_ms" in self.model_fields_set:
+            text = "is for mode: zero, and mode is bounded: no write waits for a replica"
+            raise wrong(text, "none", key=("rpo", "go_on_after"))
+        return self
 
 
 class Audit(Section):

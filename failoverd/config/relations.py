@@ -21,6 +21,7 @@ def check(config: Config, node: str) -> None:
     _enough_data_nodes(config)
     _store_has_its_arbiter(config)
     _lease_leaves_time(config)
+    _bound_holds_the_lease(config)
     _lag_can_be_measured(config)
     _lag_findings_are_in_order(config)
     _flapping_window_is_longer(config)
@@ -83,6 +84,18 @@ def _lease_leaves_time(config: Config) -> None:
             f" = {needed} ms is more than ttl = {lease.ttl_ms} ms",
             "renew x 3 + margin + demote_budget <= ttl",
             key=("lease",),
+        )
+
+
+def _bound_holds_the_lease(config: Config) -> None:
+    """What is acknowledged in the last lease is on the primary alone, and a floor has to be found before it."""
+    rpo, ttl_ms = config.rpo, config.lease.ttl_ms
+    if rpo.bound_ms is not None and rpo.bound_ms < 2 * ttl_ms:
+        raise wrong(
+            f"ttl x 2 = {2 * ttl_ms} ms is more than limit = {rpo.bound_ms} ms: "
+            "a lost primary may have told clients of a whole lease's writes",
+            "ttl x 2 <= limit",
+            key=("rpo", "limit"),
         )
 
 

@@ -171,6 +171,11 @@ OTHERS: Mapping[str, Finding] = {
         "the node's database has to be made anew, and may be the only one with what clients were told",
         "look into what it has extra, then failoverctl rejoin",
     ),
+    "RPO_BEYOND_BOUND": Finding(
+        _B,
+        "no replica is within the bound of what may be lost: a lost primary would be replaced by nobody",
+        "bring a replica near: one that is away, or look for what holds its replication up",
+    ),
     "STORE_UNFENCED": Finding(
         _W,
         "two nodes that mount the mail store at once destroy it, and nothing can cut this node's power should it hang",

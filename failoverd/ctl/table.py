@@ -30,7 +30,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from failoverd.runtime.document import DatabaseStatus, NodeStatus, StatusDocument
+    from failoverd.runtime.document import BoundStatus, DatabaseStatus, NodeStatus, StatusDocument
 
 _VERDICT_STYLE = {"up": "green", "down": "bold red", "degraded": "yellow", "unknown": "dim"}
 _GAP = 2
@@ -149,7 +149,7 @@ def _nodes(document: StatusDocument, position_width: int) -> Table:
     names = {node.address: node.name for node in document.nodes}
     for node in document.nodes:
         here = node.name == document.node
-        replication, lag = _replication(node.database, names)
+        replication, lag = _replication(node.database, names, meant=document.bound is not None)
         table.add_row(
             Text(node.name, "bold" if node.name == document.holder else ""),
             _dated(node, _role(node)),
@@ -213,8 +213,8 @@ def _sql(node: NodeStatus) -> Text:
     return Text("rw", "green" if expected else "bold red")
 
 
-def _replication(database: DatabaseStatus | None, names: dict[str, str]) -> tuple[Text, Text]:
-    """The columns REPLICATION and LAG."""
+def _replication(database: DatabaseStatus | None, names: dict[str, str], *, meant: bool) -> tuple[Text, Text]:
+    """The columns REPLICATION and LAG. `meant`: commits are to wait for no replica."""
     if database is None:
         return Text(""), Text("")
     replication, semi_sync = database.replication, database.semi_sync
@@ -222,7 +222,7 @@ def _replication(database: DatabaseStatus | None, names: dict[str, str]) -> tupl
         if database.read_only:
             return Text("none", "yellow"), Text("")
         if not semi_sync.source:
-            return Text("asynchronous", "bold red"), Text("")
+            return Text("asynchronous", "" if meant else "bold red"), Text("")
         return Text(f"{semi_sync.clients} acknowledge", "" if semi_sync.clients else "bold red"), Text("")
     source = Text(f"← {names.get(replication.source, replication.source)}")
     threads = (("receiver", replication.receiver), ("applier", replication.applier))
@@ -263,6 +263,8 @@ def _answers(document: StatusDocument) -> Table:
         grid.add_row(Text("Paused", "bold yellow"), paused)
     if document.unproven:
         grid.add_row(Text("RPO", "bold red"), Text.assemble(("UNPROVEN", "bold red"), f"  {document.unproven}"))
+    if document.bound is not None:
+        grid.add_row(Text("RPO", "dim"), _bound(document.bound))
     if failover.possible:
         verdict = Text.assemble(("possible", "green"), f", to {failover.candidate}")
     else:
@@ -282,6 +284,15 @@ def _answers(document: StatusDocument) -> Table:
         step = f": {request.text}" if request.text else ""
         grid.add_row(Text("Request", "dim"), Text(f"promote {request.target} (by {request.by}{why}){step}", "bold"))
     return grid
+
+
+def _bound(bound: BoundStatus) -> Text:
+    text = Text(f"bounded {duration(bound.limit_ms)}")
+    if bound.nearest is not None and bound.lag_ms is not None:
+        text.append(f"  {bound.nearest} is {duration(bound.lag_ms)} behind", "dim")
+    if not bound.within:
+        text.append("  no replica is within it", "bold red")
+    return text
 
 
 def _news(document: StatusDocument) -> Iterator[tuple[str, str, str]]:

@@ -94,6 +94,7 @@ def policy_of(config: Config) -> Policy:
         hold_off_ms=config.flapping.hold_off_ms,
         drain_ms=config.queue.drain_ms if config.queue.kind == "postfix" else 0,
         go_on_after_ms=config.rpo.go_on_after_ms,
+        bound_ms=config.rpo.bound_ms,
         rejoin_automatic=config.rejoin.automatic and config.database.dialect == "mariadb",
         fenced=tuple(config.fencing.nodes),
         fence_required=config.fencing.required,

@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, cast
 
-from failoverd.core import candidates, forced, lease, machine, repair
+from failoverd.core import bounded, candidates, forced, lease, machine, repair
 from failoverd.core.model import Health, NodeKind, NodeName, Rejoin, Request
 from failoverd.core.quorum import majority
 from failoverd.runtime import document as doc
@@ -76,7 +76,8 @@ class NodeController:
             if request
             else None,
             paused=view.record.paused if view.record else "",
-            unproven=view.record.unproven if view.record else "",
+            unproven=view.record.unproven if view.record and not bounded.standing(view.record) else "",
+            bound=_bound(view),
             refused=tuple(doc.Reason(code=r.code, reason=r.reason, node=view.me.name) for r in self._refused()),
         )
 
@@ -490,9 +491,21 @@ def _rejoin(view: View, node: Node, report: Report) -> tuple[doc.Reason, ...]:
 
 def _unproven(view: View, node: Node) -> tuple[doc.Reason, ...]:
     """The primary may be the only one that has what clients were told."""
-    if view.record is None or not view.record.unproven or node.name != view.holder:
+    if view.record is None or not view.record.unproven or node.name != view.holder or bounded.standing(view.record):
         return ()
     return (doc.Reason(code="RPO_UNPROVEN", reason=view.record.unproven, node=node.name),)
+
+
+def _bound(view: View) -> doc.BoundStatus | None:
+    """How far the replicas are, where commits wait for none."""
+    record = view.record
+    if record is None or not bounded.standing(record):
+        return None
+    others = [node.name for node in view.data_nodes if node.name != record.holder]
+    lags = [(lag_ms, name) for name in others if (lag_ms := view.lag_ms(name)) is not None]
+    lag_ms, nearest = min(lags, default=(None, None))
+    within = tuple(bounded.within(view))
+    return doc.BoundStatus(limit_ms=record.bound_ms, nearest=nearest, lag_ms=lag_ms, within=within)
 
 
 def _repair(node: Node, report: Report) -> tuple[doc.Reason, ...]:
@@ -532,7 +545,7 @@ def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
         for n in view.data_nodes
         if n.name != view.holder and view.facts_of(n.name) is not None and not view.rebuilding(n.name)
     ]
-    if view.holder is not None and len(others) < needed:
+    if view.holder is not None and len(others) < needed and not bounded.applies(view):
         heard_of = ", ".join(n.name for n in others) or "none"
         blockers.append(
             doc.Reason(
@@ -540,9 +553,11 @@ def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
                 reason=f"{needed} replicas must be heard to prove that nothing acknowledged is lost, heard: {heard_of}",
             )
         )
+    near = () if view.lease_is_over() else bounded.within(view)  # no switchover, perhaps, but a failover
+    best = election.best or next(iter(near), None)
     return doc.FailoverStatus(
-        possible=election.best is not None and not blockers,
-        candidate=election.best,
+        possible=best is not None and not blockers,
+        candidate=best,
         rejected=tuple(_reason(r) for r in election.rejected),
         blockers=tuple(blockers),
     )
@@ -551,7 +566,10 @@ def _failover(view: View, *, store_error: str) -> doc.FailoverStatus:
 def _unsettled(view: View) -> list[doc.Reason]:
     """What a person has to say first: that the cluster goes on, or that the lost primary has no power."""
     found, record = [], view.record
-    if record is not None and record.unproven:
+    if bounded.applies(view):
+        if not view.lease_is_over() and not bounded.within(view):
+            found.append(doc.Reason(code="BLK_RPO_BOUND", reason=bounded.in_words(view)))
+    elif record is not None and record.unproven:
         text = f"should {record.holder} be lost, only it itself can say what clients were told: {record.unproven}"
         found.append(doc.Reason(code="BLK_RPO_UNPROVEN", reason=text))
     if record is not None and record.paused:

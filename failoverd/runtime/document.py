@@ -213,6 +213,19 @@ class RequestStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BoundStatus:
+    """Commits wait for no replica; a failover may lose the last `limit_ms` of them, no more.
+
+    `nearest` is the replica that is least behind, by `lag_ms`; None: not known. `within`: who could take over now.
+    """
+
+    limit_ms: int
+    nearest: str | None = None
+    lag_ms: int | None = None
+    within: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusDocument:
     """The cluster as `node` sees it."""
 
@@ -230,6 +243,7 @@ class StatusDocument:
     request: RequestStatus | None = None
     paused: str = ""  # by whom and why nothing acts by itself
     unproven: str = ""  # why what clients were told may be only on the primary: without its own word nobody takes over
+    bound: BoundStatus | None = None  # where rpo is bounded
     refused: tuple[Reason, ...] = ()  # protection that the answering node's host does not grant
 
 

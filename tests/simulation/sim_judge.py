@@ -133,16 +133,19 @@ class Judge:
         if before.unproven and not after.unproven:
             self._proven(after)
         if after.term > before.term:
-            if after.term in self.holders:
-                self.violated("terms-grow", f"term {after.term} began twice")
-            self.holders[after.term] = after.holder
-            self.term = max(self.term, after.term)
-            self.failovers += after.reason.startswith(LOST)
-            self._lease_ended(before, after)
-            if after.reason.startswith(FORCED):
-                self._forced(before, after)
-            elif after.bounded == after.term:
-                self._within_the_bound(before, after)
+            self._began(before, after)
+
+    def _began(self, before: Record, after: Record) -> None:
+        if after.term in self.holders:
+            self.violated("terms-grow", f"term {after.term} began twice")
+        self.holders[after.term] = after.holder
+        self.term = max(self.term, after.term)
+        self.failovers += after.reason.startswith(LOST)
+        self._lease_ended(before, after)
+        if after.reason.startswith(FORCED):
+            self._forced(before, after)
+        elif after.bounded == after.term:
+            self._within_the_bound(before, after)
 
     def restored(self, record: Record) -> None:
         """Another copy of the record stands, with a version of its own."""

@@ -40,6 +40,17 @@ def too_fresh(view: View, restart: Restart, unit: str) -> bool:
     return not _failed_anew(view, restart, unit)
 
 
+def database_too_fresh(view: View, service: str) -> bool:
+    """`service` asks the database, which was started just now, by whomever.
+
+    What it answered before was no word of its own, and a restart would end deliveries in the middle, so that their
+    mails come twice.
+    """
+    if service not in {name for name, _, _ in view.policy.services} or view.catch_up is None:
+        return False
+    return not view.reached(view.catch_up.seen_ms + view.policy.restart_settle_ms)
+
+
 def _failed_anew(view: View, restart: Restart, unit: str) -> bool:
     """Looks that began after the restart have failed: this node's own at the unit or server, or enough observers'."""
     own = view.sighting("database" if restart.service == "database" else f"unit:{unit}", view.me.name)

@@ -110,14 +110,16 @@ def restart_not_tried(view: View) -> bool:
     if not view.failing_here or view.paused() or not view.store_is_known():  # paused it may be, until that is known
         return False
     service, unit, _ = view.failing_here[0]
-    return bool(unit) and view.restart_of(service) is None
+    return bool(unit) and view.restart_of(service) is None and not restarts.database_too_fresh(view, service)
 
 
 def restart_under_way(view: View) -> bool:
-    """A restart of the first failing service goes on, or is too fresh to be judged."""
+    """A restart of the first failing service, or of the database that it asks, goes on or is too fresh to be judged."""
     service, unit, _ = view.failing_here[0] if view.failing_here else ("", "", "")
     restart = view.restart_of(service)
-    return restart is not None and restarts.too_fresh(view, restart, unit)
+    if restart is None:
+        return restarts.database_too_fresh(view, service)
+    return restarts.too_fresh(view, restart, unit)
 
 
 def another_could_serve(view: View) -> bool:

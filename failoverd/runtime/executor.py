@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from failoverd.ports import Clock, Database, Fence, Gate, MovedStore
 
 REBUILD_UNIT = "failoverd-rebuild.service"
+DRAIN_MS = 500  # how long a restart waits for mails that are being delivered
 GRACE_MS = 150  # an adapter keeps its own deadline; this is how much later the executor stops believing it
 ANNOUNCE_AGAIN_MS = 5_000  # a switch that missed the first burst
 ANNOUNCE_EVERY_MS = 30_000  # and a router that was told otherwise meanwhile
@@ -350,7 +351,7 @@ class Executor:
     async def _unit_step(self, step: Step) -> Result:
         match step.kind:
             case StepKind.RESTART_UNIT:
-                return await self._units.restart(step.unit, deadline_ms=step.deadline_ms)
+                return await self._restart(step)
             case StepKind.KILL_DATABASE:
                 return await self._units.kill(step.unit, deadline_ms=step.deadline_ms)
             case StepKind.PROVE:
@@ -359,6 +360,14 @@ class Executor:
                 return await self._start_rebuild(step)
             case _:
                 raise AssertionError(f"{step.kind} is no step of the units lane")
+
+    async def _restart(self, step: Step) -> Result:
+        """Whatever is restarted, what is being delivered is waited for: ended in the middle, it would come twice."""
+        if self._queue is not None and step.service != "database":
+            drain = partial(self._queue[0].drain, deadline_ms=DRAIN_MS)
+            with contextlib.suppress(TimeoutError):  # the disk stands still: then nothing is delivered either
+                await self._workers["drain"].call(drain, within_ms=DRAIN_MS + GRACE_MS)
+        return await self._units.restart(step.unit, deadline_ms=step.deadline_ms - DRAIN_MS)
 
     async def _start_rebuild(self, step: Step) -> Result:
         """A unit of its own: a daemon that is started again must not end it."""

@@ -13,7 +13,7 @@ from views import NOW, POLICY, TERM, at, claim, lost, primary_facts, record, rep
 from failoverd.core import rules
 from failoverd.core.explain import explain, mermaid
 from failoverd.core.gtid import GtidSet
-from failoverd.core.known import Stuck
+from failoverd.core.known import CatchUp, Stuck
 from failoverd.core.lease import Held, Memory, Promise, Watch
 from failoverd.core.model import Heard, NodeName, Record, Rejoin, Request, Thread, VipFacts
 from failoverd.core.rules import RULES, Decision
@@ -89,6 +89,8 @@ FIRES = [
     ("own-service-restart", view("mail1", sightings=IMAP_DOWN)),
     ("primary-serves", view("mail1", sightings=IMAP_DOWN[1:])),
     ("own-service-step-down", view("mail1", sightings=IMAP_DOWN, restarts=TRIED)),
+    ("primary-serves", view("mail1", sightings=IMAP_DOWN, catch_up=CatchUp("another", NOW - 2999))),  # its database is
+    ("own-service-restart", view("mail1", sightings=IMAP_DOWN, catch_up=CatchUp("another", NOW - 3000))),
     ("primary-serves", view("mail1", {"mail2": None, "mail3": None}, sightings=IMAP_DOWN, restarts=TRIED)),
     # One that has just got well, after a trouble that all had, perhaps: this node may be well in a moment, too.
     ("primary-serves", view("mail1", {"mail2": {"steady": False}}, sightings=IMAP_DOWN, restarts=TRIED)),

@@ -191,7 +191,9 @@ def missing(view: View) -> Rejected | None:
     if record is None or floor is None or bound_ms is None:
         return None
     if floor.position is None:
-        text = f"no bound is known of what {record.holder} told clients: its database was not read for too long"
+        text = (
+            f"no bound is known of what {record.holder} told clients: it had no sample young enough, or told it in vain"
+        )
         return Rejected(view.me.name, "BLK_RPO_BOUND", text)
     if record.bound_ms > bound_ms:
         text = f"{record.holder} counted its bound as {record.bound_ms} ms, and here it is {bound_ms} ms"

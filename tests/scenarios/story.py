@@ -157,6 +157,8 @@ class Story(Faults):
                 self.lines.append(f"  {node.name:<8} term {report.view.highest_term}  {rule}")
         given_up = self.world.judge.given_up.difference(t.made for t in primary.database.log)
         lost = f"{len(given_up)}, given up by anna" if self.world.judge.forced else "0"
+        if self.world.judge.within:
+            lost = f"{len(given_up)}, within the bound"
         longest = max((outage.lasted for outage in self.world.clients.outages), default=0)
         self.lines.append(f"  clients  longest outage {longest / 1000:.2f} s, acknowledged writes lost: {lost}")
 
@@ -199,10 +201,10 @@ class Story(Faults):
         assert reached, f"nobody serves\n{self.state()}"
 
     def do_policy(self, *settings: str) -> None:
-        """`policy window_ms=20000 fenced=mail1,mail2`: before the beginning."""
+        """`policy window_ms=20000 fenced=mail1,mail2`: before the beginning, or for whoever is started again."""
         found: dict[str, object] = {}
         for key, _, value in (setting.partition("=") for setting in settings):
-            found[key] = tuple(value.split(",")) if key == "fenced" else int(value)
+            found[key] = tuple(value.split(",")) if key == "fenced" else None if value == "none" else int(value)
         for node in self.world.nodes:
             node.policy = replace(POLICY, **found)  # type: ignore[arg-type] # by name
 

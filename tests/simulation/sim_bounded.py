@@ -53,7 +53,7 @@ class Bounded:
         if self._world.now >= self._until:
             return
         if primary is not None:
-            kinds = (*4 * (self._cut_off,), self._unread, self._slow, self._started_anew, self._prolonged)
+            kinds = (*4 * (self._cut_off,), *2 * (self._unread,), self._slow, self._started_anew, self._prolonged)
             kind = random.choice(kinds)
             kind(primary)
         self._later(self._leases + 6, self._leases + 9, self._happen)
@@ -76,6 +76,11 @@ class Bounded:
 
     def _cut_off(self, primary: Node) -> None:
         """They hear nothing of it any more; about one bound later the store does not either."""
+        self._cut(primary)
+        near = 0.9 * self._leases  # so much of it may be used, as far as clocks go
+        self._later(near - 1.1, near - 0.1, self._lost, primary)
+
+    def _cut(self, primary: Node) -> None:
         others = [node for node in self._world.data_nodes if node is not primary]
         if self._random.random() < 0.2:
             others = others[:1]
@@ -83,15 +88,17 @@ class Bounded:
         for other in others:
             self._world.network.cut(primary.name, other.name)
             self._later(self._leases + 4, self._leases + 5, self._world.network.mend, primary.name, other.name)
-        near = 0.9 * self._leases  # so much of it may be used, as far as clocks go
-        self._later(near - 1.1, near - 0.1, self._lost, primary)
 
     def _unread(self, primary: Node) -> None:
-        """Beside that its database is not read by its own daemon, so that there are no samples."""
-        self._say(f"the database of {primary.name} is not read")
+        """Beside that its failoverd cannot read its database, so that there are no samples.
+
+        It would step down for that after `writes_stuck`, since it sees no heartbeat; shortly before, it is lost.
+        """
+        self._say(f"the database of {primary.name} is not read any more")
         primary.unread = True
-        self._later(self._leases + 3, self._leases + 4, setattr, primary, "unread", False)
-        self._later(0, 0.7, self._cut_off, primary)
+        self._later(4, 5, setattr, primary, "unread", False)
+        self._later(0.02, 0.1, self._cut, primary)
+        self._later(1.2, 1.6, self._killed, primary)
 
     def _started_anew(self, primary: Node) -> None:
         """Beside that its daemon is started again and again, and has young samples only."""
@@ -132,11 +139,7 @@ class Bounded:
             return
         how = self._random.random()
         if how < 0.7:
-            self._say(f"failoverd of {node.name} is killed, for long")
-            node.kill_daemon()
-            self._later(2, 5, node.when_awake, 200, node.start_daemon)
-            if self._random.random() < 0.6:
-                self._later(1, 2, self._off, node)
+            self._killed(node)
         elif how < 0.9:
             self._say(f"the arbiter hears nothing of {node.name}")
             self._world.network.cut(node.name, "arbiter")
@@ -145,6 +148,15 @@ class Bounded:
                 self._later(1, 2, self._off, node)
         else:
             self._off(node)
+
+    def _killed(self, node: Node) -> None:
+        if not (self._weather.storm and node.powered):
+            return
+        self._say(f"failoverd of {node.name} is killed, for long")
+        node.kill_daemon()
+        self._later(2, 5, node.when_awake, 200, node.start_daemon)
+        if self._random.random() < 0.6:
+            self._later(1, 2, self._off, node)
 
     def _off(self, node: Node) -> None:
         if self._weather.storm and node.powered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,9 @@ from failoverd.core.model import Floor, Health, NodeName, Observation, Outcome, 
 from failoverd.core.plan import Ended, Progress
 from failoverd.core.policy import PolicyError
 from failoverd.core.rules import Decision
-from failoverd.core.view import View
+
+if TYPE_CHECKING:
+    from failoverd.core.view import View
 
 M1, M2, M3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
 BOUND_MS = 10 * POLICY.ttl_ms

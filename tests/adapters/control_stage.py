@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from failoverd.runtime.control import Controller, ControlServer, EventLog
 from failoverd.runtime.document import (
     Accepted,
+    BoundStatus,
     CheckDocument,
     CheckedFinding,
     DatabaseStatus,
@@ -174,6 +175,8 @@ UNPROVEN = replace(
     unproven="no replica acknowledges, and writes go on all the same",
     failover=replace(HEALTHY.failover, possible=False),
 )
+BOUNDED = replace(HEALTHY, bound=BoundStatus(limit_ms=30_000, nearest="mail2", lag_ms=500, within=("mail2",)))
+BEYOND = replace(HEALTHY, bound=BoundStatus(limit_ms=30_000, nearest="mail2", lag_ms=41_000))
 CONDEMNED = replace(HEALTHY, lease=LeaseStatus(state="condemned", left_ms=1204, by="mail2"))
 OFF = replace(HEALTHY, lease=LeaseStatus(state="off", by="anna: pulled both plugs"))
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 from control_stage import (
+    BEYOND,
     BLOCKED,
+    BOUNDED,
     CONDEMNED,
     DEGRADED,
     FIT,
@@ -226,6 +228,15 @@ def test_that_it_is_unproven_is_the_headline(running: Running) -> None:
     shown = ctl(running.path, "status").stdout
     assert "\nRPO       UNPROVEN  no replica acknowledges, and writes go on all the same\nFailover  NOT" in shown
     assert "\nRPO " not in ctl_of_healthy(running)
+
+
+def test_a_bound_is_told_calmly_until_nobody_is_within_it(running: Running) -> None:
+    running.stage.document = BOUNDED
+    shown = ctl(running.path, "status").stdout
+    assert "\nRPO       bounded 30 s  mail2 is 0.5 s behind\nFailover  possible" in shown
+    running.stage.document = BEYOND
+    shown = ctl(running.path, "status").stdout
+    assert "\nRPO       bounded 30 s  mail2 is 41 s behind  no replica is within it\n" in shown
 
 
 def ctl_of_healthy(running: Running) -> str:

@@ -19,6 +19,7 @@ from failoverd.core.health import Sendings
 from failoverd.core.machine import State
 from failoverd.core.model import (
     DatabaseFacts,
+    Floor,
     Heard,
     Identity,
     NodeName,
@@ -378,6 +379,28 @@ def test_the_status_says_that_it_is_unproven_and_what_that_means(config_file: Pa
         assert f"should mail1 be lost, only it itself can say what clients were told: {why}" in blockers
 
     story(config_file, tmp_path, tell, replace(HELD, unproven=why))
+
+
+def test_the_status_says_how_far_the_bound_is(config_file: Path, tmp_path: Path) -> None:
+    text = config_file.read_text()
+    config_file.write_text(text.replace("{mode: zero, go_on_after: never}", "{mode: bounded, limit: 30s}"))
+    floor = Floor(1000, GtidSet.upto({"0": 10**15}))  # no replica is there
+
+    async def tell(node: Node) -> None:
+        await node.until(lambda: bool(node.pushed))
+        node.hears(MAIL1)
+        status = node.controller.status()
+        assert (status.unproven, status.bound and status.bound.limit_ms) == ("", 30_000)
+        assert status.bound is not None
+        assert status.bound.within == ()
+        assert [reason for n in status.nodes for reason in n.findings if reason.code == "RPO_UNPROVEN"] == []
+        blockers = {blocker.code: blocker.reason for blocker in status.failover.blockers}
+        assert "BLK_RPO_UNPROVEN" not in blockers
+        said = "no replica has what mail1 had 30000 ms ago: if it is lost, nobody takes over"
+        assert blockers["BLK_RPO_BOUND"] == said
+
+    marked = replace(HELD, unproven="commits wait for no replica", bound_ms=30_000, floor=floor)
+    story(config_file, tmp_path, tell, marked)
 
 
 def test_a_replication_that_stands_still_is_a_finding(config_file: Path, tmp_path: Path) -> None:

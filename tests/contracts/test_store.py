@@ -15,7 +15,7 @@ import pytest
 from node_certificates import Authority, Files
 
 from failoverd.core.gtid import GtidSet
-from failoverd.core.model import NodeName, Record, Request
+from failoverd.core.model import Floor, NodeName, Record, Request
 from failoverd.ports import Store, StoreUnavailableError
 from failoverd.stores import STORES, Access
 from failoverd.stores.memory import MemoryStore
@@ -38,6 +38,11 @@ FULL = Record(
     previous=NodeName("mail3"),
     reason="operator-switchover",
     request=Request("r1", NodeName("mail2"), "root", "why not"),
+    unproven="commits wait for no replica",
+    marks=2,
+    bound_ms=30_000,
+    floor=Floor(4711, GtidSet.upto({"0": 505})),
+    bounded=2,
 )
 
 

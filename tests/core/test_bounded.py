@@ -188,7 +188,7 @@ def test_a_term_that_is_given_back_without_a_position_has_a_floor_of_now() -> No
 
 
 def test_a_round_of_promises_has_a_floor_of_its_own() -> None:
-    asking = steady(held=Held(TERM, 40, NOW + 1600), renewed_ms=NOW - 1700)
+    asking = steady(held=Held(TERM, 40, NOW + 1500), renewed_ms=NOW - 1200)
     (push,) = (e for e in reaction_of(asking, renewed_ms=NOW - 10).effects if isinstance(e, Push))
     assert (push.report.asks_ms, push.report.floor) == (POLICY.ttl_ms, Floor(NOW, at(300)))
 

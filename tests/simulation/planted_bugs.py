@@ -457,8 +457,11 @@ BUGS = (
         DATA,
         (
             "core/bounded.py",
-            "return unmarked(record) if view.policy.bound_ms is None else marked(view, record)",
-            "return marked(view, record) if _of_a_lease(view).position is not None else record",
+            "    return counted(view, view.now_ms + view.policy.ttl_ms)",
+            (
+                "    floor = counted(view, view.now_ms + view.policy.ttl_ms)\n"
+                "    return floor if floor.position is not None or view.floor is None else view.floor"
+            ),
         ),
     ),
     _bug(

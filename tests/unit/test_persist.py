@@ -125,12 +125,12 @@ def test_what_the_server_had_let_go_is_kept_and_is_a_number(tmp_path: Path) -> N
 
 
 def test_what_the_record_said_of_the_rpo_is_kept(tmp_path: Path) -> None:
-    TermFile(tmp_path).keep(Memory(7, unproven="since heartbeat 6", marks=3))
+    TermFile(tmp_path).keep(Memory(7, unproven="since heartbeat 6", marks=3, floor_ms=12_000))
     memory = TermFile(tmp_path).memory
-    assert (memory.unproven, memory.marks) == ("since heartbeat 6", 3)
+    assert (memory.unproven, memory.marks, memory.floor_ms) == ("since heartbeat 6", 3, 12_000)
     kept = json.loads((tmp_path / "term").read_text())
     del kept["crc"]
-    for wrong in ({"unproven": None}, {"marks": -1}, {"marks": "3"}):
+    for wrong in ({"unproven": None}, {"marks": -1}, {"marks": "3"}, {"floor_ms": -1}, {"floor_ms": None}):
         value = kept | wrong
         (tmp_path / "term").write_text(json.dumps(value | {"crc": f"{zlib.crc32(json.dumps(value).encode()):08x}"}))
         with pytest.raises(StateError):

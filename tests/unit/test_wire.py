@@ -15,6 +15,7 @@ from failoverd.core.gtid import GtidSet
 from failoverd.core.model import (
     Claim,
     DatabaseFacts,
+    Floor,
     Health,
     Heard,
     Identity,
@@ -60,6 +61,7 @@ databases = st.builds(
     heartbeat_beat=numbers,
     own=gtids,
 )
+floors = st.builds(Floor, numbers, st.none() | gtids)
 reports = st.builds(
     Report,
     sender=names,
@@ -89,6 +91,7 @@ reports = st.builds(
     rejoin=st.none() | st.builds(Rejoin, texts, names, names, texts, numbers),
     rejoining=texts,
     rejoin_ended=st.none() | st.builds(RequestEnded, texts, st.booleans(), st.booleans(), texts, texts),
+    floor=st.none() | floors,
     identity=st.none() | st.builds(Identity, st.tuples(texts, texts), st.tuples(texts, texts)),
     unproven=texts,
     marks=numbers,
@@ -109,6 +112,9 @@ records = st.builds(
     unproven=texts,
     marks=numbers,
     forced=numbers,
+    bound_ms=numbers,
+    floor=st.none() | floors,
+    bounded=numbers,
     request=st.none() | st.builds(Request, texts, names, texts, texts, numbers, st.booleans()),
 )
 

@@ -89,7 +89,7 @@ class Runs:
 
         run = _Run((path, *arguments), text, deadline_ms, tell)
         try:
-            threading.Thread(target=self._work, args=(run,), name=f"run {path}", daemon=True).start()
+            threading.Thread(target=self._work, args=(run, tell), name=f"run {path}", daemon=True).start()
         except RuntimeError as error:
             self._gone()
             return Ended(None, error=str(error))
@@ -101,11 +101,14 @@ class Runs:
         finally:
             run.end()
 
-    def _work(self, run: _Run) -> None:
+    def _work(self, run: _Run, tell: Callable[[Ended], None]) -> None:
+        ended = None
         try:
-            run.work()
+            ended = run.work()
         finally:
             self._gone()
+        if ended is not None:  # told last: whoever hears of the end may run the next one at once
+            tell(ended)
 
     def _gone(self) -> None:
         with self._lock:
@@ -142,8 +145,8 @@ class _Run:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or set-user-id
                 os.killpg(self._group, number)
 
-    def work(self) -> None:
-        """Start it, look after it, reap it."""
+    def work(self) -> Ended | None:
+        """Start it, look after it, reap it. None where it has told before that it did not end by itself."""
         try:
             child = subprocess.Popen(  # noqa: S603 - the configuration names the program; no shell
                 self._command,
@@ -158,8 +161,7 @@ class _Run:
             )
         except OSError as error:
             self._finish()
-            self._tell(Ended(None, error=error.strerror or str(error)))
-            return
+            return Ended(None, error=error.strerror or str(error))
         with self._lock:
             self._group = child.pid
             if self._ending:
@@ -177,8 +179,7 @@ class _Run:
             code = child.wait()
             self._group = None
         self._finish()
-        if by_itself:
-            self._tell(Ended(code, bytes(self._output), cut=self._cut))
+        return Ended(code, bytes(self._output), cut=self._cut) if by_itself else None
 
     def _look_after(self, child: subprocess.Popen[bytes], exited: int) -> bool:
         """Feed it, read it, end it in time. Whether it ended by itself; it is not reaped yet."""

@@ -322,3 +322,13 @@ def test_the_program_of_the_runbook_does_what_it_is_asked(tmp_path: Path) -> Non
     assert asyncio.run(store.release(term=7, deadline_ms=LONG_MS)).outcome is Outcome.SUCCEEDED
     assert asyncio.run(store.look(deadline_ms=LONG_MS)).health is Health.OK
     assert (tmp_path / "asked").read_text() == "start srv-mail.mount\nstop srv-mail.mount\ncat srv-mail.mount\n"
+
+
+def test_whoever_hears_of_an_end_may_ask_again_at_once(tmp_path: Path) -> None:
+    store = hook(tmp_path, "exit 0")
+
+    async def again() -> None:
+        for _ in range(100):
+            assert (await store.release(term=7, deadline_ms=LONG_MS)).outcome is Outcome.SUCCEEDED
+
+    asyncio.run(again())

@@ -53,8 +53,8 @@ class Bounded:
         if self._world.now >= self._until:
             return
         if primary is not None:
-            kinds = (*4 * (self._cut_off,), *2 * (self._unread,), self._slow, self._started_anew, self._prolonged)
-            kind = random.choice(kinds)
+            often = (*4 * (self._cut_off,), *2 * (self._unread,))
+            kind = random.choice((*often, self._slow, self._started_anew, self._prolonged, self._torn))
             kind(primary)
         self._later(self._leases + 6, self._leases + 9, self._happen)
 
@@ -125,6 +125,15 @@ class Bounded:
                 self._later(self._leases + 1.5, self._leases + 2, setattr, other.database, "disk_hung", False)
         self._later(self._leases + 0.5, self._leases + 1.2, self._off, primary)
         self._later(self._leases + 1.5, self._leases + 2.5, setattr, store, "down", False)
+
+    def _torn(self, primary: Node) -> None:
+        """One replica is left to it and could promise; the other has the arbiter, and needs nobody else to take over."""
+        others = [node.name for node in self._world.data_nodes if node is not primary]
+        left = self._random.choice(others)
+        sides = [[primary.name, left], ["arbiter", *(name for name in others if name != left)]]
+        self._say(f"{primary.name} and {left} are cut off from the others")
+        for way in self._world.network.part(sides):
+            self._later(2, 4, self._world.network.mend, *way)
 
     # ---- and it is lost -----------------------------------------------------------------------------------------
 

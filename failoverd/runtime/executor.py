@@ -362,11 +362,12 @@ class Executor:
                 raise AssertionError(f"{step.kind} is no step of the units lane")
 
     async def _restart(self, step: Step) -> Result:
-        """Whatever is restarted, what is being delivered is waited for: ended in the middle, it would come twice."""
-        if self._queue is not None and step.service != "database":
-            drain = partial(self._queue[0].drain, deadline_ms=DRAIN_MS)
-            with contextlib.suppress(TimeoutError):  # the disk stands still: then nothing is delivered either
-                await self._workers["drain"].call(drain, within_ms=DRAIN_MS + GRACE_MS)
+        """Of a mail service, what is being delivered is waited for: ended in the middle, it would come twice."""
+        if self._queue is None or step.service == "database":
+            return await self._units.restart(step.unit, deadline_ms=step.deadline_ms)
+        drain = partial(self._queue[0].drain, deadline_ms=DRAIN_MS)
+        with contextlib.suppress(TimeoutError):  # the disk stands still: then nothing is delivered either
+            await self._workers["drain"].call(drain, within_ms=DRAIN_MS + GRACE_MS)
         return await self._units.restart(step.unit, deadline_ms=step.deadline_ms - DRAIN_MS)
 
     async def _start_rebuild(self, step: Step) -> Result:

@@ -127,7 +127,7 @@ class Bounded:
         self._later(self._leases + 1.5, self._leases + 2.5, setattr, store, "down", False)
 
     def _torn(self, primary: Node) -> None:
-        """One replica is left to it and could promise; the other has the arbiter, and needs nobody else to take over."""
+        """One replica is left to it and could promise; the other has the arbiter and needs nobody else to take over."""
         others = [node.name for node in self._world.data_nodes if node is not primary]
         left = self._random.choice(others)
         sides = [[primary.name, left], ["arbiter", *(name for name in others if name != left)]]

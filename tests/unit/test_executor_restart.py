@@ -90,3 +90,4 @@ def test_a_database_is_restarted_at_once(spool: Path) -> None:
     systemd = Systemd(spool / "active")
     asyncio.run(restarted(spool, systemd, DATABASE, delivered_after_s=0.1))
     assert systemd.found == [["4A1B"]]
+    assert systemd.deadlines_ms == [DATABASE.deadline_ms]

@@ -11,8 +11,6 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -22,6 +20,7 @@ from pydantic import (
 
 from failoverd.config import relations
 from failoverd.config.error import wrong
+from failoverd.config.section import Section
 from failoverd.config.values import (
     AbsolutePath,
     Address,
@@ -59,12 +58,6 @@ SECRET_OPTION = re.compile(r"passw|passphrase|secret|token", re.IGNORECASE)
 Failures = Annotated[int, Field(ge=1, le=100)]
 Ports = Annotated[tuple[Port, ...], Field(strict=False, min_length=1, max_length=64), AfterValidator(unique("port"))]
 Paths = Annotated[tuple[AbsolutePath, ...], Field(strict=False, max_length=64), AfterValidator(unique("path"))]
-
-
-class Section(BaseModel):
-    """What all sections have in common: exact types, no unknown key, no change, nothing of a value in an error."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class NodeSection(Section):
@@ -290,8 +283,8 @@ class FenceDevice(Section):
     """One fence agent with its options. A secret is an option as well, and stands in a file of its own."""
 
     agent: Agent
-    options: dict[OptionName, OptionValue] = {}
-    secrets: dict[OptionName, DataNodeSecretFile] = {}
+    options: dict[OptionName, OptionValue] = Field(default_factory=dict)
+    secrets: dict[OptionName, DataNodeSecretFile] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _secrets_are_no_options(self) -> Self:
@@ -312,7 +305,7 @@ class Fencing(Section):
 
     required: bool = False
     timeout_ms: Annotated[int, duration("1s", "5m"), Field(alias="timeout")] = 10_000
-    nodes: dict[Label, FenceLevels] = {}
+    nodes: dict[Label, FenceLevels] = Field(default_factory=dict)
 
     @property
     def secrets(self) -> list[SecretStr]:

@@ -6,6 +6,9 @@ message, and the refusal names the place: `report.claims.2.failures: Input shoul
 
     {"v": 1, "record": {…}}        {"v": 1, "report": {…}}
 
+What is at its default is left out. So a release that adds a field with a default speaks with the one before it until
+the field is used for the first time: nodes are upgraded one after the other, and only then is what is new asked for.
+
 The dataclasses of core.model stay plain; pydantic reads their annotations. What a type cannot say (numbers within
 64 bits, intervals in order) is checked by `_check` right after.
 """
@@ -76,7 +79,7 @@ def decode_report(data: bytes) -> Report:
 
 
 def _dump(message: _Message) -> bytes:
-    return message.__pydantic_serializer__.to_json(message)
+    return message.__pydantic_serializer__.to_json(message, exclude_defaults=True)
 
 
 def _bounded(data: bytes, limit: int, what: str) -> bytes:
@@ -135,6 +138,13 @@ def _numbers_of_record(record: Record) -> Iterator[tuple[str, int]]:
     yield "record.bounded", record.bounded
     if record.floor is not None:
         yield "record.floor.at_ms", record.floor.at_ms
+    yield "record.paused_until_ms", record.paused_until_ms
+    yield "record.acknowledged", record.acknowledged
+    for index, worked_on in enumerate(record.maintenance):
+        yield f"record.maintenance.{index}.until_ms", worked_on.until_ms
+    if record.scheduled is not None:
+        yield "record.scheduled.term", record.scheduled.term
+        yield "record.scheduled.at_ms", record.scheduled.at_ms
 
 
 def _sets_of_record(record: Record) -> Iterator[tuple[str, GtidSet]]:

@@ -302,6 +302,31 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True)
+class Maintenance:
+    """`node` is worked on: no candidate, and nothing is done to it by itself. It follows and acknowledges as before.
+
+    `until_ms` is by the wall clock, in milliseconds since 1970; 0: until somebody ends it. See orders.py.
+    """
+
+    node: NodeName
+    by: str
+    reason: str
+    until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """An operator's switchover that the holder of `term` begins at `at_ms`, by its wall clock. See orders.py."""
+
+    id: str
+    target: NodeName
+    by: str
+    reason: str
+    term: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that the cluster shares. `version` is the store's own and grows with each change; 0 means: no record yet."""
 
@@ -327,6 +352,12 @@ class Record:
     bound_ms: int = 0  # above 0: commits wait for no replica, and no more than the last so much of them may be lost
     floor: Floor | None = None
     bounded: int = 0  # the newest term that began by a floor; kept across terms, since what it gave up may return
+    paused_until_ms: int = 0  # by the wall clock; 0: until somebody resumes
+    maintenance: tuple[Maintenance, ...] = ()  # who is worked on, never the present holder
+    acknowledged: int = 0  # the changes of primary up to this term do not count as flapping any more
+    acknowledged_by: str = ""  # who says so, and why
+    scheduled: Scheduled | None = None
+    schedule_ended: RequestEnded | None = None  # what became of the newest that came to no switchover
 
 
 # ---- what nodes tell each other ---------------------------------------------------------------------------------

@@ -158,6 +158,15 @@ class RebuildStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceStatus:
+    """A node that is worked on: no candidate, and its findings are no alerts. `until` None: until somebody ends it."""
+
+    by: str
+    reason: str
+    until: str | None = None  # a moment as ISO 8601, in UTC, as all moments here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """One member. `fresh`: its newest report is recent enough to count; what an older one said is shown as such.
 
@@ -181,6 +190,7 @@ class NodeStatus:
     host: HostStatus | None = None
     rebuild: RebuildStatus | None = None
     findings: tuple[Reason, ...] = ()
+    maintenance: MaintenanceStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +223,18 @@ class RequestStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledStatus:
+    """A switchover that begins at `at` by itself. `unfit`: why it would be dropped if it were due now."""
+
+    id: str
+    target: str
+    by: str
+    reason: str
+    at: str
+    unfit: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BoundStatus:
     """Commits wait for no replica; a failover may lose the last `limit_ms` of them, no more.
 
@@ -242,6 +264,8 @@ class StatusDocument:
     rule: RuleStatus
     request: RequestStatus | None = None
     paused: str = ""  # by whom and why nothing acts by itself
+    paused_until: str | None = None  # None: until somebody resumes
+    scheduled: ScheduledStatus | None = None
     unproven: str = ""  # why what clients were told may be only on the primary: without its own word nobody takes over
     bound: BoundStatus | None = None  # where rpo is bounded
     refused: tuple[Reason, ...] = ()  # protection that the answering node's host does not grant
@@ -261,6 +285,7 @@ class CheckedFinding:
     meaning: str
     fix: str
     page: str
+    maintenance: bool = False  # its node is worked on: no alert, and no reason to call the cluster unfit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from failoverd.core.model import (
     Health,
     Heard,
     Identity,
+    Maintenance,
     NodeName,
     RebuildFacts,
     Record,
@@ -28,6 +29,7 @@ from failoverd.core.model import (
     Request,
     RequestEnded,
     Role,
+    Scheduled,
     Thread,
 )
 
@@ -116,6 +118,13 @@ records = st.builds(
     floor=st.none() | floors,
     bounded=numbers,
     request=st.none() | st.builds(Request, texts, names, texts, texts, numbers, st.booleans()),
+    paused=texts,
+    paused_until_ms=numbers,
+    maintenance=st.lists(st.builds(Maintenance, names, texts, texts, numbers), max_size=3).map(tuple),
+    acknowledged=numbers,
+    acknowledged_by=texts,
+    scheduled=st.none() | st.builds(Scheduled, texts, names, texts, texts, numbers, numbers),
+    schedule_ended=st.none() | st.builds(RequestEnded, texts, st.booleans(), st.booleans(), texts, texts),
 )
 
 REPORT = Report(
@@ -149,6 +158,26 @@ def test_a_report_comes_out_as_it_went_in(report: Report) -> None:
 @given(records)
 def test_a_record_comes_out_as_it_went_in(record: Record) -> None:
     assert wire.decode_record(wire.encode_record(record)) == record
+
+
+def test_what_is_at_its_default_is_left_out_so_that_a_release_before_it_understands() -> None:
+    told = json.loads(wire.encode_record(Record(version=3, term=2, holder=NodeName("mail1"))))
+    assert told == {"v": 1, "record": {"version": 3, "term": 2, "holder": "mail1"}}
+    assert wire.decode_record(json.dumps(told).encode()) == Record(version=3, term=2, holder=NodeName("mail1"))
+
+
+@pytest.mark.parametrize(
+    ("record", "place"),
+    [
+        (Record(paused_until_ms=-1), "record.paused_until_ms"),
+        (Record(maintenance=(Maintenance(NodeName("mail1"), "a", "b", -1),)), "record.maintenance.0.until_ms"),
+        (Record(scheduled=Scheduled("s", NodeName("mail1"), "a", "b", 1, 2**63)), "record.scheduled.at_ms"),
+        (Record(acknowledged=-2), "record.acknowledged"),
+    ],
+)
+def test_a_moment_or_a_term_that_is_none_is_refused(record: Record, place: str) -> None:
+    with pytest.raises(wire.WireError, match=rf"^{place}: -?\d+ is not between"):
+        wire.decode_record(wire.encode_record(record))
 
 
 def report_with(path: str, value: Any) -> bytes:

@@ -176,6 +176,11 @@ OTHERS: Mapping[str, Finding] = {
         "no replica is within the bound of what may be lost: a lost primary would be replaced by nobody",
         "bring a replica near: one that is away, or look for what holds its replication up",
     ),
+    "STRANGER_ACKNOWLEDGES": Finding(
+        _B,
+        "a server that is no member acknowledges commits: what only it has would be lost with the primary",
+        "on that server set rpl_semi_sync_slave_enabled = OFF and restart its receiver, or make it a member",
+    ),
     "STORE_UNFENCED": Finding(
         _W,
         "two nodes that mount the mail store at once destroy it, and nothing can cut this node's power should it hang",

@@ -67,6 +67,32 @@ class View(Verdicts, Positions):
             return ""
         return in_words(errant(facts.holdings, settings.journal))
 
+    def strangers_acknowledge(self) -> str:
+        """Why somebody who is no member must be among those that acknowledge this primary's commits; "" where not.
+
+        An election asks members what they have. A commit that only a stranger has acknowledged is on none of them.
+        A member that is not heard may be one of those counted.
+        """
+        facts = self.database
+        if facts is None or not facts.semi_sync_source or not self.i_hold():
+            return ""
+        others = [node.name for node in self.data_nodes if node.name != self.me.name]
+        may = [name for name in others if self._may_acknowledge_me(name)]
+        if facts.semi_sync_clients <= len(may):
+            return ""
+        return f"{facts.semi_sync_clients} acknowledge, and of the members only {', '.join(may) or 'none'} can"
+
+    def _may_acknowledge_me(self, name: NodeName) -> bool:
+        report = self.fresh.get(name)
+        if report is None or report.database is None:
+            return True
+        replication = report.database.replication
+        return (
+            replication is not None
+            and replication.source == self.me.address
+            and replication.receiver is not Thread.STOPPED
+        )
+
     @property
     @remembered
     def findings(self) -> tuple[tuple[str, str], ...]:
@@ -82,6 +108,9 @@ class View(Verdicts, Positions):
         extra = self.errant(me)
         if extra:
             found.append(("ERRANT", extra))
+        strangers = self.strangers_acknowledge()
+        if strangers:
+            found.append(("STRANGER_ACKNOWLEDGES", strangers))
         if me in self.policy.store_unfenced:
             found.append(("STORE_UNFENCED", f"fencing.nodes has no agent for {me}"))
         return tuple(found)

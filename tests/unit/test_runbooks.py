@@ -64,7 +64,7 @@ CODES = {
     *OTHER_CODES,
 }
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
-EVERYTHING = [*PAGES, RUNBOOKS / "README.md", RUNBOOKS / "mail-store.md"]
+EVERYTHING = [*PAGES, RUNBOOKS / "README.md", RUNBOOKS / "mail-store.md", RUNBOOKS / "replace-a-node.md"]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 

@@ -49,7 +49,7 @@ def start(host: str) -> None:
     group = cgroups.group_of(host)
     cgroups.kill(group)
     wait_for(f"the last run of {host} is gone", lambda: not living(cgroups.processes(group)), 10)
-    store = [f"--bind={mail_store()}:/srv/mail"] if host in layout.DATA_NODES else []
+    store = [f"--bind={mail_store()}:/srv/mail"] if host != layout.ARBITER else []
     if disks.is_inserted(host):
         store.append(f"--bind={disks.data(host)}:/var/lib/mysql")
     nspawn = cgroups.joining(

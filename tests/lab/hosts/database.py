@@ -53,8 +53,8 @@ BECOME_PRIMARY = "SET GLOBAL rpl_semi_sync_master_enabled = ON; SET GLOBAL read_
 
 
 def build(place: Path, base_root: Path) -> None:
-    """Fill the three data nodes' directories of a data layer: configuration, unit and data."""
-    for host in layout.DATA_NODES:
+    """Fill the data nodes' directories of a data layer: configuration, unit and, but for the spare one, data."""
+    for host in (*layout.DATA_NODES, layout.SPARE):
         _configure(place / host, host)
     first = place / layout.FIRST_PRIMARY
     write(first / "provision/schema.sql", (layout.FILES / "schema.sql").read_text())

@@ -110,6 +110,18 @@ class Lab:
         """Tell whether the lab stands, whatever has become of single hosts."""
         return network.is_up()
 
+    def add_spare(self) -> None:
+        """Switch on one more mail server, as an administrator has set it up before failoverd comes to it."""
+        host = layout.SPARE
+        with self._lock():
+            data, lower = self._layers()
+            containers.insert_disks(host, [layout.STATE / "source", data / host, *lower])
+            self._boot(host)
+        self.wait_booted(host)
+        # What Debian's package does at its installation, and the cached root is spared.
+        self.exec(host, "mariadb-install-db", "--user=mysql", "--datadir=/var/lib/mysql", "--skip-test-db")
+        self.exec(host, "systemctl", "restart", "mariadb")
+
     # ---- one host --------------------------------------------------------------------------------------------
 
     def boot(self, host: str, *, wait: bool = True) -> None:
@@ -267,7 +279,7 @@ class Lab:
 
     @staticmethod
     def _check(host: str) -> None:
-        if host not in layout.HOSTS:
+        if host not in (*layout.HOSTS, layout.SPARE):
             raise LabError(f"there is no host {host!r}; there are {', '.join(layout.HOSTS)}")
         if not network.is_up():
             raise LabError("the lab is not up: run `lab up`")
@@ -329,7 +341,7 @@ class Lab:
         pressure.remove_all()
         if layout.STATE.exists():
             shutil.rmtree(layout.STATE)
-        for host in layout.HOSTS:
+        for host in (*layout.HOSTS, layout.SPARE):
             shutil.rmtree(f"/run/systemd/nspawn/propagate/{host}", ignore_errors=True)
             for kind in ("pid", "console", "frozen", "cut"):
                 (layout.RUN / f"{host}.{kind}").unlink(missing_ok=True)

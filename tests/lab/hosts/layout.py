@@ -10,7 +10,14 @@ from pathlib import Path
 DATA_NODES = ("mail1", "mail2", "mail3")
 ARBITER = "arbiter"
 HOSTS = (*DATA_NODES, ARBITER)
-ADDRESSES = {"mail1": "10.89.1.11", "mail2": "10.89.1.12", "mail3": "10.89.1.13", "arbiter": "10.89.1.14"}
+SPARE = "mail4"  # a mail server that is no member: set up like the others, its database empty; off until it is wanted
+ADDRESSES = {
+    "mail1": "10.89.1.11",
+    "mail2": "10.89.1.12",
+    "mail3": "10.89.1.13",
+    "arbiter": "10.89.1.14",
+    "mail4": "10.89.1.15",
+}
 VIP = "10.89.1.100"
 CLIENT = "10.89.1.200"
 PREFIX = 24

@@ -41,7 +41,7 @@ def build(place: Path) -> None:
     )
     for node, address in layout.ADDRESSES.items():
         issue(place, node, [f"DNS:{node}", f"IP:{address}"])
-    reached_at = [layout.VIP, *(layout.ADDRESSES[node] for node in layout.DATA_NODES)]
+    reached_at = [layout.VIP, *(layout.ADDRESSES[node] for node in (*layout.DATA_NODES, layout.SPARE))]
     alternatives = [f"DNS:{layout.MAIL_NAME}", *(f"IP:{address}" for address in reached_at)]
     issue(place, "mail", alternatives, common_name=layout.MAIL_NAME)
 

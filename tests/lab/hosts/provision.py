@@ -32,12 +32,12 @@ def data(say: Callable[[str], None]) -> Path:
 
 def _build(place: Path, base_root: Path) -> None:
     pki.build(place / "pki")
-    for host in layout.HOSTS:
+    for host in (*layout.HOSTS, layout.SPARE):
         (place / host).mkdir()
     database.build(place, base_root)
-    for host in layout.HOSTS:
+    for host in (*layout.HOSTS, layout.SPARE):
         _common(place, host)
-    for host in layout.DATA_NODES:
+    for host in (*layout.DATA_NODES, layout.SPARE):
         mail.configure(place / host, host, place / "pki", base_root)
     mail.build_store(place / "mail")
 

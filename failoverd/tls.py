@@ -1,5 +1,7 @@
 """Mutual TLS between nodes: TLS 1.3 only, certificates of the cluster's CA on both sides, the CN is the node's name.
 
+And that of the public listener, which asks nobody for a certificate.
+
 A module of its own, since not everything that speaks so is an HTTP server, and what carries a backup must stay small.
 """
 
@@ -28,6 +30,14 @@ def client_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(ca)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def public_context(*, certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS of the public listener: nobody is asked for a certificate. Raises OSError, ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # load balancers and scrapers are not all of today
     context.load_cert_chain(certificate, key)
     return context
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from failoverd.config.error import ConfigError
+from failoverd.config.http import Http
 from failoverd.config.lines import Document, Loc, dotted, read_document
 from failoverd.config.model import (
     Audit,
@@ -52,6 +53,7 @@ __all__ = [
     "Flapping",
     "Gate",
     "Host",
+    "Http",
     "ImapService",
     "Lease",
     "MailStore",

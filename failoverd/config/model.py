@@ -20,6 +20,7 @@ from pydantic import (
 
 from failoverd.config import relations
 from failoverd.config.error import wrong
+from failoverd.config.http import Http
 from failoverd.config.section import Section
 from failoverd.config.values import (
     AbsolutePath,
@@ -387,6 +388,7 @@ class Config(Section):
     audit: Audit = Audit()
     rejoin: Rejoin = Rejoin()
     rebuild: Rebuild = Rebuild()
+    http: Http = Http()
     _this: str = PrivateAttr(default="")
 
     @cached_property

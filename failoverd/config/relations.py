@@ -26,6 +26,7 @@ def check(config: Config, node: str) -> None:
     _lag_findings_are_in_order(config)
     _flapping_window_is_longer(config)
     _ports_are_gated(config)
+    _public_port_is_its_own(config)
     _queue_can_be_handed_on(config)
     _slow_is_no_earlier_than_down(config)
     _fenced_are_data_nodes(config)
@@ -154,6 +155,24 @@ def _ports_are_gated(config: Config) -> None:
             "a port of its own",
             key=("peer", "rebuild_port"),
         )
+
+
+def _public_port_is_its_own(config: Config) -> None:
+    """Health is asked of every node, with the lease or without; a mail proxy is sent only where the lease is needed."""
+    http = config.http
+    if http.enabled and http.port in (config.peer.port, config.peer.rebuild_port, *config.gate.ports):
+        raise wrong(
+            "is a port of peer, or among gate.ports, which are closed on replicas",
+            "a port of its own",
+            key=("http", "port"),
+        )
+    for protocol, port in http.mail:
+        if port is not None and port not in config.gate.ports:
+            raise wrong(
+                "is not among gate.ports: it could be reached without the lease",
+                "a port of gate.ports",
+                key=("http", "mail", protocol),
+            )
 
 
 def _queue_can_be_handed_on(config: Config) -> None:

@@ -45,6 +45,8 @@ from failoverd.runtime.outbox import Outbox
 from failoverd.runtime.peers import Peers
 from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
 from failoverd.runtime.prober import Prober
+from failoverd.runtime.public import PublicServer
+from failoverd.runtime.public_shown import Shown
 from failoverd.runtime.schedule import Schedule
 from failoverd.runtime.systemd import Notifier
 from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
@@ -216,9 +218,8 @@ async def run(config: Config, directories: Directories) -> None:
             nodes=list(config.nodes),
             routes=[*routes, *peers.routes()],
         )
-        controller = NodeController(daemon, config, clock, refused=_Refused(refused, me, directories.runtime).now)
-        control = ControlServer(directories.runtime / "control.sock", controller)
-        for serving in (server, control):
+        controller, public = _shown(config, clock, daemon, _Refused(refused, me, directories.runtime))
+        for serving in (server, ControlServer(directories.runtime / "control.sock", controller), public):
             await serving.start()
             servers.push_async_callback(serving.stop)
         prober.start()
@@ -229,6 +230,13 @@ async def run(config: Config, directories: Directories) -> None:
             _log.warning("the host refuses some protection", code=found.code, reason=found.reason)
         await _work(daemon, stop, servers)
         notifier.stopping()
+
+
+def _shown(config: Config, clock: BootClock, daemon: Daemon, missing: _Refused) -> tuple[NodeController, PublicServer]:
+    """What operators command, and what everybody may see."""
+    controller = NodeController(daemon, config, clock, refused=lambda: (*missing.now(), *public.refused()))
+    public = PublicServer(Shown(config, clock, daemon, controller))
+    return controller, public
 
 
 def _told_to_stop() -> asyncio.Event:

@@ -12,7 +12,7 @@ from failoverd import actions, databases, fencing, probes
 from failoverd.core import repair
 from failoverd.core.findings import FINDINGS, Finding, Severity
 from failoverd.runtime import document as doc
-from failoverd.runtime import host
+from failoverd.runtime import host, public_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ _MEANINGS: Mapping[str, str] = {
     **fencing.CODES,
     **probes.CODES,
     **host.CODES,
+    **public_codes.CODES,
 }
 # What fails on a node itself keeps it from being elected (candidates: not ready, no database, DISK_*); the rest warns.
 _B, _W = Severity.BLOCKS, Severity.WARNS
@@ -44,6 +45,7 @@ _BY_FIRST_WORD: Mapping[str, tuple[Severity, str]] = {
     "LOAD": (_W, "find what keeps that node busy"),
     "FENCE": (_W, "try the fence agent by hand, with the options of fencing.nodes"),
     "HOST": (_W, "grant it in failoverd's unit, or where the host is a container in that one's settings"),
+    "HTTP": (_W, "look at what else has that port, and at the section http"),
     "GUARD": (_W, "systemctl start failoverd-guard on that node"),
     "LEASH": (_W, "let failoverd-guard trace the database server: see its unit"),
     "PROBE": (_W, "look at what that node is short of, or keep its journal for the developers"),

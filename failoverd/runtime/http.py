@@ -10,7 +10,7 @@ that, so the daemon's loop serves that one directly:
     loop.create_server ── TLS (handshake ≤ 2 s) ── _Protocol(uvicorn's httptools) ── Starlette routes
                                                        └ peer's name, bounded size, bounded time to send a request
 
-The same protocol serves the control socket (see control.py), without TLS and with no name.
+The same protocol serves the control socket (see control.py) and the public listener (see public.py), with no name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -31,7 +32,7 @@ from failoverd.tls import common_name
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -46,6 +47,22 @@ _STOP_S = 1.0
 _IP_FREEBIND = 15  # Linux; the socket module has no name for it in Python 3.11
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server bears. `request` is in bytes. `connections` or more: 503; twice as many: ended at once.
+
+    `admits`: whether a client's address may ask at all. Nothing that another one sends is parsed: it is told 403.
+    """
+
+    request: int = REQUEST_LIMIT
+    connections: int = CONNECTIONS
+    request_s: float = REQUEST_S
+    admits: Callable[[str], bool] | None = None
+
+
+OF_MEMBERS = Limits()
+
+
 class _State(ServerState):
     """What the connections of one server share."""
 
@@ -56,14 +73,15 @@ class _Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol, with the peer's name in the request's state and bounds on size and time."""
 
     server_state: _State
+    limits = OF_MEMBERS
     peer: str | None = None
     received = 0
     deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
         super().connection_made(transport)
-        if self.server_state.stopping:
-            transport.abort()  # accepted just before the listener closed
+        if self.server_state.stopping or len(self.connections) > self.limits.connections * 2:
+            transport.abort()  # accepted just before the listener closed, or one of far too many
             return
         self.peer = common_name(transport.get_extra_info("peercert"))
         self._expect_request()
@@ -76,18 +94,25 @@ class _Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        if self.limits.admits is not None and not self.limits.admits(self.client[0] if self.client else ""):
+            self._refuse(b"403 Forbidden")
+            return
         if self.received == 0 and self.deadline is None:
             self._expect_request()
         self.received += len(data)
-        if self.received > REQUEST_LIMIT:
-            self.transport.write(b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-            self.transport.close()
+        if self.received > self.limits.request:
+            self._refuse(b"413 Content Too Large")
             return
         super().data_received(data)
+
+    def _refuse(self, status: bytes) -> None:
+        self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"]["peer"] = self.peer
+        self.scope["state"]["abort"] = self.transport.abort
 
     def on_message_complete(self) -> None:
         self.received = 0
@@ -95,7 +120,7 @@ class _Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _expect_request(self) -> None:
-        self.deadline = self.loop.call_later(REQUEST_S, self.transport.abort)
+        self.deadline = self.loop.call_later(self.limits.request_s, self.transport.abort)
 
     def _stop_expecting(self) -> None:
         if self.deadline is not None:
@@ -106,9 +131,16 @@ class _Protocol(HttpToolsProtocol):
 class Server:
     """A Starlette application on one listening socket inside the running loop."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        ssl_context: ssl.SSLContext | None = None,
+        limits: Limits = OF_MEMBERS,
+    ) -> None:
         self._listener = listener
         self._ssl_context = ssl_context
+        self._limits = limits
         self._state = _State()
         self._config = Config(
             app,
@@ -121,7 +153,7 @@ class Server:
             server_header=False,
             date_header=False,
             timeout_keep_alive=IDLE_S,
-            limit_concurrency=CONNECTIONS,
+            limit_concurrency=limits.connections,
         )
         self._config.load()
         self._server: asyncio.Server | None = None
@@ -133,7 +165,9 @@ class Server:
         loop = asyncio.get_running_loop()
 
         def protocol() -> _Protocol:
-            return _Protocol(self._config, self._state, {}, loop)
+            connection = _Protocol(self._config, self._state, {}, loop)
+            connection.limits = self._limits
+            return connection
 
         tls: dict[str, Any] = {}
         if self._ssl_context is not None:
@@ -174,6 +208,22 @@ class Server:
                 await self._server.wait_closed()
 
 
+def listen(address: str, port: int) -> socket.socket:
+    """A socket bound to a node's own address, also when the interface does not have it yet. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # With its protocol named: asyncio sets TCP_NODELAY only then, and an answer of two writes takes 40 ms without.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        listener.bind((address, port))
+        listener.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
 class NodeServer:
     """The node's HTTPS server: `routes` for members of `nodes` only. Port 0 takes a free one (tests)."""
 
@@ -193,15 +243,9 @@ class NodeServer:
         self._server: Server | None = None
 
     async def start(self) -> None:
-        """Listen on the node's own address, also when the interface does not have it yet. Raises OSError."""
-        family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
-        # With its protocol named: asyncio sets TCP_NODELAY only then, and an answer of two writes takes 40 ms without.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        """Listen on the node's own address. Raises OSError."""
+        listener = listen(self._address, self._port)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-            listener.bind((self._address, self._port))
-            listener.setblocking(False)  # noqa: FBT003 - the standard library's own signature
             self._port = listener.getsockname()[1]
             self._server = Server(self._app, listener, self._ssl_context)
             await self._server.start()

@@ -73,7 +73,7 @@ def without(example: str, *keys: str) -> str:
 def test_the_example_shows_the_defaults(config_file: Path, example: str) -> None:
     shown = load(config_file, "mail1")
     fewer = without(
-        *(example, "lease", "flapping", "rpo", "audit", "rejoin", "rebuild"),
+        *(example, "lease", "flapping", "rpo", "audit", "rejoin", "rebuild", "http"),
         *("x.rebuild_port", "x.interval", "x.deadline", "x.failures", "x.patience"),
     )
     fewer = (
@@ -322,6 +322,27 @@ def test_all_must_agree_whether_a_fence_is_waited_for_and_not_how_it_is_done(
     required = load(config_file, "mail1")
     assert membership_digest(required) != without_any
     assert assembly.policy_of(required).fence_required
+
+
+# ---- the public listener --------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_needs_its_key_and_a_key_its_certificate(
+    config_file: Path, example: str, example_directory: Path
+) -> None:
+    for name, other in (("certificate", "key"), ("key", "certificate")):
+        config_file.write_text(
+            example.replace("http: {enabled: true", f"http: {{{name}: {example_directory}/tls/node.key")
+        )
+        assert str(refusal(config_file)).endswith(
+            f": http: key {other!r} is missing, and {name} is given; allowed: both, or neither: {other}: FILE"
+        )
+
+
+def test_what_only_looks_need_not_be_alike(config_file: Path, example: str) -> None:
+    digest = membership_digest(load(config_file, "mail1"))
+    config_file.write_text(example.replace("http: {enabled: true", "http: {enabled: false, allow: [192.0.2.9]"))
+    assert membership_digest(load(config_file, "mail1")) == digest
 
 
 # ---- the mail store -------------------------------------------------------------------------------------------------

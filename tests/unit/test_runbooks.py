@@ -13,7 +13,7 @@ from failoverd import actions, databases, fencing, probes, rebuild
 from failoverd.core import candidates, repair
 from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
-from failoverd.runtime import host
+from failoverd.runtime import host, public_codes
 
 REPOSITORY = Path(__file__).parents[2]
 RUNBOOKS = REPOSITORY / "runbooks"
@@ -58,6 +58,7 @@ CODES = {
     *databases.CODES,
     *actions.CODES,
     *host.CODES,
+    *public_codes.CODES,
     *fencing.CODES,
     *rebuild.CODES,
     *FINDINGS,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 RESERVED = frozenset({"v", "seq", "time", "boot_ms", "node"})
-TAIL = 1 << 20  # bytes looked at from the end; one append is far smaller
+TAIL = 1 << 20  # bytes looked at from the end; one append is far smaller (inputs.APPEND_LIMIT)
 
 
 class AuditDamagedError(OSError):

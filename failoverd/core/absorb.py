@@ -65,7 +65,7 @@ def _asked(turn: Turn, event: Asked | Confirmed | PauseAsked | RejoinAsked) -> N
             turn.keep(asked=request, asked_ms=turn.view.now_ms)
             at_any_price = ", whatever may be lost" if request.allow_loss else ""
             text = f"{request.by} asked for {request.target} as primary{at_any_price}"
-            turn.note("asked", text, reason=request.reason)
+            turn.note("asked", text, reason=request.reason, request=request.id)
         case Confirmed():
             turn.keep(confirmed=event, asked_ms=turn.view.now_ms)
             turn.note("confirmed", f"{event.by} says that {event.node} has no power", reason=event.reason)

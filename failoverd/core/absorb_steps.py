@@ -38,6 +38,8 @@ def step_ended(turn: Turn, event: StepEnded) -> None:
         f"{done.kind.value}: {event.outcome.value}" + (f", {event.reason}" if event.reason else ""),
         code=event.code,
         step=str(done.number),
+        name=done.kind.value,
+        outcome=event.outcome.value,
     )
     if event.facts is not None:
         turn.read(event.facts)

@@ -45,7 +45,11 @@ def record_seen(turn: Turn, record: Record) -> None:
         elif before.term > 0:
             turn.see(takeovers_ms=(*view.takeovers_ms[-31:], view.now_ms))
         text = f"{record.holder} is primary in term {record.term}"
-        turn.note("term", text, previous=str(record.previous or ""), reason=record.reason)
+        asked = record.request if asked_for else None
+        who = {} if asked is None else {"by": asked.by, "request": asked.id, "asked": asked.reason}
+        turn.note(
+            "term", text, holder=str(record.holder), previous=str(record.previous or ""), reason=record.reason, **who
+        )
     _told_of_record(turn, before, record)
     _answer_of_record(turn, record)
     _request_of_record(turn, record)

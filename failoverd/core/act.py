@@ -109,7 +109,7 @@ def _let_go(view: View) -> int:
 
 
 def _decide(turn: Turn) -> Rule:
-    rule = rules.decide(turn.view)
+    rule, turn.decided_on = rules.decide(turn.view), turn.view
     if turn.state.rule is None or rule.id != turn.state.rule.id:
         turn.keep(rule=rule)
         turn.note("decision", f"{rule.decision.value}: {rule.why}", holder=str(turn.view.holder or ""))
@@ -171,7 +171,10 @@ def _begin(turn: Turn, kind: StepKind) -> bool:
     if kind is StepKind.TAKE_STORE:  # it may be here from now on, whatever becomes of this
         turn.see(mail_store=StoreState.UNKNOWN, mail_store_ms=turn.view.now_ms)
     turn.note(
-        "step", f"{kind.value}" + (f" {step.unit or step.address or step.target or ''}".rstrip()), step=str(step.number)
+        "step",
+        f"{kind.value}" + (f" {step.unit or step.address or step.target or ''}".rstrip()),
+        step=str(step.number),
+        name=kind.value,
     )
     turn.effects.append(Perform(step))
     return True

@@ -5,12 +5,16 @@ Every effect carries its term, and an adapter refuses an older one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.lease import Held, Memory
 from failoverd.core.model import NodeName, Record, Report
+
+if TYPE_CHECKING:
+    from failoverd.core.view import View  # which knows of steps
 
 
 class Purpose(Enum):
@@ -190,7 +194,11 @@ Effect = Swap | RenewGate | Perform | Cancel | Push | Remember | KeepLease | Bea
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One audit record: what kind, which rule or step, in which term, and plain words. Written before its effects."""
+    """One audit record: what kind, which rule or step, in which term, and plain words. Written before its effects.
+
+    `view` is what it was decided on, where it tells of a decision: the audit keeps it, so that `explain` can decide
+    again. It is a value that nothing changes, so that whoever writes the record may encode it later, in its own thread.
+    """
 
     kind: str
     term: int
@@ -198,3 +206,4 @@ class Entry:
     text: str
     code: str = ""
     detail: tuple[tuple[str, str], ...] = ()
+    view: View | None = field(default=None, repr=False, compare=False)

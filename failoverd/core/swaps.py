@@ -180,7 +180,9 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
     # the one that arrives, and long ago.
     if view.takeover_sent is None or view.takeover_sent.version != record.version:
         turn.see(takeover_sent=lease.Unanswered(record.version, taken.term, view.now_ms))
-    turn.note("take-over", f"asking the store for term {taken.term}", previous=str(record.holder or ""))
+    # For whoever asks how long clients had no primary: where the old one died, nobody else knows.
+    silent = {"silent_ms": str(view.now_ms - view.watch.first_seen_ms)} if view.watch is not None else {}
+    turn.note("take-over", f"asking the store for term {taken.term}", previous=str(record.holder or ""), **silent)
     _swap(turn, Purpose.ADOPT if rule.decision is Decision.ADOPT else Purpose.TAKE_OVER, record, taken)
 
 

@@ -9,7 +9,23 @@ from failoverd.core.known import CatchUp
 from failoverd.core.lease import Held
 from failoverd.core.model import DatabaseFacts
 from failoverd.core.state import State
-from failoverd.core.view import GateState
+from failoverd.core.view import GateState, View
+
+# What a node decided, or refused: their records carry the view that it was decided on.
+DECIDED = {
+    "decision",
+    "blocked",
+    "take-over",
+    "forced",
+    "give-back",
+    "condemn",
+    "confirm",
+    "request-ended",
+    "request-dropped",
+    "switchover-undone",
+    "rebuild",
+    "store-refused",
+}
 
 
 class Turn:
@@ -21,6 +37,7 @@ class Turn:
         self.view = before.at(max(now_ms, before.now_ms))
         self.effects: list[Effect] = []
         self.entries: list[Entry] = []
+        self.decided_on: View | None = None  # the view that the newest decision of this turn was made from
         if before.now_ms and now_ms - before.now_ms > before.policy.ttl_ms:
             self.note("gap", f"nothing happened here for {now_ms - before.now_ms} ms, longer than a lease")
         held = before.held
@@ -39,7 +56,10 @@ class Turn:
     def note(self, kind: str, text: str, *, code: str = "", **detail: str) -> None:
         """One audit record."""
         rule = self.state.rule.id if self.state.rule else ""
-        self.entries.append(Entry(kind, self.view.highest_term, rule, text, code, tuple(sorted(detail.items()))))
+        view = (self.decided_on or self.view) if kind in DECIDED else None
+        self.entries.append(
+            Entry(kind, self.view.highest_term, rule, text, code, tuple(sorted(detail.items())), view=view)
+        )
 
     def read(self, facts: DatabaseFacts) -> None:
         """The database was read, by a look or at a step's end; another run of it has to catch up anew."""

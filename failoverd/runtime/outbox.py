@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from failoverd import views
+from failoverd.audit.inputs import lines
 from failoverd.core.effects import (
     Beat,
     Cancel,
@@ -77,6 +79,7 @@ class Outbox:
         perform: Callable[[Effect], None],
         refuse: Callable[[Effect, str], None],
     ) -> None:
+        views.prepare()
         self._worker = worker
         self._audit = audit
         self._remember = remember
@@ -142,15 +145,11 @@ class Outbox:
                 self._perform(effect)
 
     def _write(self, entries: Sequence[Entry], memories: Sequence[Memory]) -> None:
-        """In the worker's thread: the term first, since an entry of a term is proof that it was known."""
+        """In the worker's thread: the term first, since an entry of a term is proof that it was known.
+
+        So are the views that decisions were made on encoded here, and not on the loop.
+        """
         if memories:
             self._remember(memories[-1])
         if entries:
-            self._audit.append([_line(entry) for entry in entries])
-
-
-def _line(entry: Entry) -> dict[str, object]:
-    line: dict[str, object] = {"term": entry.term, "kind": entry.kind, "rule": entry.rule, "text": entry.text}
-    if entry.code:
-        line["code"] = entry.code
-    return line | ({"detail": dict(entry.detail)} if entry.detail else {})
+            self._audit.append(lines(entries))

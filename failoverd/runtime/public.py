@@ -22,7 +22,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from failoverd.runtime import public_documents
+from failoverd.runtime import public_documents, public_health
 from failoverd.runtime.host import Refused
 from failoverd.runtime.http import Limits, Server, listen
 from failoverd.runtime.public_events import Events
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from failoverd.runtime.public_shown import Shown
 
 # What is answered beside /v1/events: one function a module, from what is shown to its routes.
-ROUTES: tuple[Callable[[Shown], Sequence[BaseRoute]], ...] = (public_documents.routes,)
+ROUTES: tuple[Callable[[Shown], Sequence[BaseRoute]], ...] = (public_documents.routes, public_health.routes)
 
 LOOPBACK = "127.0.0.1"
 RETRY_S = 5.0

@@ -1,8 +1,8 @@
 """What the public listener's routes are made from, and how they answer: one node's daemon, read and never changed.
 
 Everything is read on the loop, and nothing is asked of the store, a peer or the disk. Whoever asks without end must not
-keep the loop from renewing the lease: a whole document takes it a millisecond or two, so one that was made within the
-last tenth of a second is given again. (What says who is primary is made for each answer: see public_health.py.)
+keep the loop from renewing the lease, however large a document becomes: one that was made within the last tenth of a
+second is given again. (What says who is primary is made for each answer: see public_health.py.)
 """
 
 from __future__ import annotations

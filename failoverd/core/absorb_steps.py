@@ -120,4 +120,5 @@ def _take_back(turn: Turn, event: StepEnded) -> None:
     if request is not None:
         failed = RequestEnded(request.id, succeeded=False, code=event.code, reason=event.reason)
         turn.see(request_failed=failed)
-    turn.note("switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code)
+    who = {"request": request.id, "by": request.by} if request is not None else {}
+    turn.note("switchover-undone", f"taken back before the point of no return: {event.reason}", code=event.code, **who)

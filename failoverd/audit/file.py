@@ -37,12 +37,23 @@ def _utc_now() -> datetime:
 class AuditFile:
     """`ports.AuditSink` in one file. One process writes it, at one call at a time."""
 
-    def __init__(self, path: Path, node: str, clock: Clock, wall: Callable[[], datetime] = _utc_now) -> None:
-        """Open or create `path`, repair its end. Raises OSError, also when another process has it open."""
+    def __init__(
+        self,
+        path: Path,
+        node: str,
+        clock: Clock,
+        wall: Callable[[], datetime] = _utc_now,
+        told: Callable[[list[dict[str, object]]], None] = lambda _records: None,
+    ) -> None:
+        """Open or create `path`, repair its end. Raises OSError, also when another process has it open.
+
+        `told` gets each record once it is on disk, in the thread that wrote it.
+        """
         self._path = path
         self._node = node
         self._clock = clock
         self._wall = wall
+        self._told = told
         self._descriptor = -1
         self._sequence = 0
         self._open()
@@ -59,7 +70,9 @@ class AuditFile:
         """
         if self._descriptor < 0:
             self._open()
-        self._write([self._record(number, line) for number, line in enumerate(lines, self._sequence + 1)])
+        records = [self._record(number, line) for number, line in enumerate(lines, self._sequence + 1)]
+        self._write(records)
+        self._told(records)
 
     def close(self) -> None:
         """Let go of the file; `append` would open it again."""
@@ -67,15 +80,14 @@ class AuditFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _record(self, sequence: int, line: dict[str, object]) -> bytes:
+    def _record(self, sequence: int, line: dict[str, object]) -> dict[str, object]:
         assert not RESERVED & line.keys(), f"{RESERVED & line.keys()} are the audit's own"  # noqa: S101 - a bug, see style
         time = self._wall().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         head = {"v": VERSION, "seq": sequence, "time": time, "boot_ms": self._clock.now_ms(), "node": self._node}
-        record = head | {"term": None} | line
-        return json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        return head | {"term": None} | line
 
-    def _write(self, records: list[bytes]) -> None:
-        rest = memoryview(b"".join(records))
+    def _write(self, records: list[dict[str, object]]) -> None:
+        rest = memoryview(b"".join(map(_encoded, records)))
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
@@ -121,6 +133,10 @@ class AuditFile:
             os.ftruncate(self._descriptor, size - len(torn))
             found = {"event": "audit-repaired", "torn_bytes": len(torn), "kept_in": aside.name}
             self._write([self._record(self._sequence + 1, found)])
+
+
+def _encoded(record: dict[str, object]) -> bytes:
+    return json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def _sequence_of(line: bytes) -> int | None:

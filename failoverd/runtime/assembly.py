@@ -21,6 +21,7 @@ from failoverd import __version__
 from failoverd.actions.mailstore import SharedStore
 from failoverd.actions.units import Units
 from failoverd.audit.file import AuditFile
+from failoverd.audit.reading import NAME
 from failoverd.config import membership_digest
 from failoverd.core import rejoin
 from failoverd.core.health import Sendings
@@ -39,6 +40,7 @@ from failoverd.runtime.control import ControlServer
 from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
 from failoverd.runtime.executor import Executor, Worker
+from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.http import NodeServer
 from failoverd.runtime.local import database_of, gate_of, mail_store_of, queue_of
 from failoverd.runtime.outbox import Outbox
@@ -53,6 +55,8 @@ from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
 from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:
+    import ssl
+
     from failoverd.config import Config, FenceDevice
     from failoverd.core.lease import Held, Memory
     from failoverd.core.model import Node
@@ -136,7 +140,7 @@ async def run(config: Config, directories: Directories) -> None:
     clock, notifier, me = BootClock(), Notifier(), config.this
     term = TermFile(directories.state)
     lease = LeaseFile(directories.runtime, boot_id(), config.lease.demote_budget_ms)
-    audit = AuditFile(config.audit.directory / "audit.jsonl", me.name, clock)
+    audit, past = _audit_of(config, clock)
     stop, state = _told_to_stop(), _state(config, clock.now_ms(), term.memory, lease.read())
 
     tls = config.peer
@@ -169,6 +173,7 @@ async def run(config: Config, directories: Directories) -> None:
             deliver=daemon.reported,
         )
         stack.push_async_callback(peers.close)
+        historian = _historian(config, past, outgoing, stack)
         servers = contextlib.AsyncExitStack()
         stack.push_async_exit(servers)
         fence = fence_of(config)
@@ -216,9 +221,9 @@ async def run(config: Config, directories: Directories) -> None:
             port=tls.port,
             ssl_context=incoming,
             nodes=list(config.nodes),
-            routes=[*routes, *peers.routes()],
+            routes=[*routes, *peers.routes(), *historian.routes()],
         )
-        controller, public = _shown(config, clock, daemon, _Refused(refused, me, directories.runtime))
+        controller, public = _shown(config, clock, daemon, _Refused(refused, me, directories.runtime), historian)
         for serving in (server, ControlServer(directories.runtime / "control.sock", controller), public):
             await serving.start()
             servers.push_async_callback(serving.stop)
@@ -232,11 +237,40 @@ async def run(config: Config, directories: Directories) -> None:
         notifier.stopping()
 
 
-def _shown(config: Config, clock: BootClock, daemon: Daemon, missing: _Refused) -> tuple[NodeController, PublicServer]:
+def _shown(
+    config: Config, clock: BootClock, daemon: Daemon, missing: _Refused, historian: Historian
+) -> tuple[NodeController, PublicServer]:
     """What operators command, and what everybody may see."""
-    controller = NodeController(daemon, config, clock, refused=lambda: (*missing.now(), *public.refused()))
+    controller = NodeController(
+        daemon, config, clock, refused=lambda: (*missing.now(), *public.refused()), historian=historian
+    )
     public = PublicServer(Shown(config, clock, daemon, controller))
     return controller, public
+
+
+def _audit_of(config: Config, clock: BootClock) -> tuple[AuditFile, Past]:
+    """The audit, and the past that it tells of: what it has up to now is read later, what comes is told."""
+    path = config.audit.directory / NAME
+    past = Past(path)
+    audit = AuditFile(path, config.this.name, clock, told=past.noted)
+    past.upto = audit.sequence
+    return audit, past
+
+
+def _historian(config: Config, past: Past, outgoing: ssl.SSLContext, stack: contextlib.AsyncExitStack) -> Historian:
+    """Who tells of the past; reading this node's begins beside the work, for a start must not wait for it."""
+    historian = Historian(
+        cluster=config.cluster,
+        own=config.this.name,
+        past=past,
+        nodes=config.nodes,
+        port=config.peer.port,
+        ssl_context=outgoing,
+    )
+    loading = asyncio.create_task(asyncio.to_thread(past.load))
+    stack.callback(loading.cancel)
+    stack.push_async_callback(historian.close)
+    return historian
 
 
 def _told_to_stop() -> asyncio.Event:

@@ -3,6 +3,7 @@
     GET  /v1/status                     200 StatusDocument
     GET  /v1/check                      200 CheckDocument
     GET  /v1/version                    200 {"api", "node", "software"}
+    GET  /v1/history                    200 HistoryDocument: changes of primary and how requests ended, newest first
     POST /v1/promote {node, by, reason} 202 Accepted | 409 Refused: nothing was touched | 400 not understood
          with {allow_loss: true}        forced: past what protects from loss, never past the lease; needs a reason
     POST /v1/would-promote {node, allow_loss}   200 Preview: what the same would come to, nothing is asked
@@ -40,6 +41,7 @@ from failoverd.runtime.document import (
     RejoinDocument,
     StatusDocument,
 )
+from failoverd.runtime.document_history import HistoryDocument
 from failoverd.runtime.http import Server
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ PULSE_S = 1.0
 
 _STATUS = TypeAdapter(StatusDocument)
 _CHECK = TypeAdapter(CheckDocument)
+_HISTORY = TypeAdapter(HistoryDocument)
 _EVENT = TypeAdapter(Event)
 _REFUSED = TypeAdapter(Refused)
 _PREVIEW = TypeAdapter(Preview)
@@ -68,6 +71,14 @@ class Controller(Protocol):
 
     def check(self) -> CheckDocument:
         """Whether the cluster is fit to fail over."""
+        ...
+
+    async def history(self) -> HistoryDocument:
+        """The changes of primary and how requests ended, of all nodes that answer within half a second."""
+        ...
+
+    def refused(self, what: str, by: str, why: Refused) -> None:
+        """Note that a request was refused: whoever asked may be gone by now."""
         ...
 
     async def promote(self, target: str, by: str, reason: str, *, allow_loss: bool = False) -> Accepted | Refused:
@@ -189,6 +200,9 @@ class _Api:
     async def check(self, _: Request) -> Response:
         return Response(_CHECK.dump_json(self.controller.check()), media_type="application/json")
 
+    async def history(self, _: Request) -> Response:
+        return Response(_HISTORY.dump_json(await self.controller.history()), media_type="application/json")
+
     async def version(self, _: Request) -> Response:
         document = self.controller.status()
         return JSONResponse({"api": document.api, "node": document.node, "software": document.software})
@@ -249,6 +263,8 @@ async def _answered(request: Request, shape: type[B], ask: Callable[[B], Awaitab
         return asked
     answer = await ask(asked)
     if isinstance(answer, Refused):
+        what = " ".join(filter(None, (request.url.path.rpartition("/")[2], getattr(asked, "node", ""))))
+        request.app.state.refused(what, asked.by, answer)
         return Response(_REFUSED.dump_json(answer), 409, media_type="application/json")
     return JSONResponse({"id": answer.id}, 202)
 
@@ -279,6 +295,7 @@ class ControlServer:
             routes=[
                 Route("/v1/status", api.status, methods=["GET"]),
                 Route("/v1/check", api.check, methods=["GET"]),
+                Route("/v1/history", api.history, methods=["GET"]),
                 Route("/v1/version", api.version, methods=["GET"]),
                 Route("/v1/promote", api.promote, methods=["POST"]),
                 Route("/v1/would-promote", api.would_promote, methods=["POST"]),
@@ -290,6 +307,7 @@ class ControlServer:
                 Route("/v1/requests/{id}/events", api.events, methods=["GET"]),
             ]
         )
+        self._app.state.refused = controller.refused
         self._server: Server | None = None
 
     async def start(self) -> None:

@@ -11,10 +11,12 @@ import uuid
 from typing import TYPE_CHECKING
 
 from failoverd.core import bounded, candidates, forced, machine
+from failoverd.core.effects import Entry
 from failoverd.core.model import NodeName, Rejoin, Request
 from failoverd.runtime import document as doc
 from failoverd.runtime import fitness, homecoming, status
 from failoverd.runtime.control import EventLog
+from failoverd.runtime.history import Historian, Past
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from failoverd.core.view import View
     from failoverd.ports import Clock
     from failoverd.runtime.daemon import Daemon
+    from failoverd.runtime.document_history import HistoryDocument
     from failoverd.runtime.host import Refused
 
 GIVE_UP_MS = 60_000  # longer than a request may wait to be begun, plus the longest promotion
@@ -34,12 +37,22 @@ class NodeController:
     """Implements control.Controller for one daemon."""
 
     def __init__(
-        self, daemon: Daemon, config: Config, clock: Clock, *, refused: Callable[[], tuple[Refused, ...]] = tuple
+        self,
+        daemon: Daemon,
+        config: Config,
+        clock: Clock,
+        *,
+        refused: Callable[[], tuple[Refused, ...]] = tuple,
+        historian: Historian | None = None,
     ) -> None:
         self._daemon = daemon
         self._config = config
         self._clock = clock
         self._refused = refused
+        # One who asks nobody else and has noted nothing, where none is given.
+        self._historian = historian or Historian(
+            cluster=config.cluster, own=config.this.name, past=Past(None), nodes=config.nodes
+        )
         self._logs: dict[str, EventLog] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -79,6 +92,24 @@ class NodeController:
         """Whether the cluster is fit to fail over, as this node sees it now."""
         return fitness.check(self._daemon.state.view.at(self._clock.now_ms()), self.status())
 
+    async def history(self) -> HistoryDocument:
+        """The past of the cluster, as far as nodes answer within half a second. Cheap to ask: kept for a second."""
+        return await self._historian.history()
+
+    def refused(self, what: str, by: str, why: doc.Refused) -> None:
+        """See Controller."""
+        words = "; ".join(f"{reason.code}: {reason.reason}" for reason in why.reasons)
+        code = why.reasons[0].code if why.reasons else ""
+        self._note("request-refused", what, code, by=by, why=words)
+
+    def _note(self, kind: str, text: str, code: str = "", **detail: str) -> None:
+        state = self._daemon.state
+        rule = state.rule.id if state.rule else ""
+        view = state.view if kind == "request-refused" else None  # it was refused on what this says
+        self._daemon.note(
+            Entry(kind, state.view.highest_term, rule, text, code, tuple(sorted(detail.items())), view=view)
+        )
+
     def _store(self, view: View) -> doc.StoreStatus:
         error = self._daemon.store_error
         return doc.StoreStatus(
@@ -107,6 +138,7 @@ class NodeController:
             request.id,
             f"accepted: {target} shall be primary" + (", whatever may be lost" if force else ""),
             lambda state, elapsed_ms: self._final(state, request, elapsed_ms),
+            by=by,
         )
         self._daemon.asked(request)
         return doc.Accepted(id=request.id)
@@ -140,6 +172,7 @@ class NodeController:
             accepted.id,
             f"accepted: {node} has no power, says {by}",
             lambda state, elapsed_ms: self._confirmed(state, event, elapsed_ms),
+            by=by,
         )
         return accepted
 
@@ -160,6 +193,7 @@ class NodeController:
             accepted.id,
             f"accepted: {by} {'pauses' if reason else 'resumes'}",
             lambda state, elapsed_ms: self._paused(state, paused, elapsed_ms),
+            by=by,
         )
         return accepted
 
@@ -176,7 +210,9 @@ class NodeController:
         accepted = doc.Accepted(id=uuid.uuid4().hex[:12])
         if plan.action != "rebuild":
             text = f"accepted: {node} holds nothing extra, and follows {plan.holder} by itself"
-            self._begin(accepted.id, text, lambda state, elapsed_ms: homecoming.followed(state, name, elapsed_ms))
+            self._begin(
+                accepted.id, text, lambda state, elapsed_ms: homecoming.followed(state, name, elapsed_ms), by=by
+            )
             return accepted
         asked = Rejoin(accepted.id, name, NodeName(plan.donor), by, view.highest_term)
         self._daemon.feed(machine.RejoinAsked(asked))  # first, as above
@@ -185,6 +221,7 @@ class NodeController:
             f"accepted: {node} is made anew from {plan.donor}",
             homecoming.Ending(asked),
             homecoming.Progress(name, accepted.id),
+            by=by,
         )
         return accepted
 
@@ -194,14 +231,17 @@ class NodeController:
         text: str,
         final: Callable[[machine.State, int], doc.Event | None],
         progress: homecoming.Progress | None = None,
+        *,
+        by: str = "",
     ) -> None:
         """Keep the events of a request from now on, until `final` gives the last."""
+        self._note("request", text.removeprefix("accepted: "), request=request, by=by)
         log = EventLog()
         while len(self._logs) >= KEPT_REQUESTS:
             del self._logs[next(iter(self._logs))]
         self._logs[request] = log
         log.append(doc.Event(elapsed_ms=0, node=self._daemon.state.view.me.name, text=text))
-        task = asyncio.ensure_future(self._follow(log, final, progress))
+        task = asyncio.ensure_future(self._follow(log, final, progress, request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -241,6 +281,7 @@ class NodeController:
         log: EventLog,
         final: Callable[[machine.State, int], doc.Event | None],
         progress: homecoming.Progress | None,
+        request: str,
     ) -> None:
         began_ms = self._clock.now_ms()
         changed = asyncio.Event()
@@ -255,6 +296,7 @@ class NodeController:
                 last = final(state, elapsed_ms)
                 if last is not None:
                     log.append(last)
+                    self._note_end(request, last)
                     return
                 changed.clear()
                 try:
@@ -268,6 +310,12 @@ class NodeController:
                 text = "this daemon does not look on any more; `failoverctl status` shows how it stands"
                 elapsed_ms, me = self._clock.now_ms() - began_ms, self._daemon.state.view.me.name
                 log.append(doc.Event(elapsed_ms=elapsed_ms, node=me, text=text, code=UNSEEN, final=True))
+
+    def _note_end(self, request: str, last: doc.Event) -> None:
+        """For whoever looks later; not of an end that this daemon has not seen, which another node may know."""
+        if last.code != UNSEEN:
+            outcome = "done" if last.succeeded else "refused" if last.refused else "failed"
+            self._note("request-result", last.text, last.code, request=request, outcome=outcome)
 
     def _final(self, state: machine.State, request: Request, elapsed_ms: int) -> doc.Event | None:
         record, me = state.view.record, state.view.me.name

@@ -22,6 +22,7 @@ from failoverd.core.effects import (
     Beat,
     Cancel,
     Effect,
+    Entry,
     KeepLease,
     Perform,
     Push,
@@ -30,7 +31,18 @@ from failoverd.core.effects import (
     StepKind,
     Swap,
 )
-from failoverd.core.machine import Asked, Event, Observed, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
+from failoverd.core.machine import (
+    Asked,
+    Event,
+    Observed,
+    Reaction,
+    Reported,
+    State,
+    StepEnded,
+    StoreSeen,
+    Swapped,
+    Ticked,
+)
 from failoverd.core.model import Health, NodeKind, Observation, Outcome, Reading
 from failoverd.ports import StoreUnavailableError
 
@@ -190,6 +202,12 @@ class Daemon:
     def asked(self, request: Request) -> None:
         """An operator's request was accepted."""
         self.feed(Asked(request))
+
+    def note(self, entry: Entry) -> None:
+        """Put into the log and the audit what happened beside the machine: what people asked, and what came of it."""
+        _log.info(entry.text, kind=entry.kind, term=entry.term, rule=entry.rule, code=entry.code or None)
+        if self.outbox is not None:
+            self.outbox.put(Reaction(self.state, (), (entry,)))
 
     def _schedule(self) -> None:
         if self._loop is None:

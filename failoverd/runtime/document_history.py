@@ -23,6 +23,7 @@ ChangeOutcome = Literal[
     "done",  # the new primary's gate is open
     "failed",  # it was undone, or another term began before its gate was open
     "under-way",
+    "unknown",  # its new primary was not heard, and nobody else sees its gate
 ]
 PhaseOutcome = Literal["succeeded", "failed", "unknown", "under-way"]
 EventOutcome = Literal[

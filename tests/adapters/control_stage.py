@@ -32,6 +32,7 @@ from failoverd.runtime.document import (
     StoreStatus,
     VipStatus,
 )
+from failoverd.runtime.document_history import Change, HistoryDocument, PastEvent, Phase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -209,12 +210,78 @@ HOMECOMING = RejoinDocument(
 )
 
 
+SWITCHED = Change(
+    id="term-7",
+    term=7,
+    kind="switchover",
+    previous="mail2",
+    holder="mail1",
+    by="anna",
+    reason="kernel update",
+    rule="take-over-given",
+    began="2026-03-01T12:00:00.000Z",
+    ended="2026-03-01T12:00:00.206Z",
+    outcome="done",
+    outage_ms=199,
+    request="0f3c",
+    phases=(
+        Phase(name="close-gate", node="mail2", began_ms=0, ended_ms=7, outcome="succeeded"),
+        Phase(name="await-replica", node="mail1", began_ms=132, ended_ms=None, outcome="under-way"),
+        Phase(name="open-gate", node="mail1", began_ms=194, ended_ms=206, outcome="failed", code="GATE_NFT"),
+    ),
+)
+LOST = Change(
+    id="term-6",
+    term=6,
+    kind="failover",
+    previous="mail1",
+    holder="mail2",
+    by="failoverd",
+    reason="a majority of observers has seen the lease run out",
+    rule="primary-lost-by-quorum",
+    began="2026-02-27T03:12:44.000Z",
+    ended=None,
+    outcome="unknown",
+    outage_ms=None,
+)
+REFUSED = PastEvent(
+    time="2026-03-01T11:59:00.000Z",
+    node="mail2",
+    kind="request",
+    text="promote mail3",
+    outcome="refused",
+    by="anna",
+    ended="2026-03-01T11:59:00.000Z",
+    result="BLK_LAG: mail3 is 9000 ms behind",
+    code="BLK_LAG",
+)
+ASKED = PastEvent(
+    time="2026-03-01T11:59:59.900Z",
+    node="mail2",
+    kind="request",
+    text="mail1 shall be primary",
+    outcome="done",
+    id="0f3c",
+    by="anna",
+    ended="2026-03-01T12:00:00.400Z",
+    result="mail1 is primary as asked",
+)
+PAST = HistoryDocument(
+    cluster="lab",
+    node="mail2",
+    changes=(SWITCHED, LOST),
+    events=(ASKED, REFUSED),
+    unseen=(Reason(code="HISTORY_UNSEEN", reason="no answer within 500 ms", node="mail3"),),
+)
+
+
 class Stage(Controller):
     """A controller whose cluster and answers a test sets. Its methods run in the server's loop."""
 
     def __init__(self) -> None:
         self.document = HEALTHY
         self.checked = FIT
+        self.past = PAST
         self.planned = HOMECOMING
         self.refusal: Refused | None = None
         self.asked: list[tuple[str, ...]] = []
@@ -228,6 +295,9 @@ class Stage(Controller):
 
     def check(self) -> CheckDocument:  # noqa: D102 - see Controller
         return self.checked
+
+    async def history(self) -> HistoryDocument:  # noqa: D102 - see Controller
+        return self.past
 
     async def promote(  # noqa: D102 - see Controller
         self, target: str, by: str, reason: str, *, allow_loss: bool = False

@@ -13,6 +13,7 @@ import click
 from failoverd.ctl.check import check
 from failoverd.ctl.confirm_fenced import confirm_fenced
 from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
+from failoverd.ctl.history import history
 from failoverd.ctl.pause import pause, resume
 from failoverd.ctl.promote import promote
 from failoverd.ctl.rejoin import rejoin
@@ -20,7 +21,7 @@ from failoverd.ctl.status import status
 from failoverd.ctl.version import version
 from failoverd.runtime.document import DocumentError
 
-COMMANDS = (status, check, promote, rejoin, pause, resume, confirm_fenced, version)
+COMMANDS = (status, check, history, promote, rejoin, pause, resume, confirm_fenced, version)
 
 
 class _App(click.Group):

@@ -1,0 +1,57 @@
+"""What several commands print alike: documents for programs, tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_PLAIN_WIDTH = 1000  # in a pipe nothing is cut or folded
+_ASCII = str.maketrans({"●": "*", "○": "-", "←": "<", "→": ">", "·": "|", "█": "#", "▏": "|", "…": "~"})
+
+
+def document(value: object, output: str) -> None:
+    """Print `value`, plain JSON types, as `json` or `yaml`."""
+    if output == "json":
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        return
+    import yaml  # noqa: PLC0415 - slow to import and only needed here
+
+    click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def table(*parts: RenderableType) -> None:
+    """Print renderables of rich: in colour on a terminal, plain and uncut in a pipe, in ASCII where no more goes."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import and only needed here
+
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else _PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    text = captured.get()
+    if not terminal:
+        text = "".join(line.rstrip() + "\n" for line in text.splitlines())
+    if "utf" not in (sys.stdout.encoding or "").lower():
+        text = text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+    sys.stdout.write(text)
+
+
+def local(moment: str, *, precise: bool = False) -> str:
+    """A moment of a document, ISO 8601, as this host's clock on the wall would show it."""
+    try:
+        here = datetime.fromisoformat(moment).astimezone()
+    except ValueError:
+        return moment
+    return here.strftime("%Y-%m-%d %H:%M:%S") + (f".{here.microsecond // 1000:03}" if precise else "")
+
+
+def seconds(duration_ms: int | None) -> str:
+    """How long, in seconds; a question mark where that is not known."""
+    return "?" if duration_ms is None else f"{duration_ms / 1000:.3f} s"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from failoverd import __version__, views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from failoverd.core.effects import Entry
     from failoverd.core.view import View
@@ -98,3 +98,17 @@ def unpacked(given: Mapping[str, object]) -> bytes:
     if views.digest(data) != given.get("digest"):
         raise InputError(f"its input is not the one that it was written with: the digest is {views.digest(data)}")
     return data
+
+
+def input_of(history: Sequence[Mapping[str, object]], index: int) -> tuple[bytes, Mapping[str, object]]:
+    """The view of the record at `index`, as JSON, and what its input says of itself. Raises InputError."""
+    given = history[index].get("input")
+    if not isinstance(given, dict):
+        raise InputError("it tells of no decision: it has no input")
+    if "view" in given or "omitted" in given:
+        return unpacked(given), given
+    for record in reversed(history[:index]):
+        earlier = record.get("input")
+        if isinstance(earlier, dict) and earlier.get("digest") == given.get("digest") and "view" in earlier:
+            return unpacked(earlier), given
+    raise InputError(f"the record that holds its input, {given.get('digest')}, is not among those that were read")

@@ -1,7 +1,7 @@
-"""The audit as it is read: its records with their places, a record's input, and what somebody wants to see of it.
+"""The audit as it is read: its records with their places, and what somebody wants to see of them.
 
-`records` names what it cannot read instead of passing over it; `tail` is for those who want the newest and go on.
-A record's input may stand in an earlier record of the same append (inputs.py), so that `input_of` looks back.
+`records` names what it cannot read instead of passing over it; `tail` is for those who want the newest and go on. What
+a record's input is, inputs.py says; this imports nothing slow, so that failoverctl starts at once.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
-
-from failoverd.audit.inputs import InputError, unpacked
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     Record = dict[str, object]
@@ -72,35 +70,27 @@ def parse(line: bytes) -> tuple[Record | None, str]:
     return (record, "") if isinstance(record, dict) else (None, "no JSON object")
 
 
+def opened_tail(path: Path, size: int) -> BinaryIO:
+    """The file, at the beginning of the first line in its last `size` bytes. Raises OSError."""
+    file = path.open("rb")
+    start = max(file.seek(0, 2) - size, 0)
+    file.seek(start)
+    if start:
+        file.readline(LINE_LIMIT)  # probably the rest of one
+    return file
+
+
 def tail(path: Path, size: int) -> Iterator[tuple[Record, int]]:
     """The records in the last `size` bytes, each with its length; lines that are none are passed over."""
     try:
-        file = path.open("rb")
+        file = opened_tail(path, size)
     except FileNotFoundError:
         return
     with file:
-        start = max(file.seek(0, 2) - size, 0)
-        file.seek(start)
-        if start:
-            file.readline(LINE_LIMIT)  # probably the rest of one
         while line := file.readline(LINE_LIMIT):
             record, _ = parse(line)
             if record is not None:
                 yield record, len(line)
-
-
-def input_of(history: Sequence[Mapping[str, object]], index: int) -> tuple[bytes, Mapping[str, object]]:
-    """The view of the record at `index`, as JSON, and what its input says of itself. Raises InputError."""
-    given = history[index].get("input")
-    if not isinstance(given, dict):
-        raise InputError("it tells of no decision: it has no input")
-    if "view" in given or "omitted" in given:
-        return unpacked(given), given
-    for record in reversed(history[:index]):
-        earlier = record.get("input")
-        if isinstance(earlier, dict) and earlier.get("digest") == given.get("digest") and "view" in earlier:
-            return unpacked(earlier), given
-    raise InputError(f"the record that holds its input, {given.get('digest')}, is not among those that were read")
 
 
 def moment_of(record: Mapping[str, object]) -> datetime | None:

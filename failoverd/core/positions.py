@@ -28,7 +28,7 @@ class Positions(Tenure):
         return report is not None and report.rebuilding
 
     def i_am_rebuilding(self) -> bool:
-        """This node's is."""
+        """This node's database is being made anew, or is to be."""
         return self.rebuilding(self.me.name)
 
     def writable(self) -> bool:

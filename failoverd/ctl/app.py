@@ -13,6 +13,7 @@ import click
 from failoverd.ctl.check import check
 from failoverd.ctl.confirm_fenced import confirm_fenced
 from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
+from failoverd.ctl.explain import explain
 from failoverd.ctl.history import history
 from failoverd.ctl.pause import pause, resume
 from failoverd.ctl.promote import promote
@@ -21,7 +22,7 @@ from failoverd.ctl.status import status
 from failoverd.ctl.version import version
 from failoverd.runtime.document import DocumentError
 
-COMMANDS = (status, check, history, promote, rejoin, pause, resume, confirm_fenced, version)
+COMMANDS = (status, check, history, explain, promote, rejoin, pause, resume, confirm_fenced, version)
 
 
 class _App(click.Group):

@@ -4,6 +4,8 @@
     GET  /v1/check                      200 CheckDocument
     GET  /v1/version                    200 {"api", "node", "software"}
     GET  /v1/history                    200 HistoryDocument: changes of primary and how requests ended, newest first
+    GET  /v1/input                      200 {"api", "node", "software", "view"}: what this node would decide on now
+    GET  /v1/audit                      200 NDJSON, the newest records of this node's audit, some MB at most
     POST /v1/promote {node, by, reason} 202 Accepted | 409 Refused: nothing was touched | 400 not understood
          with {allow_loss: true}        forced: past what protects from loss, never past the lease; needs a reason
     POST /v1/would-promote {node, allow_loss}   200 Preview: what the same would come to, nothing is asked
@@ -23,15 +25,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from failoverd import __version__, views
+from failoverd.audit.reading import opened_tail
 from failoverd.runtime.document import (
     Accepted,
     CheckDocument,
@@ -50,8 +55,12 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from failoverd.core.view import View
+
 MODE = 0o660
 PULSE_S = 1.0
+AUDIT_BYTES = 16 << 20
+AUDIT_CHUNK = 256 << 10
 
 _STATUS = TypeAdapter(StatusDocument)
 _CHECK = TypeAdapter(CheckDocument)
@@ -75,6 +84,14 @@ class Controller(Protocol):
 
     async def history(self) -> HistoryDocument:
         """The changes of primary and how requests ended, of all nodes that answer within half a second."""
+        ...
+
+    def input(self) -> View:
+        """All that this node knows now: what the next decision is made on."""
+        ...
+
+    def audit(self) -> Path:
+        """Where this node's audit is."""
         ...
 
     def refused(self, what: str, by: str, why: Refused) -> None:
@@ -203,6 +220,23 @@ class _Api:
     async def history(self, _: Request) -> Response:
         return Response(_HISTORY.dump_json(await self.controller.history()), media_type="application/json")
 
+    async def input(self, _: Request) -> Response:
+        view = self.controller.input()
+        try:
+            data = await asyncio.to_thread(views.encode, view)
+        except views.ViewError as error:
+            return PlainTextResponse(str(error), 500)
+        said = json.dumps({"api": "v1", "node": view.me.name, "software": __version__})
+        return Response(said[:-1].encode() + b', "view": ' + data + b"}", media_type="application/json")
+
+    async def audit(self, _: Request) -> Response:
+        path = self.controller.audit()
+        try:
+            file = await asyncio.to_thread(opened_tail, path, AUDIT_BYTES)
+        except OSError as error:
+            return PlainTextResponse(f"{path}: {error.strerror}", 404)
+        return StreamingResponse(_chunks(file), media_type="application/x-ndjson")
+
     async def version(self, _: Request) -> Response:
         document = self.controller.status()
         return JSONResponse({"api": document.api, "node": document.node, "software": document.software})
@@ -269,6 +303,15 @@ async def _answered(request: Request, shape: type[B], ask: Callable[[B], Awaitab
     return JSONResponse({"id": answer.id}, 202)
 
 
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    """What is left of a file, read beside the loop."""
+    try:
+        while chunk := await asyncio.to_thread(file.read, AUDIT_CHUNK):
+            yield chunk
+    finally:
+        file.close()
+
+
 async def _lines(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
     """One line an event; an empty one when there was nothing for a second."""
     following = aiter(events)
@@ -296,6 +339,8 @@ class ControlServer:
                 Route("/v1/status", api.status, methods=["GET"]),
                 Route("/v1/check", api.check, methods=["GET"]),
                 Route("/v1/history", api.history, methods=["GET"]),
+                Route("/v1/input", api.input, methods=["GET"]),
+                Route("/v1/audit", api.audit, methods=["GET"]),
                 Route("/v1/version", api.version, methods=["GET"]),
                 Route("/v1/promote", api.promote, methods=["POST"]),
                 Route("/v1/would-promote", api.would_promote, methods=["POST"]),

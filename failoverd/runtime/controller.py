@@ -10,6 +10,7 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
+from failoverd.audit.reading import NAME
 from failoverd.core import bounded, candidates, forced, machine
 from failoverd.core.effects import Entry
 from failoverd.core.model import NodeName, Rejoin, Request
@@ -20,6 +21,7 @@ from failoverd.runtime.history import Historian, Past
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from failoverd.config import Config
     from failoverd.core.view import View
@@ -95,6 +97,14 @@ class NodeController:
     async def history(self) -> HistoryDocument:
         """The past of the cluster, as far as nodes answer within half a second. Cheap to ask: kept for a second."""
         return await self._historian.history()
+
+    def input(self) -> View:
+        """See Controller."""
+        return self._daemon.state.view.at(self._clock.now_ms())
+
+    def audit(self) -> Path:
+        """See Controller."""
+        return self._config.audit.directory / NAME
 
     def refused(self, what: str, by: str, why: doc.Refused) -> None:
         """See Controller."""

@@ -6,8 +6,13 @@ import asyncio
 import contextlib
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from failoverd.core.health import Sendings
+from failoverd.core.model import Node, NodeKind, NodeName
+from failoverd.core.policy import Policy
+from failoverd.core.view import View
 from failoverd.runtime.control import Controller, ControlServer, EventLog
 from failoverd.runtime.document import (
     Accepted,
@@ -36,7 +41,6 @@ from failoverd.runtime.document_history import Change, HistoryDocument, PastEven
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
     from types import TracebackType
 
 UP = ServiceStatus(verdict="up", votes={"mail1": "ok", "mail2": "ok", "arbiter": "ok"})
@@ -275,6 +279,10 @@ PAST = HistoryDocument(
 )
 
 
+_MEMBER = Node(NodeName("mail2"), NodeKind.DATA, "10.89.1.12")
+SEEN = View(_MEMBER, (_MEMBER,), Policy((), "mariadb.service", 3), "", 1000, Sendings("p"))
+
+
 class Stage(Controller):
     """A controller whose cluster and answers a test sets. Its methods run in the server's loop."""
 
@@ -282,6 +290,8 @@ class Stage(Controller):
         self.document = HEALTHY
         self.checked = FIT
         self.past = PAST
+        self.seen = SEEN
+        self.directory = Path("/nonexistent")
         self.planned = HOMECOMING
         self.refusal: Refused | None = None
         self.asked: list[tuple[str, ...]] = []
@@ -295,6 +305,12 @@ class Stage(Controller):
 
     def check(self) -> CheckDocument:  # noqa: D102 - see Controller
         return self.checked
+
+    def input(self) -> View:  # noqa: D102 - see Controller
+        return self.seen
+
+    def audit(self) -> Path:  # noqa: D102 - see Controller
+        return self.directory / "audit.jsonl"
 
     async def history(self) -> HistoryDocument:  # noqa: D102 - see Controller
         return self.past

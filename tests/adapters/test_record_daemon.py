@@ -10,7 +10,7 @@ import httpx
 from pydantic import TypeAdapter
 from test_node_controller import HELD, Node, story
 
-from failoverd.audit import inputs, reading
+from failoverd.audit import inputs
 from failoverd.config import load
 from failoverd.core import rules
 from failoverd.runtime.control import ControlServer
@@ -35,7 +35,7 @@ def test_a_decision_s_record_has_the_view_that_it_was_made_on(config_file: Path,
     decided = [index for index, record in enumerate(written) if record["kind"] == "decision"]
     assert decided
     for index in decided:
-        data, said = reading.input_of(written, index)
+        data, said = inputs.input_of(written, index)
         assert rules.decide(decode(data)).id == written[index]["rule"]
         assert said["software"]
 

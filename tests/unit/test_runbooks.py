@@ -33,7 +33,8 @@ OTHER_CODES = {
 # Texts of the source that look like codes and are none.
 NO_CODES = {
     "AFTER_SYNC",  # MariaDB's
-    "FAILOVERD_SOCKET",  # names in the environment
+    "FAILOVERD_AUDIT",  # names in the environment
+    "FAILOVERD_SOCKET",
     "JOURNAL_STREAM",
     "LC_ALL",
     "NOTIFY_SOCKET",

@@ -1,0 +1,65 @@
+"""Where failoverctl reads the audit: the file on this host, or, where that may not be read, through the daemon.
+
+The file first: it is all there is when the daemon does not run, which is when it is most asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from failoverd.audit import reading
+from failoverd.ctl.client import Client
+from failoverd.ctl.exits import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+audit = click.option(
+    "--audit",
+    "directory",
+    type=click.Path(path_type=Path),
+    envvar="FAILOVERD_AUDIT",
+    default="/var/lib/failoverd/audit",
+    show_default=True,
+    show_envvar=True,
+    metavar="DIR",
+    help="This node's audit, read as it is; through the daemon where it cannot be.",
+)
+
+
+def records(directory: Path, socket: Path) -> Iterator[reading.Record]:
+    """The audit's records, oldest first; lines that are none are left to `audit verify`. Raises UnreachableError."""
+    try:
+        paths = readable(directory)
+    except OSError as error:
+        try:
+            yield from _through_daemon(socket)
+        except UnreachableError as unreachable:
+            raise UnreachableError(f"{directory}: {error.strerror or error}; and {unreachable}") from None
+        return
+    for read in reading.records(paths):
+        if read.record is not None:
+            yield read.record
+
+
+def readable(directory: Path) -> list[Path]:
+    """The audit's files. Raises OSError where there is none or one cannot be read."""
+    paths = reading.files_of(directory)
+    if not paths:
+        raise FileNotFoundError(2, f"no {reading.NAME} there")
+    for path in paths:
+        path.open("rb").close()
+    return paths
+
+
+def _through_daemon(socket: Path) -> Iterator[reading.Record]:
+    try:
+        for line in Client(socket).lines("/v1/audit"):
+            record, _ = reading.parse(line)
+            if record is not None:
+                yield record
+    except LookupError as error:
+        raise UnreachableError(f"{socket}: {error}") from None

@@ -125,7 +125,7 @@ def _run(loaded: object, options: argparse.Namespace) -> int:
     if not isinstance(loaded, Config):
         raise TypeError(type(loaded).__name__)
     sql = loaded.database
-    secrets = [sql.password, sql.replication_password, *loaded.fencing.secrets]
+    secrets = [sql.password, sql.replication_password, *loaded.fencing.secrets, *loaded.alerts.secrets]
     if loaded.mail.imap is not None:
         secrets.append(loaded.mail.imap.password)
     end_log = logging.start(secrets)

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from failoverd.config import relations
+from failoverd.config.alerts import Alerts
 from failoverd.config.error import wrong
 from failoverd.config.http import Http
 from failoverd.config.section import Section
@@ -386,6 +387,7 @@ class Config(Section):
     flapping: Flapping = Flapping()
     rpo: Rpo = Rpo()
     audit: Audit = Audit()
+    alerts: Alerts = Alerts()
     rejoin: Rejoin = Rejoin()
     rebuild: Rebuild = Rebuild()
     http: Http = Http()

@@ -149,6 +149,11 @@ def _private_file(value: object) -> Path:
     return path
 
 
+def private_file(value: object) -> bytes:
+    """Read a file that others may not, of several lines."""
+    return _read_private(_absolute_path(value))
+
+
 def _read(path: Path) -> tuple[bytes, int]:
     try:
         return read_regular(path, LONGEST_SECRET)

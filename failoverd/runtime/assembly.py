@@ -35,6 +35,7 @@ from failoverd.fencing.agent import Device
 from failoverd.ports import Result, Target
 from failoverd.probes.deadline import observe
 from failoverd.runtime import guard, host
+from failoverd.runtime.alerting import Alerting
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.control import ControlServer
 from failoverd.runtime.controller import NodeController
@@ -216,15 +217,15 @@ async def run(config: Config, directories: Directories) -> None:
             perform=daemon.perform,
             refuse=daemon.refuse,
         )
+        control, public, alerting = _shown(config, clock, daemon, _Refused(refused, me, directories.runtime), historian)
         server = NodeServer(
             address=me.address,
             port=tls.port,
             ssl_context=incoming,
             nodes=list(config.nodes),
-            routes=[*routes, *peers.routes(), *historian.routes()],
+            routes=[*routes, *peers.routes(), *historian.routes(), *alerting.peer_routes()],
         )
-        controller, public = _shown(config, clock, daemon, _Refused(refused, me, directories.runtime), historian)
-        for serving in (server, ControlServer(directories.runtime / "control.sock", controller), public):
+        for serving in (server, control, public, alerting):
             await serving.start()
             servers.push_async_callback(serving.stop)
         prober.start()
@@ -239,13 +240,14 @@ async def run(config: Config, directories: Directories) -> None:
 
 def _shown(
     config: Config, clock: BootClock, daemon: Daemon, missing: _Refused, historian: Historian
-) -> tuple[NodeController, PublicServer]:
+) -> tuple[ControlServer, PublicServer, Alerting]:
     """What operators command, and what everybody may see."""
     controller = NodeController(
         daemon, config, clock, refused=lambda: (*missing.now(), *public.refused()), historian=historian
     )
     public = PublicServer(Shown(config, clock, daemon, controller))
-    return controller, public
+    alerting = Alerting(config, clock, daemon, controller)
+    return ControlServer(missing.directory / "control.sock", controller, alerting.control_routes()), public, alerting
 
 
 def _audit_of(config: Config, clock: BootClock) -> tuple[AuditFile, Past]:
@@ -338,11 +340,11 @@ class _Refused:
     def __init__(self, at_start: tuple[host.Refused, ...], me: Node, directory: Path) -> None:
         self._at_start = at_start
         self._guarded = me.kind is NodeKind.DATA
-        self._directory = directory
+        self.directory = directory
 
     def now(self) -> tuple[host.Refused, ...]:
         """As of now."""
-        missing = guard.missing(self._directory) if self._guarded else None
+        missing = guard.missing(self.directory) if self._guarded else None
         return (*self._at_start, missing) if missing is not None else self._at_start
 
 

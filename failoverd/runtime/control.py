@@ -14,6 +14,7 @@
     POST /v1/resume {by}                likewise
     GET  /v1/rejoin?node=&donor=&anew=  200 RejoinDocument: what the next would do
     POST /v1/rejoin {node, donor, anew, by}     202 | 409 | 400, as promote; donor "": any that is fit
+    GET  /v1/alerts, POST /v1/alerts/test   see alerting.py
     GET  /v1/requests/ID/events         200 NDJSON, one Event a line from the first on | 404 no such request
 
 A request belongs to the daemon from its 202 on: who asked may go away, come back and read its events again from the
@@ -50,7 +51,7 @@ from failoverd.runtime.document_history import HistoryDocument
 from failoverd.runtime.http import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from pathlib import Path
 
     from starlette.requests import Request
@@ -331,7 +332,7 @@ async def _lines(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
 class ControlServer:
     """Serves `controller` at `path`, in a directory that only those may enter who may command."""
 
-    def __init__(self, path: Path, controller: Controller) -> None:
+    def __init__(self, path: Path, controller: Controller, routes: Iterable[Route] = ()) -> None:
         self._path = path
         api = _Api(controller)
         self._app = Starlette(
@@ -350,6 +351,7 @@ class ControlServer:
                 Route("/v1/rejoin", api.rejoin_plan, methods=["GET"]),
                 Route("/v1/rejoin", api.rejoin, methods=["POST"]),
                 Route("/v1/requests/{id}/events", api.events, methods=["GET"]),
+                *routes,
             ]
         )
         self._app.state.refused = controller.refused

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from failoverd import actions, databases, fencing, probes
+from failoverd import actions, databases, fencing, notify, probes
 from failoverd.core import repair
 from failoverd.core.findings import FINDINGS, Finding, Severity
 from failoverd.runtime import document as doc
@@ -26,6 +26,7 @@ _MEANINGS: Mapping[str, str] = {
     **fencing.CODES,
     **probes.CODES,
     **host.CODES,
+    **notify.CODES,
     **public_codes.CODES,
 }
 # What fails on a node itself keeps it from being elected (candidates: not ready, no database, DISK_*); the rest warns.
@@ -49,21 +50,32 @@ _BY_FIRST_WORD: Mapping[str, tuple[Severity, str]] = {
     "GUARD": (_W, "systemctl start failoverd-guard on that node"),
     "LEASH": (_W, "let failoverd-guard trace the database server: see its unit"),
     "PROBE": (_W, "look at what that node is short of, or keep its journal for the developers"),
+    "ALERT": (_W, "look at that receiver: failoverctl alerts, then failoverctl alerts test"),
+    "ALERTS": (_W, "failoverctl alerts on that node says how its queue stands"),
+    "QUEUE": (_W, "look at the mail queue on that node, and what the code's page says"),
     "ARP": (_W, "look at the interface of the virtual IP"),
 }
-NEEDS_REJOIN = Finding(
-    Severity.BLOCKS,
-    "the node holds transactions that the primary lacks",
-    "failoverctl rejoin: what it has extra is saved, then it is rebuilt",
-)
+# What is worked out of the record and the other nodes' reports.
+_OF_THE_CLUSTER: Mapping[str, Finding] = {
+    "NEEDS_REJOIN": Finding(
+        Severity.BLOCKS,
+        "the node holds transactions that the primary lacks",
+        "failoverctl rejoin: what it has extra is saved, then it is rebuilt",
+    ),
+    "RPO_UNPROVEN": Finding(
+        Severity.BLOCKS,
+        "what clients were told may be on the primary alone: should it be lost, nobody takes over",
+        "bring back a replica that acknowledges",
+    ),
+}
 
 
 def about(code: str) -> Finding:
     """What is the same wherever `code` is found."""
     if code in FINDINGS:
         return FINDINGS[code]
-    if code == "NEEDS_REJOIN":
-        return NEEDS_REJOIN
+    if code in _OF_THE_CLUSTER:
+        return _OF_THE_CLUSTER[code]
     severity, fix = _BY_FIRST_WORD[code.partition("_")[0]]
     return Finding(severity, _MEANINGS[code], fix)
 

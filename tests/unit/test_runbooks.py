@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from failoverd import actions, databases, fencing, probes, rebuild
-from failoverd.core import candidates, repair
+from failoverd import actions, databases, fencing, notify, probes, rebuild
+from failoverd.core import alerts, candidates, repair
 from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
 from failoverd.runtime import host, public_codes
@@ -55,6 +55,8 @@ LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
 RULE_IDS = {rule.id for rule in RULES}
 CODES = {
     *candidates.CODES,
+    *alerts.CODES,
+    *notify.CODES,
     *repair.CODES,
     *probes.CODES,
     *databases.CODES,

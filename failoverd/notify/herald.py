@@ -267,10 +267,9 @@ class Herald:
         teller.shown(newest)
 
     def _take(self, look: Look, heard: frozenset[str]) -> None:
-        urgent = self._look is not None and (look.lease, look.term) != (self._look.lease, self._look.term)
         self._look, self._heard = look, heard
         self._course = follow(self._course, look, self._clock.now_ms())
-        if urgent and self._news is not None:
+        if self._news is not None:
             self._news.set()
 
     def _beat(self, teller: Teller, look: Look) -> None:

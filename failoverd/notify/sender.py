@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential, wait_random
 
 from failoverd.core import telling
 from failoverd.core.telling import Kind
@@ -78,7 +78,7 @@ class Sender:
         headers = {name: value.get_secret_value() for name, value in receiver.headers}
         self._client = client(str(receiver.ca) if receiver.ca else None, self._timeout_s, headers)
         self._now_ms, self._wall_ms = now_ms, wall_ms
-        self._backoff = wait_exponential_jitter(initial=pause_s, max=LONGEST_PAUSE_S, jitter=pause_s)
+        self._backoff = wait_exponential(multiplier=pause_s, max=LONGEST_PAUSE_S) + wait_random(0, pause_s)
         self._wake = asyncio.Event()
         self._first = asyncio.Event()  # something goes before what is waited for
         self._refreshed_ms: int | None = None

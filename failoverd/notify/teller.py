@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from failoverd.core import telling
-from failoverd.core.telling import Kind, Message, Queued, Voice
+from failoverd.core.telling import Entry, Kind, Message, Queued, Voice  # `Entry`: pydantic reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from failoverd.core.alerts import Alert, Happened
-    from failoverd.core.telling import Book, Entry, Rules, Sent
+    from failoverd.core.telling import Book, Rules, Sent
 
 DEAF_MS = 15_000  # a node that is heard and answers no exchange for so long is passed over
 

@@ -16,9 +16,22 @@ from dataclasses import dataclass, replace
 from failoverd.core import candidates
 from failoverd.core.findings import blocking
 from failoverd.core.gtid import GtidSet
-from failoverd.core.health import Sendings
+from failoverd.core.health import Sendings, Sighting
 from failoverd.core.lease import Held, Watch
-from failoverd.core.model import DatabaseFacts, Health, Heard, Node, NodeName, Reading, Record, Report, Request, Thread
+from failoverd.core.model import (
+    Claim,
+    DatabaseFacts,
+    Health,
+    Heard,
+    Node,
+    NodeName,
+    Observation,
+    Reading,
+    Record,
+    Report,
+    Request,
+    Thread,
+)
 from failoverd.core.rules import Rule, decide
 from failoverd.core.view import View
 
@@ -75,13 +88,9 @@ def election(view: View) -> candidates.Election:
 
 
 def facts(view: View) -> Iterator[Fact]:
-    """Every fact that is turned, one at a time."""
-    yield from _reports(view)
-    yield from _lease(view)
-    yield from _services(view)
-    yield from _databases(view)
-    yield from _people(view)
-    yield from _limits(view)
+    """Every fact that is turned, one at a time. What comes out as the same view was so already: it is none."""
+    for kind in (_reports, _lease, _services, _databases, _people, _limits):
+        yield from (fact for fact in kind(view) if fact.view != view)
 
 
 # ---- what was heard ---------------------------------------------------------------------------------------------
@@ -247,26 +256,22 @@ def _down(view: View, service: str, unit: str, target: NodeName) -> View:
 
 
 def _observed(view: View, service: str, target: NodeName, *, failing: bool) -> View:
-    """With every claim of it that is fresh, and this node's own look at it, as given."""
+    """With the claim of every observer that is heard, and this node's own look at it, as given."""
     health, failures = (Health.FAILED, 99) if failing else (Health.OK, 0)
 
     def claimed(report: Report) -> Report:
-        claims = tuple(
-            replace(claim, health=health, failures=failures)
-            if (claim.probe, claim.target) == (service, target)
-            else claim
-            for claim in report.claims
-        )
-        return replace(report, claims=claims)
+        if report.sender == target:
+            return report
+        others = tuple(claim for claim in report.claims if (claim.probe, claim.target) != (service, target))
+        return replace(report, claims=(*others, Claim(service, target, health, failures)))
 
+    changed = view.changed(reports=_each_told(view, claimed))
+    if target == view.me.name:
+        return changed
     reading = Reading(health, "", "as supposed" if failing else "")
-    sightings = tuple(
-        replace(seen, failures=failures, observation=replace(seen.observation, reading=reading))
-        if (seen.observation.probe, seen.observation.target) == (service, target) and target != view.me.name
-        else seen
-        for seen in view.sightings
-    )
-    return view.changed(reports=_each_told(view, claimed), sightings=sightings)
+    look = Sighting(Observation(service, target, reading, view.now_ms, 0), failures, view.now_ms)
+    others = tuple(s for s in view.sightings if (s.observation.probe, s.observation.target) != (service, target))
+    return changed.changed(sightings=(*others, look))
 
 
 # ---- databases --------------------------------------------------------------------------------------------------

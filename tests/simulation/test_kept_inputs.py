@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulate import Simulation
 
 from failoverd.audit import inputs
-from failoverd.core import candidates, rules
+from failoverd.core import candidates, explained, rules
 from failoverd.views import decode
 
 if TYPE_CHECKING:
@@ -33,5 +33,11 @@ def test_every_decision_of_a_seed_decides_the_same_again() -> None:
         assert view == entry.view
         if entry.kind == "decision":
             assert rules.decide(view).id == entry.rule
+            told = explained.explained(view)
+            assert told.rule.id == entry.rule
+            assert all(each.lacks for each in told.earlier)
+            assert entry.rule not in {each.rule.id for each in told.otherwise}
+            for node in view.nodes:
+                explained.why_not(view, node.name)
         if entry.kind == "blocked":
             assert entry.code in {rejected.code for rejected in candidates.why_not(view)}

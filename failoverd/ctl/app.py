@@ -11,6 +11,7 @@ from __future__ import annotations
 import click
 
 from failoverd.ctl.alerts import alerts
+from failoverd.ctl.audit import audit
 from failoverd.ctl.check import check
 from failoverd.ctl.confirm_fenced import confirm_fenced
 from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
@@ -23,7 +24,7 @@ from failoverd.ctl.status import status
 from failoverd.ctl.version import version
 from failoverd.runtime.document import DocumentError
 
-COMMANDS = (status, check, history, explain, promote, rejoin, pause, resume, confirm_fenced, alerts, version)
+COMMANDS = (status, check, history, explain, audit, promote, rejoin, pause, resume, confirm_fenced, alerts, version)
 
 
 class _App(click.Group):

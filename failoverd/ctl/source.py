@@ -17,6 +17,8 @@ from failoverd.ctl.exits import UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NEWEST_BYTES = 4 << 20  # more is not written between two looks
+
 audit = click.option(
     "--audit",
     "directory",
@@ -30,19 +32,30 @@ audit = click.option(
 )
 
 
-def records(directory: Path, socket: Path) -> Iterator[reading.Record]:
-    """The audit's records, oldest first; lines that are none are left to `audit verify`. Raises UnreachableError."""
+def records(directory: Path, socket: Path, after: int = 0) -> Iterator[reading.Record]:
+    """The audit's records, oldest first; lines that are none are left to `audit verify`. Raises UnreachableError.
+
+    `after`: only newer ones than the one of that number, of which there are few: the file's end is looked at.
+    """
     try:
         paths = readable(directory)
     except OSError as error:
         try:
-            yield from _through_daemon(socket)
+            yield from (record for record in _through_daemon(socket) if _newer(record, after))
         except UnreachableError as unreachable:
             raise UnreachableError(f"{directory}: {error.strerror or error}; and {unreachable}") from None
+        return
+    if after:
+        yield from (record for record, _ in reading.tail(paths[-1], NEWEST_BYTES) if _newer(record, after))
         return
     for read in reading.records(paths):
         if read.record is not None:
             yield read.record
+
+
+def _newer(record: reading.Record, after: int) -> bool:
+    number = record.get("seq")
+    return not after or (isinstance(number, int) and number > after)
 
 
 def readable(directory: Path) -> list[Path]:

@@ -1,0 +1,175 @@
+"""`failoverctl audit`: the record of this node, as it is.
+
+failoverctl audit show --term 7 --code BLK_LAG        newest last; -f goes on as records come
+failoverctl audit verify                              whether it is whole, and where not
+failoverctl audit export --format csv --since 24h     for others
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import time
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from failoverd.audit import reading
+from failoverd.ctl import options, printed, source
+from failoverd.ctl.exits import EPILOG, Exit, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from failoverd.audit.reading import Record
+
+FOLLOW_S = 0.5
+AGO = re.compile(r"(\d{1,6})(s|m|h|d)", re.ASCII)
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+C = TypeVar("C", bound="Callable[..., Any]")
+
+
+def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+    """`30m`, `24h`, `7d`: so long ago; or a date or time, local where it names no zone."""
+    if value is None:
+        return None
+    ago = AGO.fullmatch(value)
+    if ago is not None:
+        return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+    try:
+        return datetime.fromisoformat(value).astimezone()
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither 30m, 24h, 7d nor a time like 2026-03-01T12:00:00Z") from None
+
+
+def _filters(command: C) -> C:
+    for option in (
+        click.option("--request", default="", metavar="ID", help="Only what is about this request."),
+        click.option("--rule", default="", metavar="RULE", help="Only under this rule."),
+        click.option("--code", default="", metavar="CODE", help="Only with this code."),
+        click.option("--kind", default="", metavar="KIND", help="Only of this kind: decision, step, blocked, term, …"),
+        click.option("--node", default="", metavar="NODE", help="Only of this node."),
+        click.option("--term", type=click.IntRange(0), help="Only of this term."),
+        click.option("--since", callback=_moment, metavar="WHEN", help="Not before: 30m, 24h, 7d, or a time."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(no_args_is_help=True)
+def audit() -> None:
+    """Read, verify or export the record of this node's decisions and what came of them."""
+
+
+@audit.command(epilog=EPILOG)
+@_filters
+@click.option("-n", "--number", type=click.IntRange(1), default=50, show_default=True, help="How many, the newest.")
+@click.option("-f", "--follow", is_flag=True, help="Go on, as records come; end with Ctrl-C.")
+@source.audit
+@options.socket
+@options.output
+def show(*, directory: Path, socket: Path, output: str, number: int, follow: bool, **filters: Any) -> Exit:  # noqa: ANN401 - Wanted's fields
+    """Show the newest records, the newest last."""
+    wanted = reading.Wanted(**filters)
+    newest = 0
+    kept: deque[Record] = deque(maxlen=number)
+    for record in source.records(directory, socket):
+        newest = _number(record, newest)
+        if wanted.has(record):
+            kept.append(record)
+    try:
+        _print(kept, output)
+        while follow:
+            time.sleep(FOLLOW_S)
+            for record in source.records(directory, socket, after=newest):
+                newest = _number(record, newest)
+                if wanted.has(record):
+                    _print([record], output)
+    except KeyboardInterrupt:
+        return Exit.DONE
+    return Exit.DONE
+
+
+def _number(record: Record, newest: int) -> int:
+    number = record.get("seq")
+    return number if isinstance(number, int) and number > newest else newest
+
+
+def _print(records: Any, output: str) -> None:  # noqa: ANN401 - any iterable of records
+    for record in records:
+        if output == "table":
+            click.echo(_line(record))
+        elif output == "json":
+            click.echo(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+        else:
+            click.echo("---")
+            printed.document(record, output)
+
+
+def _line(record: Record) -> str:
+    when = printed.local(str(record.get("time")), precise=True)
+    said = (record.get("kind") or record.get("event"), record.get("code"), record.get("text"))
+    rest = " ".join(str(part) for part in said if part)
+    has_input = "  (explain)" if isinstance(record.get("input"), dict) else ""
+    return f"{record.get('seq'):>7}  {when}  {record.get('node')}  [{record.get('term')}]  {rest}{has_input}"
+
+
+@audit.command(epilog=EPILOG)
+@source.audit
+@options.output
+def verify(*, directory: Path, output: str) -> Exit:
+    """Say whether this node's audit is whole. Ends with 1 at what is not, and names the first place: file, line, byte.
+
+    Notes are odd and may have an honest cause: a clock that was set, an input of another version.
+    """
+    from failoverd.audit import verify as looking  # noqa: PLC0415 - it imports pydantic, which is slow
+
+    verified = looking.Verified()
+    try:
+        found = list(looking.verify(directory, verified))
+    except OSError as error:
+        raise UnreachableError(f"{directory}: {error.strerror or error}") from None
+    broken = [each for each in found if each.broken]
+    if output != "table":
+        said = [
+            {"file": f.place.file, "line": f.place.line, "byte": f.place.byte, "what": f.what, "broken": f.broken}
+            for f in found
+        ]
+        whole = {"records": verified.records, "inputs": verified.inputs, "first": verified.first, "last": verified.last}
+        printed.document({"whole": not broken, **whole, "found": said}, output)
+        return Exit.FAILED if broken else Exit.DONE
+    for each in found:
+        click.echo(f"{'BROKEN' if each.broken else 'note  '}  {each.place}: {each.what}")
+    span = f", {verified.first} to {verified.last}" if verified.records else ""
+    click.echo(f"{verified.records} records{span}, {verified.inputs} with their input")
+    if broken:
+        click.echo(f"NOT whole: {len(broken)} places, the first is {broken[0].place}")
+        return Exit.FAILED
+    click.echo("whole: no number is missing, every line is a record, every input is as it was written")
+    return Exit.DONE
+
+
+@audit.command(epilog=EPILOG)
+@_filters
+@click.option("--format", "form", type=click.Choice(["json", "csv"]), required=True, help="JSON lines, or RFC 4180.")
+@source.audit
+@options.socket
+def export(*, directory: Path, socket: Path, form: str, **filters: Any) -> Exit:  # noqa: ANN401 - Wanted's fields
+    """Write the records to standard output, oldest first: JSON lines with all they have, or CSV."""
+    from failoverd.audit import table  # noqa: PLC0415 - only needed here
+
+    wanted = reading.Wanted(**filters)
+    records = (record for record in source.records(directory, socket) if wanted.has(record))
+    out = io.TextIOWrapper(sys.stdout.buffer, "utf-8", newline="")  # whatever the locale says
+    if form == "csv":
+        table.write(records, out)
+    else:
+        out.writelines(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in records)
+    out.detach().flush()
+    return Exit.DONE

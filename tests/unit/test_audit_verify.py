@@ -1,0 +1,167 @@
+"""An audit that is whole says so; whatever was done to one is found, with its first place."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from failoverd import views
+from failoverd.audit import inputs
+from failoverd.audit.file import AuditFile
+from failoverd.audit.verify import Found, Verified, verify
+from failoverd.core.effects import Entry
+from failoverd.core.health import Sendings
+from failoverd.core.model import Node, NodeKind, NodeName
+from failoverd.core.policy import Policy
+from failoverd.core.view import View
+from failoverd.runtime.clock import BootClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ME = Node(NodeName("mail1"), NodeKind.DATA, "10.89.1.11")
+VIEW = View(ME, (ME,), Policy((), "mariadb.service", 3), "", 1000, Sendings("p"))
+Lines = list[bytes]
+
+
+def entries(count: int) -> list[Entry]:
+    return [Entry("decision", 7, "primary-serves", "serve: …", view=VIEW), *[Entry("step", 7, "r", "s")] * (count - 1)]
+
+
+def write(directory: Path) -> None:
+    """Twelve records, in three appends."""
+    with closing(AuditFile(directory / "audit.jsonl", "mail1", BootClock(), wall=lambda: NOON)) as audit:
+        for _ in range(3):
+            audit.append(inputs.lines([*entries(3), Entry("blocked", 7, "r", "…", "BLK_LAG", view=VIEW)]))
+
+
+def looked_at(directory: Path, now: datetime = NOON) -> tuple[Verified, list[Found]]:
+    verified = Verified()
+    return verified, list(verify(directory, verified, now))
+
+
+def test_what_was_written_is_whole(tmp_path: Path) -> None:
+    write(tmp_path)
+    verified, found = looked_at(tmp_path)
+    assert found == []
+    assert (verified.records, verified.inputs) == (12, 6)
+    assert verified.first == verified.last == "2026-03-01T12:00:00.000Z"
+
+
+def changed(lines: Lines, index: int, **changes: Any) -> Lines:
+    record = json.loads(lines[index]) | changes
+    return [*lines[:index], json.dumps(record).encode() + b"\n", *lines[index + 1 :]]
+
+
+def input_of(lines: Lines, index: int, **changes: Any) -> Lines:
+    given = json.loads(lines[index])["input"] | changes
+    return changed(lines, index, input={k: v for k, v in given.items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    ("damage", "line", "words"),
+    [
+        (lambda lines: [*lines[:4], *lines[5:]], 5, "number 6 follows 4: 1 records are missing"),
+        (lambda lines: [*lines[:5], *lines[4:]], 6, "number 5 follows 5: it was there before"),
+        (lambda lines: [*lines[:5], b"{}\n", *lines[5:]], 6, "its version is None"),
+        (lambda lines: [*lines[:5], b"\n", *lines[5:]], 6, "no JSON"),
+        (lambda lines: [*lines[:5], b"[]\n", *lines[5:]], 6, "no JSON object"),
+        (lambda lines: [*lines[:5], b"\xff\xfe\n", *lines[5:]], 6, "no JSON"),
+        (lambda lines: [*lines, b'{"v":1,"seq":13'], 13, "no end of line"),
+        (lambda lines: changed(lines, 3, v=9), 4, "its version is 9"),
+        (lambda lines: changed(lines, 3, seq="4"), 4, "its number is '4'"),
+        (lambda lines: changed(lines, 3, node="mail9"), 4, "it is of mail9, the one before of mail1"),
+        (lambda lines: changed(lines, 3, time="yesterday"), 4, "its time is 'yesterday'"),
+        (lambda lines: changed(lines, 3, time="2026-03-01T12:00:00"), 4, "its time is '2026-03-01T12:00:00'"),
+        (lambda lines: changed(lines, 3, boot_ms=-1), 4, "its time since boot is -1"),
+        (lambda lines: changed(lines, 3, input=1), 4, "its input is none"),
+        (lambda lines: input_of(lines, 4, digest="0" * 64), 5, "not the one that it was written with"),
+        (lambda lines: input_of(lines, 4, view="AAAA"), 5, "cannot be unpacked"),
+        (lambda lines: input_of(lines, 3, digest="0" * 64), 4, "no record before it holds its input"),
+    ],
+)
+def test_the_first_broken_place_is_named(
+    damage: Callable[[Lines], Lines], line: int, words: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    path = tmp_path / "audit.jsonl"
+    lines = damage(path.read_bytes().splitlines(keepends=True))
+    path.write_bytes(b"".join(lines))
+    _, found = looked_at(tmp_path)
+    first = next(each for each in found if each.broken)
+    assert (first.place.file, first.place.line) == ("audit.jsonl", line)
+    assert first.place.byte == sum(map(len, lines[: line - 1]))
+    assert words in first.what
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda lines: changed(lines, 5, time="2026-03-01T11:59:30.000Z"), "set back by 30 s"),
+        (lambda lines: changed(lines, 11, time="2026-03-01T12:30:00.000Z"), "is to come"),
+        (lambda lines: input_of(lines, 4, view=None, omitted="too large"), "left out: too large"),
+        (lambda lines: changed(lines, 11, kept_in="audit.jsonl.torn-3-1"), "is not there any more"),
+    ],
+)
+def test_what_can_have_an_honest_cause_is_a_note(damage: Callable[[Lines], Lines], words: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"".join(damage(path.read_bytes().splitlines(keepends=True))))
+    _, found = looked_at(tmp_path)
+    assert [each.broken for each in found if words in each.what] == [False]
+    assert all(not each.broken or "no record before" in each.what for each in found)
+
+
+def test_an_input_of_another_version_is_no_damage(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "audit.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    data = inputs.unpacked(json.loads(lines[0])["input"])
+    newer = json.dumps(json.loads(data) | {"of_tomorrow": 1}).encode()
+    packed = {"digest": views.digest(newer), "view": base64.b64encode(zlib.compress(newer)).decode()}
+    path.write_bytes(b"".join(changed(lines, 0, input={"software": "9.9", **packed})))
+    _, found = looked_at(tmp_path)
+    assert not found[0].broken
+    assert "of failoverd 9.9, is not read here: of_tomorrow" in found[0].what
+
+
+def test_a_torn_piece_is_named_and_is_no_damage_where_a_record_says_so(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"v":1,"seq":13,"ti')
+    write(tmp_path)  # opened again: repaired
+    _, found = looked_at(tmp_path)
+    (piece,) = found
+    assert (piece.broken, piece.place.file.startswith("audit.jsonl.torn-13-")) == (False, True)
+    (tmp_path / "audit.jsonl.torn-99-1").write_bytes(b"x")
+    _, found = looked_at(tmp_path)
+    assert [(each.place.file, each.broken) for each in found if each.broken] == [("audit.jsonl.torn-99-1", True)]
+
+
+def test_a_line_that_is_being_written_is_no_damage(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "audit.jsonl"
+    with closing(AuditFile(path, "mail1", BootClock(), wall=lambda: NOON)):
+        with path.open("ab") as file:
+            file.write(b'{"v":1,"seq":13')
+        _, found = looked_at(tmp_path)
+        assert found == []
+    assert [each.broken for each in looked_at(tmp_path)[1]] == [True]
+
+
+def test_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no audit\.jsonl there"):
+        looked_at(tmp_path)
+
+
+def test_an_empty_one_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl").touch()
+    assert looked_at(tmp_path, NOON + timedelta(days=1)) == (Verified(), [])

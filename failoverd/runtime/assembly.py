@@ -245,8 +245,8 @@ def _shown(
     controller = NodeController(
         daemon, config, clock, refused=lambda: (*missing.now(), *public.refused()), historian=historian
     )
-    public = PublicServer(Shown(config, clock, daemon, controller))
     alerting = Alerting(config, clock, daemon, controller)
+    public = PublicServer(Shown(config, clock, daemon, controller, lambda: (alerting.queued, alerting.dropped)))
     return ControlServer(missing.directory / "control.sock", controller, alerting.control_routes()), public, alerting
 
 

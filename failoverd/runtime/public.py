@@ -22,7 +22,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from failoverd.runtime import public_documents, public_health
+from failoverd.runtime import public_documents, public_health, public_metrics
 from failoverd.runtime.host import Refused
 from failoverd.runtime.http import Limits, Server, listen
 from failoverd.runtime.public_events import Events
@@ -40,7 +40,11 @@ if TYPE_CHECKING:
     from failoverd.runtime.public_shown import Shown
 
 # What is answered beside /v1/events: one function a module, from what is shown to its routes.
-ROUTES: tuple[Callable[[Shown], Sequence[BaseRoute]], ...] = (public_documents.routes, public_health.routes)
+ROUTES: tuple[Callable[[Shown], Sequence[BaseRoute]], ...] = (
+    public_documents.routes,
+    public_health.routes,
+    public_metrics.routes,
+)
 
 LOOPBACK = "127.0.0.1"
 RETRY_S = 5.0
@@ -75,6 +79,7 @@ class PublicServer:
         self._port = self._http.port if port is None else port
         self._retry_s = retry_s
         self._networks = admitted(config)
+        self._changes = shown.changes
         self._events = Events(shown)
         routes = [Route("/v1/events", self._events, methods=["GET"])]
         self.routes: list[BaseRoute] = [*routes, *(route for make in ROUTES for route in make(shown))]
@@ -97,7 +102,10 @@ class PublicServer:
 
     async def start(self) -> None:
         """Listen where it can be, and go on trying where not. Raises nothing that the world can cause."""
-        for address in self._addresses if self._http.enabled else ():
+        if not self._http.enabled:
+            return
+        self._changes.start()
+        for address in self._addresses:
             if not await self._listen(address):
                 self._trying.append(asyncio.ensure_future(self._retry(address)))
 
@@ -147,6 +155,7 @@ class PublicServer:
         for task in self._trying:
             task.cancel()
         await asyncio.gather(*self._trying, return_exceptions=True)
+        await self._changes.stop()
         self._events.close()
         await asyncio.gather(*(server.stop() for server in self._servers))
         self._servers, self.ports = [], {}

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from failoverd.runtime.document import CheckDocument, StatusDocument
+from failoverd.runtime.public_changes import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,11 +55,20 @@ class Recent:
 class Shown:
     """One node."""
 
-    def __init__(self, config: Config, clock: Clock, daemon: Daemon, controller: NodeController) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        daemon: Daemon,
+        controller: NodeController,
+        alerts: Callable[[], tuple[int, int]] = lambda: (0, 0),  # (how many wait, how many were left out)
+    ) -> None:
         self.config = config
         self.clock = clock
         self.daemon = daemon
         self.controller = controller
+        self.alerts = alerts
+        self.changes = Changes(daemon)
         self.status = Recent(clock, lambda: _STATUS.dump_json(controller.status()))
         self.check = Recent(clock, lambda: _CHECK.dump_json(controller.check()))
 

@@ -43,6 +43,9 @@ class _Documents:
     async def check(self, request: Request) -> Response:
         return answer(request, self.shown.check())
 
+    async def history(self, request: Request) -> Response:
+        return answer(request, await self.shown.history())
+
     async def version(self, request: Request) -> Response:
         state = self.shown.daemon.state
         return answer(request, _VERSION.dump_json(VersionDocument(node=state.view.me.name, software=state.software)))
@@ -54,5 +57,6 @@ def routes(shown: Shown) -> list[BaseRoute]:
     return [
         Route("/v1/status", documents.status, methods=["GET"]),
         Route("/v1/check", documents.check, methods=["GET"]),
+        Route("/v1/history", documents.history, methods=["GET"]),
         Route("/v1/version", documents.version, methods=["GET"]),
     ]

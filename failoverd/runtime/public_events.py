@@ -1,12 +1,13 @@
 """`/v1/events`: the status as it changes, as server-sent events.
 
     event: status       data: StatusDocument, in one line of JSON
+    event: history      data: HistoryDocument, likewise, where it is another than the last one
     retry: 2000         when to come back after the connection was lost; the first event tells everything again
 
-An event comes at once, at each change and each second, since lease and lag move; never more than four a second. One
-document is made for everybody, and none while nobody listens. Who does not read is told only the newest once it does:
-there is one pending event of a kind for each client, and none of the older. Who reads nothing for long is dropped by
-the listener (public.py).
+A status comes at once, at each change and each second, since lease and lag move; never more than four a second. The
+history is looked at every two seconds. One document is made for everybody, and none while nobody listens. Who does not
+read is told only the newest once it does: there is one pending event of a kind for each client, and none of the older.
+Who reads nothing for long is dropped by the listener (public.py).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 CLIENTS = 32
 LEAST_S, MOST_S = 0.25, 1.0
 RETRY_MS = 2000
+HISTORY_S = 2.0
 _log = structlog.get_logger(__name__)
 _MOVING = re.compile(rb'"\w+_ms":\d+')  # what time alone changes is no news before its second is over
 
@@ -60,7 +62,8 @@ class Events:
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
         self._clients: set[_Client] = set()
-        self._ticking: asyncio.Task[None] | None = None
+        self._ticking: tuple[asyncio.Task[None], ...] = ()
+        self._history = b""  # the newest frame
         self._closed = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,9 +83,12 @@ class Events:
         gone.add_done_callback(lambda _: client.end())
         self._clients.add(client)
         client.tell("status", f"retry: {RETRY_MS}\n\n".encode() + self._frame()[0])
-        if self._ticking is None:
-            self._ticking = asyncio.ensure_future(self._tick())
-            self._ticking.add_done_callback(self._ticked)
+        if self._history:
+            client.tell("history", self._history)
+        if not self._ticking:
+            self._ticking = tuple(asyncio.ensure_future(tick) for tick in (self._tick(), self._tick_history()))
+            for task in self._ticking:
+                task.add_done_callback(self._ticked)
         try:
             while not client.over:
                 await client.bell.wait()
@@ -91,21 +97,27 @@ class Events:
         finally:
             gone.cancel()
             self._clients.discard(client)
+            if not self._clients:
+                self._stop_ticking()
+
+    def _stop_ticking(self) -> None:
+        ticking, self._ticking, self._history = self._ticking, (), b""
+        for task in ticking:
+            task.cancel()
 
     def close(self) -> None:
         """End every stream; nobody is let in any more."""
         self._closed = True
         for client in self._clients:
             client.end()
-        if self._ticking is not None:
-            self._ticking.cancel()
+        self._stop_ticking()
 
     def _ticked(self, task: asyncio.Task[None]) -> None:
-        """The last client has gone, or a bug showed: then the streams end, and whoever listens comes back."""
-        self._ticking = None
+        """The last client has gone; or a bug showed, and the streams end: whoever listens comes back."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
             _log.error("no event could be made", exc_info=error)
+            self._stop_ticking()
             for client in self._clients:
                 client.end()
 
@@ -120,7 +132,7 @@ class Events:
         told, told_at = b"", loop.time()
         watchers.add(changed)
         try:
-            while self._clients:
+            while True:
                 await asyncio.sleep(LEAST_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(told_at + MOST_S):
@@ -129,10 +141,22 @@ class Events:
                 frame, substance = self._frame()
                 if substance != told or loop.time() >= told_at + MOST_S:
                     told, told_at = substance, loop.time()
-                    for client in self._clients:
-                        client.tell("status", frame)
+                    self._tell("status", frame)
         finally:
             watchers.discard(changed)
+
+    async def _tick_history(self) -> None:
+        """Tell everybody of another past. The nodes are asked, so it has a time of its own."""
+        while True:
+            frame = b"event: history\ndata: " + await self._shown.history() + b"\n\n"
+            if frame != self._history:
+                self._history = frame
+                self._tell("history", frame)
+            await asyncio.sleep(HISTORY_S)
+
+    def _tell(self, kind: str, frame: bytes) -> None:
+        for client in self._clients:
+            client.tell(kind, frame)
 
 
 async def _gone(receive: Receive) -> None:

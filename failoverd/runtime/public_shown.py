@@ -1,12 +1,13 @@
 """What the public listener's routes are made from, and how they answer: one node's daemon, read and never changed.
 
-Everything is read on the loop, and nothing is asked of the store, a peer or the disk. Whoever asks without end must not
-keep the loop from renewing the lease, however large a document becomes: one that was made within the last tenth of a
-second is given again. (What says who is primary is made for each answer: see public_health.py.)
+Everything is read on the loop, and nothing is asked of the store, a peer or the disk, but for the history. Whoever asks
+without end must not keep the loop from renewing the lease, however large a document becomes: one that was made within
+the last tenth of a second is given again. (What says who is primary is made for each answer: see public_health.py.)
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from failoverd.runtime.document import CheckDocument, StatusDocument
+from failoverd.runtime.document_history import HistoryDocument
 from failoverd.runtime.public_changes import Changes
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 RECENT_MS = 100
 _STATUS = TypeAdapter(StatusDocument)
 _CHECK = TypeAdapter(CheckDocument)
+_HISTORY = TypeAdapter(HistoryDocument)
 
 
 class Recent:
@@ -71,6 +74,10 @@ class Shown:
         self.changes = Changes(daemon)
         self.status = Recent(clock, lambda: _STATUS.dump_json(controller.status()))
         self.check = Recent(clock, lambda: _CHECK.dump_json(controller.check()))
+
+    async def history(self) -> bytes:
+        """The past, for which the other nodes are asked: the historian bounds how often, and how long that takes."""
+        return await asyncio.to_thread(_HISTORY.dump_json, await self.controller.history())
 
     def view(self) -> View:
         """What the node knows, as of now by its own clock."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,6 +19,8 @@ from test_node_controller import HELD, Node
 from failoverd.config import load
 from failoverd.runtime import document
 from failoverd.runtime.clock import BootClock
+from failoverd.runtime.document import from_json
+from failoverd.runtime.document_history import Change, HistoryDocument
 from failoverd.runtime.public import PublicServer, admitted
 from failoverd.runtime.public_shown import Shown
 
@@ -55,6 +58,8 @@ def test_the_documents_are_those_of_the_control_socket(config_file: Path) -> Non
         assert status.headers["cache-control"] == "no-store"
         check = await client.get("/v1/check")
         assert document.from_json(document.CheckDocument, check.content) == stage.controller.check()
+        history = await client.get("/v1/history")
+        assert from_json(HistoryDocument, history.content) == await stage.controller.history()
         assert (await client.get("/v1/version")).json() == {"api": "v1", "node": "mail2", "software": "0.1.0"}
         head = await client.head("/v1/status")
         assert (head.status_code, head.content) == (httpx.codes.OK, b"")
@@ -226,20 +231,26 @@ async def events(response: httpx.Response) -> AsyncIterator[tuple[str, str]]:
             kind, data = "", ""
 
 
+async def of_kind(kind: str, response: httpx.Response) -> AsyncIterator[str]:
+    """The data of one kind of event."""
+    async for found, data in events(response):
+        if found == kind:
+            yield data
+
+
 def test_events_come_at_once_and_at_each_change(config_file: Path) -> None:
     stage = Stage(config_file, views.view("mail2"))
 
     async def story(client: httpx.AsyncClient) -> None:
         async with asyncio.timeout(DEADLINE_S), client.stream("GET", "/v1/events") as response:
             assert response.headers["content-type"] == "text/event-stream"
-            told = events(response)
-            kind, data = await anext(told)
-            assert kind == "status"
+            told = of_kind("status", response)
+            data = await anext(told)
             assert document.from_json(document.StatusDocument, data.encode()) == stage.controller.status()
             stage.clock.at_ms += 250
             stage.knows(highest_term=6)
             while json.loads(data)["term"] != 6:
-                _, data = await anext(told)
+                data = await anext(told)
 
     stage.tell(story)
 
@@ -249,12 +260,60 @@ def test_events_move_on_each_second_without_a_change(config_file: Path) -> None:
 
     async def story(client: httpx.AsyncClient) -> None:
         async with asyncio.timeout(DEADLINE_S), client.stream("GET", "/v1/events") as response:
-            told = events(response)
-            _, first = await anext(told)
+            told = of_kind("status", response)
+            first = await anext(told)
             stage.clock.at_ms += 500
             data = first
             while json.loads(data)["lease"]["left_ms"] != json.loads(first)["lease"]["left_ms"] - 500:
-                _, data = await anext(told)
+                data = await anext(told)
+
+    stage.tell(story)
+
+
+def test_another_past_is_told_once(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("failoverd.runtime.public_events.HISTORY_S", 0.01)
+    stage = Stage(config_file, views.view("mail2"))
+    change = Change(
+        id="term-6", term=6, kind="failover", previous="mail1", holder="mail2", by="failoverd", reason="", rule="",
+        began="2026-11-28T03:00:00.000Z", ended=None, outcome="under-way", outage_ms=None,
+    )  # fmt: skip
+    past = HistoryDocument(cluster="lab", node="mail2", changes=())
+    looks = []
+
+    async def history() -> HistoryDocument:
+        looks.append(past)
+        return past
+
+    stage.controller.history = history  # type: ignore[method-assign]  # what the nodes would tell
+
+    async def story(client: httpx.AsyncClient) -> None:
+        nonlocal past
+        async with asyncio.timeout(DEADLINE_S), client.stream("GET", "/v1/events") as response:
+            told = of_kind("history", response)
+            assert from_json(HistoryDocument, (await anext(told)).encode()) == past
+            await until(lambda: len(looks) > 10)  # the same each time: nothing is told
+            past = replace(past, changes=(change,))
+            assert from_json(HistoryDocument, (await anext(told)).encode()) == past
+            async with client.stream("GET", "/v1/events") as late:
+                assert from_json(HistoryDocument, (await anext(of_kind("history", late))).encode()) == past
+
+    stage.tell(story)
+
+
+def test_a_bug_in_what_is_told_ends_the_streams_and_not_the_listener(config_file: Path) -> None:
+    stage = Stage(config_file, views.view("mail2"))
+    status = stage.controller.status
+
+    async def story(client: httpx.AsyncClient) -> None:
+        async with asyncio.timeout(DEADLINE_S), client.stream("GET", "/v1/events") as response:
+            told = events(response)
+            await anext(told)
+            stage.controller.status = None  # type: ignore[assignment,method-assign]  # a bug
+            stage.clock.at_ms += 250
+            assert [kind async for kind, _ in told] in ([], ["history"])
+        stage.controller.status = status  # type: ignore[method-assign]
+        async with asyncio.timeout(DEADLINE_S), client.stream("GET", "/v1/events") as response:
+            assert await anext(of_kind("status", response))
 
     stage.tell(story)
 
@@ -272,7 +331,7 @@ def test_all_listeners_share_one_document_and_nobody_listening_costs_none(config
     async def story(client: httpx.AsyncClient) -> None:
         async with asyncio.timeout(DEADLINE_S):
             async with client.stream("GET", "/v1/events") as one, client.stream("GET", "/v1/events") as two:
-                first, second = events(one), events(two)
+                first, second = of_kind("status", one), of_kind("status", two)
                 await anext(first)
                 await anext(second)
                 assert len(made) == 1, "both came within a tenth of a second"
@@ -280,7 +339,7 @@ def test_all_listeners_share_one_document_and_nobody_listening_costs_none(config
                 stage.knows(highest_term=6)
                 assert await anext(first) == await anext(second)
                 assert len(made) == 2
-            await until(lambda: not stage.daemon.watchers)  # the last of them has gone
+            await until(lambda: len(stage.daemon.watchers) == 1)  # who counts changes of primary, and nobody else
             assert not stage.server._events._clients
 
     stage.tell(story)
@@ -306,7 +365,7 @@ def test_streams_end_when_the_daemon_does(config_file: Path) -> None:
             told = events(response)
             await anext(told)
             ending = asyncio.ensure_future(stage.server.stop())
-            assert [kind async for kind, _ in told] in ([], ["status"]), "a whole event or none, and a clean end"
+            assert {kind async for kind, _ in told} <= {"status", "history"}, "whole events, and a clean end"
             await ending
 
     stage.tell(story)
@@ -332,7 +391,7 @@ def test_who_does_not_read_is_dropped_and_costs_one_event(config_file: Path, mon
                     term += 1
                     stage.clock.at_ms += 100
                     stage.knows(highest_term=term)
-                    assert len(slow.pending) <= 1
+                    assert slow.pending.keys() <= {"status", "history"}
                     await asyncio.sleep(0)
             assert (await client.get("/v1/version")).status_code == httpx.codes.OK
 

@@ -355,6 +355,11 @@ def _people(view: View) -> Iterator[Fact]:
         yield Fact("the cluster were not paused", view.changed(record=replace(record, paused="")))
     else:
         yield Fact("the cluster were paused", view.changed(record=replace(record, paused="somebody: as supposed")))
+    for worked_on in record.maintenance:
+        others = tuple(each for each in record.maintenance if each is not worked_on)
+        yield Fact(
+            f"{worked_on.node} were not in maintenance", view.changed(record=replace(record, maintenance=others))
+        )
     if record.request is not None:
         without = replace(record, request=None)
         yield Fact(f"nobody had asked for {record.request.target}", view.changed(record=without))

@@ -6,6 +6,7 @@ event ──> record ──> input ──decode──> view ──core.explained
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -85,8 +86,9 @@ def _past(records: Iterator[Record], event: str) -> Case:
     """The case that `event` names. Of records only those are held that may be needed."""
     kept: list[Record] = []  # with an input, or named by the event
     asked: list[int] = []  # places in `kept`
+    undone = _Undone(event)
     for record in records:
-        named = _is_named(record, event)
+        named = _is_named(record, event) or undone.is_it(record)
         if named:
             asked.append(len(kept))
         if named or "input" in record:
@@ -112,6 +114,20 @@ def _is_named(record: Record, event: str) -> bool:
     if event.startswith("term-") and (term := _number(event.removeprefix("term-"))) is not None:
         return _made_term(record, term)
     return isinstance(detail, dict) and detail.get("request") == event
+
+
+class _Undone:
+    """`term-8-undone-2`, as history calls it: the second switchover to term 8 that was taken back here."""
+
+    def __init__(self, event: str) -> None:
+        found = re.fullmatch(r"term-(\d+)-undone-(\d+)", event, re.ASCII)
+        self._term, self._left = (int(found[1]) - 1, int(found[2])) if found else (-1, 0)
+
+    def is_it(self, record: Record) -> bool:
+        if record.get("kind") != "switchover-undone" or record.get("term") != self._term:
+            return False
+        self._left -= 1
+        return self._left == 0
 
 
 def _made_term(record: Record, term: int) -> bool:

@@ -11,19 +11,18 @@ terminal closed finds the request by its id.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from failoverd.ctl import options, printed
+from failoverd.ctl import options, printed, source
 from failoverd.ctl.client import Client
-from failoverd.ctl.exits import Exit
+from failoverd.ctl.exits import Exit, UnreachableError
 from failoverd.runtime.document import from_json
 from failoverd.runtime.document_history import HistoryDocument
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.table import Table
     from rich.text import Text
 
@@ -38,14 +37,19 @@ BAR = 32  # columns of the timeline
 @click.argument("event", required=False)
 @click.option("-n", "--number", type=click.IntRange(1), default=10, show_default=True, help="How many, the newest.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also what was asked for, and pauses.")
+@source.audit
 @options.socket
 @options.output
-def history(event: str | None, number: int, *, everything: bool, socket: Path, output: str) -> Exit:
+def history(event: str | None, number: int, *, everything: bool, directory: Path, socket: Path, output: str) -> Exit:
     """Show the newest changes of primary; of EVENT, a change (term-7) or a request's id, all that is known.
 
-    Put together from what each node noted. Who could not be asked is named: its part is missing then.
+    Put together from what each node noted. Who could not be asked is named: its part is missing then. Where the daemon
+    of this node does not run, its own audit is read.
     """
-    code, body = Client(socket).get("/v1/history")
+    try:
+        code, body = Client(socket).get("/v1/history")
+    except UnreachableError as error:
+        code, body = 200, _alone(directory, error)
     if code != 200:
         click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
         return Exit.FAILED
@@ -75,6 +79,21 @@ def history(event: str | None, number: int, *, everything: bool, socket: Path, o
             _show_event(past)
     _say_unseen(document)
     return Exit.DONE
+
+
+def _alone(directory: Path, why: UnreachableError) -> bytes:
+    """What this node's own audit says, where its daemon does not. Raises UnreachableError."""
+    try:
+        path = source.readable(directory)[-1]
+        node = str(next(source.records(directory, Path()), {}).get("node", ""))
+    except OSError as error:
+        raise UnreachableError(f"{why}; and {directory}: {error.strerror or error}") from None
+    from pydantic import TypeAdapter  # noqa: PLC0415 - slow to import and only needed here
+
+    from failoverd.runtime.history import alone  # noqa: PLC0415 - likewise
+
+    click.echo(f"failoverctl: {why}; from this node's audit alone:", err=True)
+    return TypeAdapter(HistoryDocument).dump_json(alone(path, node))
 
 
 def _known(document: HistoryDocument) -> str:

@@ -219,7 +219,8 @@ class _Api:
         return Response(_CHECK.dump_json(self.controller.check()), media_type="application/json")
 
     async def history(self, _: Request) -> Response:
-        return Response(_HISTORY.dump_json(await self.controller.history()), media_type="application/json")
+        document = await self.controller.history()
+        return Response(await asyncio.to_thread(_HISTORY.dump_json, document), media_type="application/json")
 
     async def input(self, _: Request) -> Response:
         view = self.controller.input()

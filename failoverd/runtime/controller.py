@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 GIVE_UP_MS = 60_000  # longer than a request may wait to be begun, plus the longest promotion
 KEPT_REQUESTS = 50
+REFUSED_AGAIN_MS = 60_000  # the same refusal within it is noted without its input
 UNSEEN = "REQUEST_UNSEEN"
 
 
@@ -51,6 +52,7 @@ class NodeController:
         self._config = config
         self._clock = clock
         self._refused = refused
+        self._refused_last = (("", ""), 0)
         # One who asks nobody else and has noted nothing, where none is given.
         self._historian = historian or Historian(
             cluster=config.cluster, own=config.this.name, past=Past(None), nodes=config.nodes
@@ -110,12 +112,16 @@ class NodeController:
         """See Controller."""
         words = "; ".join(f"{reason.code}: {reason.reason}" for reason in why.reasons)
         code = why.reasons[0].code if why.reasons else ""
-        self._note("request-refused", what, code, by=by, why=words)
+        # With what it was refused on; not for each attempt of a script that asks again and again.
+        view, (before, at_ms) = self.input(), self._refused_last
+        again = before == (what, code) and view.now_ms - at_ms < REFUSED_AGAIN_MS
+        if not again:
+            self._refused_last = ((what, code), view.now_ms)
+        self._note("request-refused", what, code, view=None if again else view, by=by, why=words)
 
-    def _note(self, kind: str, text: str, code: str = "", **detail: str) -> None:
+    def _note(self, kind: str, text: str, code: str = "", *, view: View | None = None, **detail: str) -> None:
         state = self._daemon.state
         rule = state.rule.id if state.rule else ""
-        view = state.view if kind == "request-refused" else None  # it was refused on what this says
         self._daemon.note(
             Entry(kind, state.view.highest_term, rule, text, code, tuple(sorted(detail.items())), view=view)
         )

@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from failoverd.audit.reading import tail
 from failoverd.core import changes, happened, history
+from failoverd.core.model import NodeName
 from failoverd.https import Link, LinkError
 from failoverd.runtime.document import Reason
 from failoverd.runtime.document_history import Change, HistoryDocument, PastEvent, Phase
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from failoverd.core.model import Node, NodeName
+    from failoverd.core.model import Node
     from failoverd.runtime.document_history import ChangeKind, ChangeOutcome, EventOutcome, PhaseOutcome
 
 PATH = "/peer/v1/history"
@@ -185,7 +186,7 @@ class Historian:
         answers = await asyncio.gather(*(self._ask_one(name, link) for name, link in self._links.items()))
         heard = {name: known for name, known in answers if isinstance(known, Known)}
         unseen = {name: why for name, why in answers if isinstance(why, str)}
-        return await asyncio.to_thread(self._document, {self._own: self._past.known, **heard}, unseen)
+        return await asyncio.to_thread(self.document, {self._own: self._past.known, **heard}, unseen)
 
     async def _ask_one(self, name: NodeName, link: Link) -> tuple[NodeName, Known | str]:
         try:
@@ -203,7 +204,8 @@ class Historian:
         """What this node has noted, for a peer."""
         return Response(await asyncio.to_thread(_KNOWN.dump_json, self._past.known), media_type="application/json")
 
-    def _document(self, known: Mapping[NodeName, Known], unseen: Mapping[NodeName, str]) -> HistoryDocument:
+    def document(self, known: Mapping[NodeName, Known], unseen: Mapping[NodeName, str]) -> HistoryDocument:
+        """What these nodes have noted, put together; `unseen`: who else could not be asked, and why."""
         shares = [share for one in known.values() for share in one.shares]
         events = [event for one in known.values() for event in one.events]
         return HistoryDocument(
@@ -213,6 +215,15 @@ class Historian:
             events=tuple(map(_event, happened.together(events))),
             unseen=tuple(Reason(code="HISTORY_UNSEEN", reason=why, node=name) for name, why in unseen.items()),
         )
+
+
+def alone(path: Path, node: str) -> HistoryDocument:
+    """What one node's audit says, for when its daemon cannot be asked. Blocking."""
+    past = Past(path)
+    past.upto = 1 << 62
+    past.load()
+    historian = Historian(cluster="", own=NodeName(node), past=past, nodes={})
+    return historian.document({NodeName(node): past.known}, {})
 
 
 def _iso(at_ms: int) -> str:

@@ -98,6 +98,18 @@ def test_a_term_is_explained_by_the_decision_that_made_it_here(written: tuple[Pa
     assert (document["rule"], document["decision"], document["term"]) == ("primary-lost-by-quorum", "take-over", 1)
 
 
+def test_a_switchover_that_was_taken_back_is_found_by_what_history_calls_it(written: tuple[Path, Records]) -> None:
+    directory, records = written
+    lapsing, taken = decided(records, "primary-lapsing"), decided(records, "primary-lost-by-quorum")
+    for record in (lapsing, taken):
+        record["kind"], record["term"] = "switchover-undone", 7
+    rewrite(directory, records)
+    for number, record in enumerate((lapsing, taken), start=1):
+        document = json.loads(past(directory, f"term-8-undone-{number}", "-o", "json").stdout)
+        assert document["record"]["seq"] == record["seq"]
+    assert past(directory, "term-8-undone-3").exit_code == Exit.FAILED
+
+
 def test_a_record_that_tells_of_no_decision_is_explained_by_the_one_in_force(written: tuple[Path, Records]) -> None:
     directory, records = written
     step = next(r for r in records if r["kind"] == "step" and r["detail"]["name"] == "open-gate")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from audit_stage import write
 from click.testing import CliRunner, Result
 from control_stage import PAST, Running, Stage
 
@@ -115,3 +116,25 @@ def test_json_is_the_document_as_far_as_it_was_asked_for(running: Running) -> No
     assert [change["id"] for change in one["changes"]] == ["term-6"]
     assert one["events"] == []
     assert json.loads(ctl(running, "-o", "json").stdout)["events"] == []
+
+
+def test_without_a_daemon_this_node_s_audit_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "audit")
+    arguments = ["history", "--audit", str(tmp_path / "audit"), "--socket", str(tmp_path / "none"), "-o", "json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == Exit.DONE, result.output
+    assert "from this node's audit alone" in result.stderr
+    document = json.loads(result.stdout)
+    assert [(change["id"], change["holder"], change["outcome"]) for change in document["changes"]] == [
+        ("term-2", "mail2", "done"),
+        ("term-1", "mail1", "unknown"),
+    ]
+    assert document["node"] == "mail2"
+
+
+def test_without_daemon_and_audit(tmp_path: Path) -> None:
+    arguments = ["history", "--audit", str(tmp_path), "--socket", str(tmp_path / "none")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == Exit.UNREACHABLE
+    assert "no such socket" in result.stderr
+    assert "no audit.jsonl there" in result.stderr

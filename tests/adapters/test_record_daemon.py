@@ -52,6 +52,7 @@ def test_what_is_asked_is_noted_with_its_end_and_what_is_refused_with_its_input(
         async with httpx.AsyncClient(transport=transport, base_url="http://control") as client:
             refused = await client.post("/v1/promote", json={"node": "mail9", "by": "anna", "reason": ""})
             assert refused.status_code == 409
+            await client.post("/v1/promote", json={"node": "mail9", "by": "anna", "reason": ""})
             accepted = await client.post("/v1/pause", json={"by": "anna", "reason": "moving the rack"})
             assert accepted.status_code == 202
             async with asyncio.timeout(20):
@@ -62,7 +63,8 @@ def test_what_is_asked_is_noted_with_its_end_and_what_is_refused_with_its_input(
         await server.stop()
 
     written = records(story(config_file, tmp_path, tell))
-    (refused,) = (record for record in written if record["kind"] == "request-refused")
+    refused, again = (record for record in written if record["kind"] == "request-refused")
+    assert (again["text"], "input" in again) == ("promote mail9", False)  # noted, and not with all of it once more
     assert (refused["text"], refused["code"]) == ("promote mail9", "BLK_NO_SUCH_NODE")
     assert refused["detail"]["by"] == "anna"
     assert decode(inputs.unpacked(refused["input"])).record == HELD
@@ -81,6 +83,7 @@ def test_what_is_asked_is_noted_with_its_end_and_what_is_refused_with_its_input(
     assert [(event.text, event.outcome) for event in document.events] == [
         ("paused by anna: moving the rack", "done"),
         ("anna pauses", "done"),
+        ("promote mail9", "refused"),
         ("promote mail9", "refused"),
     ]
 

@@ -11,13 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from failoverd.core.forced import FORCED, was_forced
-from failoverd.core.history import BLOCKED, Part, Share
+from failoverd.core.history import BLOCKED, TAKE_TERM, Part, Share
 from failoverd.core.rules import RULES
 
 AUTOMATIC = "failoverd"  # who did what nobody asked for
+GIVEN = "take-over-given"
+LEASE_RUNS_OUT = "lease-runs-out"
 ADOPTION = "adopt-running-primary"
 LATE_MS = 1000  # clocks of nodes may differ by so much; what began later than that after the new term is no cause of it
 WHY = {rule.id: rule.why for rule in RULES}
+
+
+Phases = tuple[tuple[str, Part], ...]  # with the node, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Told:
     ended_ms: int | None
     outcome: str
     outage_ms: int | None
-    phases: tuple[tuple[str, Part], ...]  # with the node, in order
+    phases: Phases
 
 
 def told(shares: Iterable[Share], answered: frozenset[str]) -> list[Told]:
@@ -81,8 +86,10 @@ def _change(term: int, shares: list[Share], begun: Share | None, answered: froze
     away = (left.let_go or left.rule) if left else ""
     rule = begun.reason.partition(":")[0] if begun else away or shares[0].rule
     closed_ms = left.closed_ms if left else None
-    if closed_ms is None:
+    waited: Phases = ()
+    if closed_ms is None and rule != GIVEN:  # who gave the term away closed at a moment of its own
         closed_ms = _newest(share.seen_ms for share in shares)
+        waited = _waited(previous, took, closed_ms)
     opened_ms = took.opened_ms if took else None
     adopted = rule == ADOPTION
     outage_ms = opened_ms - closed_ms if opened_ms is not None and closed_ms is not None and not adopted else None
@@ -110,8 +117,16 @@ def _change(term: int, shares: list[Share], begun: Share | None, answered: froze
         ended_ms=opened_ms,
         outcome=outcome,
         outage_ms=outage_ms if outage_ms is None or outage_ms >= 0 else None,  # the nodes' clocks do not agree
-        phases=_phases(shares),
+        phases=(*waited, *_phases(shares)),
     )
+
+
+def _waited(previous: str, took: Share | None, seen_ms: int | None) -> Phases:
+    """The longest part of a failover, which is no step of anybody: the dead primary's lease runs out."""
+    asked = next((part for part in took.parts if part.name == TAKE_TERM), None) if took else None
+    if asked is None or seen_ms is None:
+        return ()
+    return ((previous, Part(LEASE_RUNS_OUT, seen_ms, asked.began_ms, "succeeded")),)
 
 
 def _kind(*, asked: bool, forced: bool, adopted: bool) -> str:
@@ -137,7 +152,7 @@ def _newest(moments: Iterable[int | None]) -> int | None:
     return max(known) if known else None
 
 
-def _phases(shares: list[Share]) -> tuple[tuple[str, Part], ...]:
+def _phases(shares: list[Share]) -> Phases:
     named = [(share.node, part) for share in shares for part in share.parts]
     return tuple(sorted(named, key=lambda each: each[1].began_ms))
 

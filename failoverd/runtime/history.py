@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
@@ -207,12 +207,18 @@ class Historian:
     def document(self, known: Mapping[NodeName, Known], unseen: Mapping[NodeName, str]) -> HistoryDocument:
         """What these nodes have noted, put together; `unseen`: who else could not be asked, and why."""
         shares = [share for one in known.values() for share in one.shares]
-        events = [event for one in known.values() for event in one.events]
+        events = happened.together(event for one in known.values() for event in one.events)
+        # Where the new primary cannot be asked, whoever asked for it may have been told that it is there.
+        done = {event.id for event in events if event.id and event.outcome == "done"}
+        told = [
+            replace(change, outcome="done") if change.outcome == "unknown" and change.request in done else change
+            for change in changes.told(shares, frozenset(known))
+        ]
         return HistoryDocument(
             cluster=self._cluster,
             node=self._own,
-            changes=tuple(map(_change, changes.told(shares, frozenset(known)))),
-            events=tuple(map(_event, happened.together(events))),
+            changes=tuple(map(_change, told)),
+            events=tuple(map(_event, events)),
             unseen=tuple(Reason(code="HISTORY_UNSEEN", reason=why, node=name) for name, why in unseen.items()),
         )
 

@@ -147,6 +147,14 @@ def test_what_two_nodes_noted_is_one_change_and_who_is_silent_is_named(
     )
 
 
+def test_a_change_whose_new_primary_is_gone_was_done_where_whoever_asked_was_told_so(
+    nodes: dict[NodeName, Noted],
+) -> None:
+    alone = Historian(cluster="lab", own=MAIL1, past=nodes[MAIL1].past, nodes={})
+    (change,) = asyncio.run(alone.history()).changes
+    assert (change.holder, change.outcome, change.ended, change.outage_ms) == ("mail2", "done", None, None)
+
+
 def test_a_request_whose_asked_node_is_gone_is_known_to_have_ended_from_the_primary(
     nodes: dict[NodeName, Noted],
 ) -> None:

@@ -73,6 +73,8 @@ def test_where_the_old_primary_died_the_outage_is_from_its_last_renewal_seen() -
     assert change.outage_ms is not None
     assert 3000 < change.outage_ms < 4000  # a whole lease, and the steps
     assert change.began_ms + change.outage_ms == change.ended_ms
+    node, waited = change.phases[0]
+    assert (node, waited.name, waited.began_ms) == ("mail1", "lease-runs-out", change.began_ms)
     assert "follow" not in names(change, "mail1")  # it was not there; what it did when it came back is no part of this
 
 
@@ -116,6 +118,12 @@ def test_who_does_not_answer_leaves_a_gap_that_is_said() -> None:
     (_, there) = changes("switchover", EVERYBODY - {"mail2"})
     assert (there.outcome, there.outage_ms, there.ended_ms) == ("unknown", None, None)
     assert names(there, "mail1") == ["close-gate", "make-read-only", "follow"]
+
+
+def test_when_the_old_primary_closed_is_not_guessed_where_it_gave_the_term_away() -> None:
+    (_, there) = changes("switchover", EVERYBODY - {"mail1"})
+    assert (there.outcome, there.outage_ms, there.previous) == ("done", None, "mail1")
+    assert "lease-runs-out" not in {part.name for _, part in there.phases}
 
 
 def test_one_node_that_prepares_for_a_change_that_is_none_tells_of_none() -> None:

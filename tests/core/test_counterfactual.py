@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from views import NOW, claim, lost, record, replica_facts, report, sighting, view
 
-from failoverd.core import counterfactual, explained, rules
+from failoverd.core import counterfactual, explained, facts, rules
 from failoverd.core.model import NodeName, Request, Thread
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_the_fact_that_decides_is_named(known: View, words: str, rule: str) -> N
 def test_a_report_that_came_too_late_is_supposed_to_be_fresh_and_the_others_stay_so() -> None:
     known = lost("mail2", {"mail3": {"heard": ()}})
     assert "mail3" not in known.fresh
-    fact = next(f for f in counterfactual.facts(known) if f.words == "the last report of mail3 were fresh")
+    fact = next(f for f in facts.facts(known) if f.words == "the last report of mail3 were fresh")
     assert set(fact.view.fresh) == {*known.fresh, "mail3"}
     assert changes(known)["the last report of mail3 were fresh"] == "primary-lost-by-quorum"
 
@@ -75,7 +75,7 @@ def test_a_service_that_fails_is_supposed_to_work() -> None:
 def test_each_fact_is_turned_alone_and_the_view_stays_as_it_was() -> None:
     known = lost("mail2")
     before = rules.decide(known).id
-    for fact in counterfactual.facts(known):
+    for fact in facts.facts(known):
         assert fact.view != known
         differing = {name for name, value in vars(fact.view).items() if value != vars(known)[name]} - {"_answers"}
         assert len(differing) <= 4, (fact.words, differing)
@@ -99,7 +99,7 @@ def test_what_is_explained_is_what_was_evaluated() -> None:
         false = [predicate for predicate in each.rule.when if not predicate(known)]
         assert len(false) == len(each.lacks) > 0
     for other in told.otherwise:
-        fact = next(f for f in counterfactual.facts(known) if f.words == other.words)
+        fact = next(f for f in facts.facts(known) if f.words == other.words)
         assert rules.decide(fact.view) is other.rule is not told.rule
 
 

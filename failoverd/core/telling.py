@@ -41,9 +41,9 @@ from enum import Enum
 from failoverd.core.alerts import Alert, Happened
 from failoverd.core.findings import Severity
 
-TAKEN_UP_MS = 20_000  # how long what a silent node has decided is left to it
+TAKEN_UP_MS = 10_000  # how long what a silent node has decided is left to it
 CLAIM_MS = 10_000  # a speaker waits so long for those before it to confirm their silence
-YIELD_MS = 6_000  # who was told that an earlier node speaks is silent for so long: three exchanges
+YIELD_MS = 3_000  # who was told that an earlier node speaks is silent for so long: three of its exchanges
 # Whether these are gone is seen from here, and not asked of the node that they name.
 SEEN_FROM_HERE = frozenset({"BLK_UNREACHABLE", "BLK_STORE"})
 
@@ -202,13 +202,19 @@ def decide(
     standings: Standings,
     happened: Iterable[Happened],
     *,
+    free: Collection[str],
     now_ms: int,
     wall_ms: int,
 ) -> tuple[Book, Sent]:
-    """Work out what is told now, and the book after it. The speaker's alone."""
+    """Work out what is told now, and the book after it. The speaker's alone.
+
+    What another node may still be telling (`free`: who is not) is waited for: or a resolve could overtake its firing.
+    """
     sent: list[tuple[str, Message]] = []
     for key, one in sorted(standings.items()):
         entry = book.entries.get(key)
+        if entry is not None and entry.by not in free and not _is_told(rules, book, key, entry):
+            continue
         settled = now_ms - one.since_ms >= rules.settle_ms
         if one.stands and key in stands and not (entry and entry.open) and (settled or stands[key].at_once):
             level = entry.level + 1 if entry else 1
@@ -234,6 +240,12 @@ def decide(
             continue
         sent += _to_all(rules, key, fresh, Kind.EVENT)
     return book, tuple(sent)
+
+
+def _is_told(rules: Rules, book: Book, key: str, entry: Entry) -> bool:
+    """Every receiver that wants to know of it has been told."""
+    wanting = (receiver.name for receiver in rules.receivers if receiver.wants(entry.alert))
+    return all(book.told.get((key, name), 0) >= entry.level for name in wanting)
 
 
 def _is_due(rules: Rules, entry: Entry, wall_ms: int) -> bool:

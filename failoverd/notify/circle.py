@@ -20,7 +20,7 @@ from failoverd.notify.teller import Hello
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from failoverd.core.telling import Book
     from failoverd.notify.teller import Teller
@@ -45,11 +45,11 @@ class Circle:
     def __init__(self, nodes: Mapping[str, str], port: int, ssl_context: ssl.SSLContext) -> None:
         self._links = {name: Link(address, port, ssl_context) for name, address in nodes.items()}
 
-    async def round(self, teller: Teller, now_ms: int, wall_ms: int) -> None:
+    async def round(self, teller: Teller, now_ms: Callable[[], int], wall_ms: Callable[[], int]) -> None:
         """Exchange with every other node at once, for a second at most."""
         await asyncio.gather(*(self._with(name, teller, now_ms, wall_ms) for name in self._links))
 
-    async def _with(self, name: str, teller: Teller, now_ms: int, wall_ms: int) -> None:
+    async def _with(self, name: str, teller: Teller, now_ms: Callable[[], int], wall_ms: Callable[[], int]) -> None:
         asked_as = teller.voice
         body = _HELLO.dump_json(teller.hello(digest(teller.shelf.book), name))
         try:
@@ -61,7 +61,7 @@ class Circle:
         elif answer.status == 200:
             hello = understood(answer.body, name)
             if hello is not None:
-                teller.learn(hello, now_ms, asked_as=asked_as, wall_ms=wall_ms)
+                teller.learn(hello, now_ms(), asked_as=asked_as, wall_ms=wall_ms())
 
     def close(self) -> None:
         """End every connection."""

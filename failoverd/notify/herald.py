@@ -28,7 +28,7 @@ from failoverd.core.findings import Severity
 from failoverd.core.model import Health, NodeKind, Observation, Reading
 from failoverd.core.telling import Entry, Kind, Message, Receiving, Rules, Voice
 from failoverd.notify import CODES, FORMS, circle
-from failoverd.notify.delivery import Attempt, End, quiet
+from failoverd.notify.delivery import Attempt, End, context, quiet
 from failoverd.notify.sender import Last, Sender
 from failoverd.notify.shelf import ShelfError, SqliteShelf
 from failoverd.notify.teller import Teller
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from failoverd.ports import Clock
 
 TICK_S = 0.5
-ROUND_MS = 2_000
-CLAIM_ROUND_MS = 500
+# How often a node exchanges books with the others, by what it is in the telling.
+ROUNDS_MS = {Voice.CLAIMING: 500, Voice.SPEAKING: 1_000, Voice.SILENT: 2_000, Voice.MUTE: 2_000}
 AGAIN_S = 10.0  # after a bug, or a disk that does not take the queue
 DROPPED_SHOWN_MS = 3_600_000
 LOOKUPS = 8
@@ -90,6 +90,10 @@ class Herald:
         quiet()
         self._config, self._clock, self._observed = config, clock, observed
         self._ssl_context, self._pause_s = ssl_context, pause_s
+        self._verify = {
+            receiver.name: context(receiver.url.get_secret_value(), str(receiver.ca) if receiver.ca else None)
+            for receiver in config.alerts.receivers
+        }
         self._me = config.this.name
         self._rules = rules_of(config)
         self._order = order_of(config)
@@ -102,7 +106,7 @@ class Herald:
         self._told: dict[str, tuple[str, str] | None] = {}  # findings as observed last
         self._problem = ""
         self._beat_ms: int | None = None
-        self._rounded_ms = -ROUND_MS
+        self._rounded_ms: int | None = None
         self._news: asyncio.Event | None = None
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(_Lookups())
@@ -150,13 +154,25 @@ class Herald:
         return self._shelf.dropped if self._shelf is not None else 0
 
     async def _over_there(self, work: Coroutine[Any, Any, T], within_s: float = CALL_S) -> T:
+        here = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def tell(_: Future[T]) -> None:
+            with contextlib.suppress(RuntimeError):  # the daemon's loop has ended: nobody waits
+                here.call_soon_threadsafe(ended.set)
+
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
             work.close()
             raise TimeoutError("the telling of alerts has ended") from None
+        future.add_done_callback(tell)
+        # At the deadline it is left to end by itself: to cancel it would ask something of the other loop again.
         async with asyncio.timeout(within_s):
-            return await asyncio.wrap_future(future)
+            await ended.wait()
+        if future.cancelled():
+            raise TimeoutError("the telling of alerts has ended")
+        return future.result()
 
     # ---- in the thread ------------------------------------------------------------------------------------------
 
@@ -218,6 +234,8 @@ class Herald:
                     now_ms=self._clock.now_ms,
                     wall_ms=_wall_ms,
                     pause_s=self._pause_s,
+                    verify=self._verify[receiver.name],
+                    taken=self._taken,
                 )
                 stack.push_async_callback(sender.close)
                 self._senders[receiver.name] = sender
@@ -239,8 +257,7 @@ class Herald:
                     await self._news.wait()
             self._news.clear()
             now_ms = self._clock.now_ms()
-            every_ms = CLAIM_ROUND_MS if teller.voice is Voice.CLAIMING else ROUND_MS
-            if now_ms - self._rounded_ms >= every_ms:
+            if self._rounded_ms is None or now_ms - self._rounded_ms >= ROUNDS_MS[teller.voice]:
                 await self._round(teller, ring)
             look = self._look
             if look is None:
@@ -263,8 +280,14 @@ class Herald:
     async def _round(self, teller: Teller, ring: circle.Circle) -> None:
         newest = teller.newest
         self._rounded_ms = self._clock.now_ms()
-        await ring.round(teller, self._rounded_ms, _wall_ms())
+        await ring.round(teller, self._clock.now_ms, _wall_ms)
         teller.shown(newest)
+
+    def _taken(self) -> None:
+        """A receiver has a message: the others are told at once, so that none tells it again should this node die."""
+        self._rounded_ms = None
+        if self._news is not None:
+            self._news.set()
 
     def _take(self, look: Look, heard: frozenset[str]) -> None:
         self._look, self._heard = look, heard

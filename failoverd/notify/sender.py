@@ -20,6 +20,7 @@ from failoverd.notify.body import Sender as Signature
 from failoverd.notify.delivery import Attempt, End, client, post
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Sequence
 
     from tenacity import RetryCallState
@@ -67,6 +68,8 @@ class Sender:
         now_ms: Callable[[], int],
         wall_ms: Callable[[], int],
         pause_s: float,
+        verify: ssl.SSLContext | bool,
+        taken: Callable[[], None],
     ) -> None:
         self.name = receiver.name
         self._form = form
@@ -76,8 +79,9 @@ class Sender:
         if form.path and not self._url.rstrip("/").endswith(form.path):
             self._url = self._url.rstrip("/") + form.path
         headers = {name: value.get_secret_value() for name, value in receiver.headers}
-        self._client = client(str(receiver.ca) if receiver.ca else None, self._timeout_s, headers)
+        self._client = client(verify, self._timeout_s, headers)
         self._now_ms, self._wall_ms = now_ms, wall_ms
+        self._taken = taken  # told of each message that was taken
         self._backoff = wait_exponential(multiplier=pause_s, max=LONGEST_PAUSE_S) + wait_random(0, pause_s)
         self._wake = asyncio.Event()
         self._first = asyncio.Event()  # something goes before what is waited for
@@ -109,7 +113,7 @@ class Sender:
     @property
     def trouble(self) -> tuple[str, str] | None:
         """(code, reason) of what stands between this node and the receiver."""
-        if self.last is None or self.last.attempt.end is End.TAKEN:
+        if self.last is None or self.last.attempt.taken:
             return None
         attempt = self.last.attempt
         lasting = self._failing_ms is not None and self._now_ms() - self._failing_ms >= TROUBLE_MS
@@ -132,6 +136,7 @@ class Sender:
                 future.set_result(attempt)
         elif attempt.end is End.TAKEN:
             teller.taken(row, self._wall_ms())
+            self._taken()
         else:
             teller.refused(row, self._wall_ms(), for_good=attempt.end is End.INVALID)
 

@@ -192,19 +192,26 @@ class Teller:
         self.looked = True
         if self.voice is not Voice.SPEAKING:
             return False
-        before = self.shelf.book
-        book, sent = telling.decide(
-            self.rules, before, stands, self._standings, happened, now_ms=now_ms, wall_ms=wall_ms
-        )
+        before, free = self.shelf.book, self._free(now_ms)
         queued = {(row.receiver, row.message.key, row.message.level) for row in self.shelf.rows}
-        queued |= {(to, message.key, message.level) for to, message in sent}
         queued |= {(r, key, level - back) for (r, key), level in self._aside.items() for back in (0, 1)}
-        sent += telling.left_behind(self.rules, book, queued, self._free(now_ms))
+        late = telling.left_behind(self.rules, before, queued, free)
+        book, new = telling.decide(
+            self.rules, before, stands, self._standings, happened, free=free, now_ms=now_ms, wall_ms=wall_ms
+        )
+        sent = (*late, *(one for one in new if not self._put_aside(*one)))
         if book is before and not sent:
             return False
         self.shelf.keep(book, sent, drop=self._replaced(sent), wall_ms=wall_ms)
         self._bound(wall_ms)
         return True
+
+    def _put_aside(self, receiver: str, message: Message) -> bool:
+        """Whether a resolve has to wait with its firing, which the receiver has refused: it would stand alone."""
+        alone = message.kind is Kind.RESOLVED and self._aside.get((receiver, message.key)) == message.level - 1
+        if alone:
+            self._aside[receiver, message.key] = message.level
+        return alone
 
     def say(self, receiver: str, message: Message, wall_ms: int) -> None:
         """Queue something that is no alert: a heartbeat, a test."""
@@ -216,7 +223,7 @@ class Teller:
         free = {self.rules.me}
         for name, peer in self._peers.items():
             gone = not peer.heard and now_ms - peer.since_ms >= telling.TAKEN_UP_MS
-            if gone or peer.confirmed or self._is_deaf(peer, now_ms):
+            if gone or peer.confirmed or (peer.heard and self._is_deaf(peer, now_ms)):
                 free.add(name)
         return free
 

@@ -24,8 +24,6 @@ from failoverd.core.alerts import Alert, Look
 from failoverd.core.findings import Severity
 from failoverd.notify import circle
 from failoverd.notify.body import time_of
-from failoverd.notify.delivery import End
-from failoverd.notify.herald import Herald
 from failoverd.runtime import document_alerts as doc
 from failoverd.tls import client_context
 
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from failoverd.config import Config
     from failoverd.core.model import Record
     from failoverd.notify.delivery import Attempt
-    from failoverd.notify.herald import ReceiverState, State
+    from failoverd.notify.herald import Herald, ReceiverState, State
     from failoverd.ports import Clock
     from failoverd.runtime.controller import NodeController
     from failoverd.runtime.daemon import Daemon
@@ -61,6 +59,9 @@ class Alerting:
         self._config, self._clock, self._daemon, self._controller = config, clock, daemon, controller
         self._herald: Herald | None = None
         if config.alerts.receivers:
+            # Loaded only where there is somebody to tell: a daemon that is started again has a lease to renew.
+            from failoverd.notify.herald import Herald  # noqa: PLC0415 - as it says
+
             tls = config.peer
             outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
             self._herald = Herald(config, outgoing, clock, daemon.observed)
@@ -161,8 +162,7 @@ class Alerting:
         except TimeoutError:
             reason = "no end of it yet: it stays in the queue, `failoverctl alerts` shows what became of it"
             return doc.AlertTest(receiver=name, taken=False, code="ALERT_UNDELIVERED", reason=reason)
-        taken = attempt.end is End.TAKEN
-        return doc.AlertTest(receiver=name, taken=taken, code=attempt.code, reason=attempt.reason)
+        return doc.AlertTest(receiver=name, taken=attempt.taken, code=attempt.code, reason=attempt.reason)
 
 
 class _Test(BaseModel):
@@ -267,7 +267,7 @@ def _delivery(at_ms: int, name: str, attempt: Attempt) -> doc.Delivery:
     return doc.Delivery(
         at=time_of(at_ms),
         id=name,
-        taken=attempt.end is End.TAKEN,
+        taken=attempt.taken,
         status=attempt.status,
         code=attempt.code,
         reason=attempt.reason,

@@ -80,6 +80,7 @@ class Model:
         self.now = 0
         self.nodes = {name: Node(name) for name in ORDER}
         self.sides = dict.fromkeys(ORDER, 0)
+        self.one_way: set[tuple[str, str]] = set()  # (a, b): the reports of b do not reach a, requests do
         self.standing: set[str] = set()
         self.received: list[tuple[int, str, str]] = []  # (step's time, sender, id)
         self.receiver_answers = True
@@ -111,6 +112,10 @@ class Model:
 
     def heard(self, by: str) -> set[str]:
         """Whose reports reach a node."""
+        return {name for name in self.reached(by) if (by, name) not in self.one_way}
+
+    def reached(self, by: str) -> set[str]:
+        """With whom a node can exchange."""
         return {
             name
             for name, node in self.nodes.items()
@@ -142,7 +147,7 @@ class Model:
     def _exchange(self, node: Node) -> None:
         assert node.teller is not None
         newest = node.teller.newest
-        for name in sorted(self.heard(node.name)):
+        for name in sorted(self.reached(node.name)):
             other = self.nodes[name].teller
             if other is None or self.chance.random() < self.lost:
                 continue
@@ -170,6 +175,7 @@ class Model:
                 self.received.append((self.now, node.name, row.message.id))
                 if self.receiver_answers:
                     teller.taken(row, self.now)
+                    self._exchange(node)
         row_now = teller.next("oncall")
         if row_now is not None:
             teller.begin(row_now)
@@ -266,6 +272,35 @@ def test_daemons_that_crash_and_are_started_again_tell_nothing_twice(seed: int) 
 
 
 @pytest.mark.parametrize("seed", range(60))
+def test_what_was_on_its_way_at_a_crash_comes_twice_at_most_and_in_its_order(seed: int) -> None:
+    """One network; any process may end while a message is on its way, and be away for any time."""
+    model = Model(seed)
+    model.run(20)
+    crashes = 0
+    for _ in range(40):
+        model.toggle()
+        model.run(model.chance.randrange(1, 12))
+        node = model.nodes[model.chance.choice(ORDER)]
+        if node.teller is not None and model.chance.random() < 0.5:
+            crashes += 1
+            if model.chance.random() < 0.5:
+                model.stop(node)
+            else:
+                node.shelf.crash = model.chance.random() < 0.5
+        model.run(model.chance.randrange(1, 60))
+        if model.chance.random() < 0.5:
+            model.start_all()
+    model.heal()
+    model.run(CALM_STEPS)
+    model.judge()
+    for key in KEYS:
+        raw = [int(name.rpartition("/")[2]) for _, _, name in model.received if name.startswith(f"lab/{key}/")]
+        assert raw == sorted(raw), "a resolve that overtakes its firing leaves the receiver with an alert for ever"
+        assert set(raw) == set(range(1, max(raw, default=0) + 1)), "none is missing"
+    assert len(model.received) - len(model.counts()) <= crashes
+
+
+@pytest.mark.parametrize("seed", range(60))
 def test_whatever_happens_nothing_is_lost_and_a_repeat_has_its_former_name(seed: int) -> None:
     """Partitions, crashes at any moment, lost answers of nodes and of the receiver, a receiver that is away."""
     model = Model(seed, lost=0.2)
@@ -314,6 +349,19 @@ def test_after_a_partition_each_open_alert_is_resolved_once(seed: int) -> None:
     model.standing = set()
     model.run(CALM_STEPS)
     assert model.counts() == {f"lab/{key}/{level}": 2 - (level == 2) for key in KEYS for level in (1, 2)}
+    model.judge()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_does_not_hear_the_speaker_learns_of_it_by_the_exchange(seed: int) -> None:
+    model = Model(seed)
+    model.one_way = {("mail1", "arbiter"), ("mail2", "arbiter")}
+    model.run(20)
+    for _ in range(20):
+        model.toggle()
+        model.run(model.chance.randrange(1, 12))
+    model.run(CALM_STEPS)
+    assert set(model.counts().values()) == {1}
     model.judge()
 
 

@@ -29,7 +29,12 @@ LINTERS = {
 LINTER_LIMIT_S = 60
 CLEAN_UP_S = 60
 NOTHING_COLLECTED = 5  # pytest's exit code
-DEBIAN = {"nft": "nftables", "ip": "iproute2", "fence_dummy": "fence-agents"}  # what root tests call on this machine
+DEBIAN = {  # what root tests call on this machine: a program, and the package that brings it
+    "nft": "nftables",
+    "ip": "iproute2",
+    "fence_dummy": "fence-agents",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+}
 
 
 @dataclass(frozen=True)

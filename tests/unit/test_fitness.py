@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from failoverd import fencing, probes
+from failoverd import fencing, notify, probes
 from failoverd.core import repair
 from failoverd.core.findings import FINDINGS, Severity
 from failoverd.runtime import fitness, host
@@ -22,9 +22,12 @@ CODES = sorted(
         *probes.CODES,
         *fencing.CODES,
         *host.CODES,
+        *notify.CODES,
         *FROM_THE_DATABASE,
         "GATE_CHANGED",
         "NEEDS_REJOIN",
+        "RPO_UNPROVEN",
+        "QUEUE_WAITING",
     }
 )
 

@@ -6,12 +6,11 @@ mail3    WARNS   LAG_WARN         since 2026-11-28T19:04:11Z  told oncall
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from failoverd.ctl import options
+from failoverd.ctl import options, printed
 from failoverd.ctl.client import Client
 from failoverd.ctl.exits import Exit
 from failoverd.runtime.document import from_json
@@ -41,8 +40,8 @@ def alerts(context: click.Context, socket: Path, output: str) -> Exit:
         click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
         return Exit.FAILED
     document = from_json(AlertsDocument, body)
-    if output == "json":
-        click.echo(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+    if output != "table":
+        printed.document(body, output)
     else:
         click.echo("\n".join(_lines(document)))
     if document.problem:

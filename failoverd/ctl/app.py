@@ -13,6 +13,7 @@ import click
 from failoverd.ctl.alerts import alerts
 from failoverd.ctl.audit import audit
 from failoverd.ctl.check import check
+from failoverd.ctl.completion import completion
 from failoverd.ctl.confirm_fenced import confirm_fenced
 from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
 from failoverd.ctl.explain import explain
@@ -24,7 +25,21 @@ from failoverd.ctl.status import status
 from failoverd.ctl.version import version
 from failoverd.runtime.document import DocumentError
 
-COMMANDS = (status, check, history, explain, audit, promote, rejoin, pause, resume, confirm_fenced, alerts, version)
+COMMANDS = (
+    status,
+    check,
+    history,
+    explain,
+    audit,
+    promote,
+    rejoin,
+    pause,
+    resume,
+    confirm_fenced,
+    alerts,
+    version,
+    completion,
+)
 
 
 class _App(click.Group):

@@ -108,7 +108,6 @@ def _print(records: Any, output: str) -> None:  # noqa: ANN401 - any iterable of
         elif output == "json":
             click.echo(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
         else:
-            click.echo("---")
             printed.document(record, output)
 
 

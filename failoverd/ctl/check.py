@@ -8,12 +8,11 @@ mail2 BLOCKS  SET_SYNC_BINLOG  sync_binlog = 0; allowed: 1
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from failoverd.ctl import options
+from failoverd.ctl import options, printed
 from failoverd.ctl.client import Client
 from failoverd.ctl.exits import Exit
 from failoverd.runtime.document import CheckDocument, from_json
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @options.socket
 @options.output
+@options.watch
 def check(socket: Path, output: str) -> Exit:
     """Say whether this cluster is fit to fail over: every finding of every node, what it means and how to fix it.
 
@@ -38,8 +38,8 @@ def check(socket: Path, output: str) -> Exit:
         click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
         return Exit.FAILED
     document = from_json(CheckDocument, body)
-    if output == "json":
-        click.echo(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+    if output != "table":
+        printed.document(body, output)
     else:
         click.echo("\n".join(_lines(document)))
     if not document.fit:

@@ -22,14 +22,15 @@ ANSWER_S = 5.0  # a daemon answers in milliseconds; one that does not within thi
 class _Connection(http.client.HTTPConnection):
     """HTTP to a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER_S)
+    def __init__(self, path: Path, answer_s: float) -> None:
+        super().__init__("localhost", timeout=answer_s)
         self._path = path
+        self._answer_s = answer_s
 
     def connect(self) -> None:
         """Connect. Raises UnreachableError: nothing has been asked yet."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ANSWER_S)
+        self.sock.settimeout(self._answer_s)
         try:
             self.sock.connect(str(self._path))
         except OSError as error:
@@ -54,18 +55,19 @@ def _hint(error: OSError) -> str:
 class Client:
     """One daemon, by its socket."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, answer_s: float = ANSWER_S) -> None:
         self._path = path
+        self._answer_s = answer_s
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body. Raises UnreachableError."""
-        connection = _Connection(self._path)
+        connection = _Connection(self._path, self._answer_s)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except TimeoutError as error:
-            raise UnreachableError(f"{self._path}: failoverd does not answer within {ANSWER_S:.0f} s") from error
+            raise UnreachableError(f"{self._path}: failoverd does not answer within {self._answer_s:g} s") from error
         except (OSError, http.client.HTTPException) as error:
             raise UnreachableError(f"{self._path}: failoverd ended while answering ({error})") from error
         finally:
@@ -73,7 +75,7 @@ class Client:
 
     def post(self, path: str, document: Mapping[str, str | bool]) -> tuple[int, bytes]:
         """Status and body. Raises UnreachableError when nothing was sent, UnclearError when no answer came."""
-        connection = _Connection(self._path)
+        connection = _Connection(self._path, self._answer_s)
         try:
             connection.connect()
             connection.request("POST", path, json.dumps(document), {"content-type": "application/json"})
@@ -92,7 +94,7 @@ class Client:
         Raises UnreachableError when it does not begin, UnclearError when it breaks off or falls silent, LookupError
         when there is no such thing.
         """
-        connection = _Connection(self._path)
+        connection = _Connection(self._path, self._answer_s)
         try:
             connection.connect()
             connection.request("GET", path)

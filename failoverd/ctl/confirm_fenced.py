@@ -29,7 +29,14 @@ Go on only if you have seen that it is off, and know that nothing switches it on
 
 
 @click.command("confirm-fenced")
-@click.option("-n", "--node", required=True, metavar="NODE", help="The last primary, which has no power.")
+@click.option(
+    "-n",
+    "--node",
+    required=True,
+    metavar="NODE",
+    shell_complete=options.nodes,
+    help="The last primary, which has no power.",
+)
 @click.option("-r", "--reason", required=True, metavar="TEXT", help="How you know, for the record.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody is at a terminal.")
 @options.socket

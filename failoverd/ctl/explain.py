@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("event")
-@click.argument("node", required=False)
+@click.argument("node", required=False, shell_complete=options.nodes)
 @source.audit
 @options.socket
 @options.output

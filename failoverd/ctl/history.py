@@ -40,6 +40,7 @@ BAR = 32  # columns of the timeline
 @source.audit
 @options.socket
 @options.output
+@options.watch
 def history(event: str | None, number: int, *, everything: bool, directory: Path, socket: Path, output: str) -> Exit:
     """Show the newest changes of primary; of EVENT, a change (term-7) or a request's id, all that is known.
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from failoverd.ctl.completing import nodes as nodes  # noqa: PLC0414 - offered here, beside the options
+from failoverd.ctl.watching import watch as watch  # noqa: PLC0414 - likewise
+
 socket = click.option(
     "--socket",
     type=click.Path(path_type=Path),
@@ -19,7 +22,7 @@ socket = click.option(
 output = click.option(
     "-o",
     "--output",
-    type=click.Choice(["table", "json"]),
+    type=click.Choice(["table", "json", "yaml"]),
     default="table",
     show_default=True,
     help="For people or for programs.",

@@ -10,31 +10,47 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Callable
+
+    from rich.console import Console, RenderableType
 
 _PLAIN_WIDTH = 1000  # in a pipe nothing is cut or folded
 _ASCII = str.maketrans({"●": "*", "○": "-", "←": "<", "→": ">", "·": "|", "█": "#", "▏": "|", "…": "~"})
 
 
 def document(value: object, output: str) -> None:
-    """Print `value`, plain JSON types, as `json` or `yaml`."""
+    """Print `value`, plain JSON types or the bytes of a JSON document, as `json` or `yaml`."""
+    if isinstance(value, bytes):
+        value = json.loads(value)
     if output == "json":
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
         return
     import yaml  # noqa: PLC0415 - slow to import and only needed here
 
-    click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+    # A document each, also where one follows another (--watch).
+    click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000, explicit_start=True), nl=False)
 
 
 def table(*parts: RenderableType) -> None:
-    """Print renderables of rich: in colour on a terminal, plain and uncut in a pipe, in ASCII where no more goes."""
+    """Print renderables of rich, as `screen` does."""
+
+    def draw(console: Console) -> None:
+        for part in parts:
+            console.print(part)
+
+    screen(draw)
+
+
+def screen(draw: Callable[[Console], None]) -> None:
+    """Print what `draw` draws: in colour on a terminal (NO_COLOR: without), as wide as that is; plain and uncut in a
+    pipe; in ASCII where no more goes.
+    """  # noqa: D205 - one sentence
     from rich.console import Console  # noqa: PLC0415 - slow to import and only needed here
 
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else _PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
-        for part in parts:
-            console.print(part)
+        draw(console)
     text = captured.get()
     if not terminal:
         text = "".join(line.rstrip() + "\n" for line in text.splitlines())

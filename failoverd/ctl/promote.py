@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("-n", "--node", required=True, metavar="NODE", help="The node that shall be primary.")
+@click.option(
+    "-n", "--node", required=True, metavar="NODE", shell_complete=options.nodes, help="The node that shall be primary."
+)
 @click.option("-r", "--reason", default="", metavar="TEXT", help="Why, for the record.")
 @click.option("--force", is_flag=True, help="The primary is gone for good: go past what protects from loss.")
 @click.option("--allow-data-loss", is_flag=True, help="And what NODE lacks may be lost. Both or neither.")

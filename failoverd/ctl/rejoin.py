@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("node")
-@click.option("--from", "donor", default="", metavar="NODE", help="Whose data are copied. Default: the best replica.")
+@click.argument("node", shell_complete=options.nodes)
+@click.option(
+    "--from",
+    "donor",
+    default="",
+    metavar="NODE",
+    shell_complete=options.nodes,
+    help="Whose data are copied. Default: the best replica.",
+)
 @click.option("--rebuild", is_flag=True, help="Make it anew also where it could follow as it is.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody is at a terminal.")
 @options.socket

@@ -19,16 +19,18 @@ and without a width.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from failoverd.ctl import printed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
 
     from failoverd.runtime.document import BoundStatus, DatabaseStatus, NodeStatus, StatusDocument
 
@@ -37,21 +39,11 @@ _GAP = 2
 _TERM_APART = 100_000  # transactions; databases/mariadb_promote.py leaves out at least as many
 _SHORTEST_POSITION = 12
 _PLAIN_WIDTH = 1000  # in a pipe nothing is cut or folded
-_ASCII = str.maketrans({"●": "*", "○": "-", "←": "<", "→": ">", "·": "|"})
 
 
 def show(document: StatusDocument) -> None:
     """Print the document to standard output."""
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else _PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
-    with console.capture() as captured:
-        _print(console, document)
-    text = captured.get()
-    if not terminal:
-        text = "".join(line.rstrip() + "\n" for line in text.splitlines())
-    if "utf" not in (sys.stdout.encoding or "").lower():
-        text = text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
-    sys.stdout.write(text)
+    printed.screen(lambda console: _print(console, document))
 
 
 def _print(console: Console, document: StatusDocument) -> None:

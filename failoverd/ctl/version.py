@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from failoverd import __version__
-from failoverd.ctl import options
+from failoverd.ctl import options, printed
 from failoverd.ctl.client import Client
 from failoverd.ctl.exits import Exit, UnreachableError
 
@@ -29,8 +29,8 @@ def version(socket: Path, output: str) -> Exit:
     else:
         told = json.loads(body) if code == 200 else {}
         daemon, node, why = told.get("software"), told.get("node"), f"answered {code}"
-    if output == "json":
-        click.echo(json.dumps({"failoverctl": __version__, "failoverd": daemon, "node": node}))
+    if output != "table":
+        printed.document({"failoverctl": __version__, "failoverd": daemon, "node": node}, output)
     else:
         click.echo(f"failoverctl {__version__}")
         click.echo(f"failoverd   {daemon} on {node}" if daemon else f"failoverd   not known: {why}")

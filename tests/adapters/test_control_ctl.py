@@ -731,9 +731,7 @@ def test_a_daemon_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
         assert "sent, and no answer came" in shown.stderr
 
 
-@pytest.mark.parametrize(
-    "wrong", [["promote"], ["pause"], ["status", "-o", "yaml"], ["statsu"], ["status", "--colour"]]
-)
+@pytest.mark.parametrize("wrong", [["promote"], ["pause"], ["status", "-o", "xml"], ["statsu"], ["status", "--colour"]])
 def test_a_wrong_command_line_is_usage(tmp_path: Path, wrong: list[str]) -> None:
     shown = ctl(tmp_path / "control.sock", *wrong)
     assert shown.exit_code == Exit.USAGE

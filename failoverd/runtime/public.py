@@ -25,11 +25,10 @@ from starlette.routing import Route
 from failoverd.runtime import public_documents, public_health, public_metrics, public_nginx, public_openapi
 from failoverd.runtime.host import Refused
 from failoverd.runtime.http import Limits, Server, listen
+from failoverd.runtime.public_certificate import Certificate, CertificateError
 from failoverd.runtime.public_events import Events
-from failoverd.tls import public_context
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Sequence
     from ipaddress import IPv4Network
 
@@ -49,7 +48,9 @@ ROUTES: tuple[Callable[[Shown], Sequence[BaseRoute]], ...] = (
 )
 
 LOOPBACK = "127.0.0.1"
+RENEWAL = "renewal"  # beside the addresses, what is refused
 RETRY_S = 5.0
+RENEW_S = 60.0
 SLOW_S = 5.0  # a client that reads nothing for so long is dropped
 _REQUEST_LIMIT = 16 * 1024  # bytes: a request has no body worth reading
 _CONNECTIONS = 128  # a listener: events for CLIENTS, probes of load balancers, scrapes
@@ -80,6 +81,9 @@ class PublicServer:
         self._addresses = (config.this.address, LOOPBACK) if addresses is None else addresses
         self._port = self._http.port if port is None else port
         self._retry_s = retry_s
+        self._renew_s = RENEW_S
+        files = self._http.certificate, self._http.key
+        self._certificate = None if files[0] is None or files[1] is None else Certificate(files[0], files[1])
         self._networks = admitted(config)
         self._changes = shown.changes
         self._events = Events(shown)
@@ -107,6 +111,8 @@ class PublicServer:
         if not self._http.enabled:
             return
         self._changes.start()
+        if self._certificate is not None:
+            self._trying.append(asyncio.ensure_future(self._renew(self._certificate)))
         for address in self._addresses:
             if not await self._listen(address):
                 self._trying.append(asyncio.ensure_future(self._retry(address)))
@@ -118,11 +124,26 @@ class PublicServer:
                 _log.info("the public listener is open", address=address, port=self._port)
                 return
 
+    async def _renew(self, certificate: Certificate) -> None:
+        """Look each minute whether there is another certificate. The old one is used until that can be."""
+        while True:
+            await asyncio.sleep(self._renew_s)
+            if not self._servers:
+                continue  # it is read before one listens
+            try:
+                renewed = await asyncio.to_thread(certificate.renew)
+            except CertificateError as error:
+                self._note(RENEWAL, Refused("HTTP_CERTIFICATE", f"{error}; the old one is still in use"))
+                continue
+            self._refused.pop(RENEWAL, None)
+            if renewed:
+                _log.info("the public listener has another certificate")
+
     async def _listen(self, address: str) -> bool:
         try:
-            context = await asyncio.to_thread(self._context)
+            context = await asyncio.to_thread(self._certificate.context) if self._certificate is not None else None
             listener = listen(address, self._port)
-        except OSError as error:  # of which ssl.SSLError is one
+        except (CertificateError, OSError) as error:
             self._note(address, _refusal(error, address, self._port))
             return False
         # A client that has gone without a word must not keep its connection for a quarter of an hour.
@@ -138,14 +159,6 @@ class PublicServer:
         self._servers.append(server)
         self.ports[address] = listener.getsockname()[1]
         return True
-
-    def _context(self) -> ssl.SSLContext | None:
-        if self._http.certificate is None or self._http.key is None:
-            return None
-        try:
-            return public_context(certificate=self._http.certificate, key=self._http.key)
-        except OSError as error:
-            raise _CertificateError(f"{self._http.certificate}: {error.strerror or error}") from None
 
     def _note(self, address: str, why: Refused) -> None:
         if self._refused.get(address) != why:
@@ -163,12 +176,8 @@ class PublicServer:
         self._servers, self.ports = [], {}
 
 
-class _CertificateError(OSError):
-    """The certificate, or its key, cannot be used."""
-
-
-def _refusal(error: OSError, address: str, port: int) -> Refused:
-    if isinstance(error, _CertificateError):
+def _refusal(error: CertificateError | OSError, address: str, port: int) -> Refused:
+    if isinstance(error, CertificateError):
         return Refused("HTTP_CERTIFICATE", str(error))
     if error.errno == errno.EADDRINUSE:
         return Refused("HTTP_PORT_TAKEN", f"another program listens on {address} port {port}")

@@ -23,6 +23,7 @@ from failoverd.runtime.document import from_json
 from failoverd.runtime.document_history import Change, HistoryDocument
 from failoverd.runtime.public import PublicServer, admitted
 from failoverd.runtime.public_shown import Shown
+from failoverd.tls import common_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -209,6 +210,53 @@ def test_a_certificate_that_cannot_be_read_is_a_finding_until_it_can(config_file
             await until(lambda: not stage.server.refused())
             answer = await client.get(f"https://{HERE}:{stage.server.ports[HERE]}/v1/version")
             assert answer.json()["node"] == "mail2"
+        await stage.server.stop()
+
+    asyncio.run(story())
+
+
+def test_a_renewed_certificate_is_used_and_a_bad_one_leaves_the_old(config_file: Path, tmp_path: Path) -> None:
+    authority, certificate, key = Authority(tmp_path), tmp_path / "public.crt", tmp_path / "public.key"
+
+    def put(name: str) -> None:
+        made = authority.node(name, HERE)
+        for file, content in ((certificate, made.certificate.read_bytes()), (key, made.key.read_bytes())):
+            file.write_bytes(content)
+            file.chmod(0o600)
+
+    put("first")
+    tls = f"http: {{certificate: {certificate}, key: {key}"
+    config_file.write_text(config_file.read_text().replace("http: {enabled: true", tls, 1))
+    stage = Stage(config_file, views.view("mail2"))
+    stage.server._renew_s = 0.01
+    trusting = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+    trusting.check_hostname = False
+
+    async def shown(name: str | None) -> str | None:
+        """The name in the certificate that a client is shown, who asks for `name` or for none."""
+        port = stage.server.ports[HERE]
+        reader, writer = await asyncio.open_connection(HERE, port, ssl=trusting, server_hostname=name or "")
+        found = common_name(writer.get_extra_info("peercert"))
+        writer.write(b"GET /v1/version HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        return found
+
+    async def story() -> None:
+        await stage.server.start()
+        async with asyncio.timeout(DEADLINE_S):
+            assert await shown("mail.lab.test") == "first"
+            put("second")
+            while await shown(None) != "second":
+                pass
+            certificate.write_text("cut off in the middle\n")
+            await until(stage.server.refused)
+            (why,) = stage.server.refused()
+            assert (why.code, why.reason.endswith("the old one is still in use")) == ("HTTP_CERTIFICATE", True)
+            assert await shown("mail.lab.test") == "second"
+            put("third")
+            await until(lambda: not stage.server.refused())
+            assert await shown("mail.lab.test") == "third"
         await stage.server.stop()
 
     asyncio.run(story())

@@ -26,8 +26,12 @@ CONTROL = [o for o in openapi.OPERATIONS if "control" in o.where]
 
 
 def routed(routes: Iterable[BaseRoute]) -> set[str]:
-    """Every method and path that routes answer; HEAD comes with each GET, and is worth a line where it is meant."""
-    found = {f"{method.lower()} {route.path}" for route in routes for method in route.methods}  # type: ignore[attr-defined] # all are Routes
+    """Every method and path that routes answer; HEAD comes with each GET, and is worth a line where it is meant.
+
+    A page for people is no part of the API: its route says `include_in_schema=False`.
+    """
+    shown = [route for route in routes if route.include_in_schema]  # type: ignore[attr-defined] # all are Routes
+    found = {f"{method.lower()} {route.path}" for route in shown for method in route.methods}  # type: ignore[attr-defined] # likewise
     return {name for name in found if not name.startswith("head ")}
 
 

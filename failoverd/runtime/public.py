@@ -22,7 +22,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from failoverd.runtime import public_documents, public_health, public_metrics, public_nginx, public_openapi
+from failoverd.runtime import page, public_documents, public_health, public_metrics, public_nginx, public_openapi
 from failoverd.runtime.host import Refused
 from failoverd.runtime.http import Limits, Server, listen
 from failoverd.runtime.public_certificate import Certificate, CertificateError
@@ -45,6 +45,7 @@ ROUTES: tuple[Callable[[Shown], Sequence[BaseRoute]], ...] = (
     public_metrics.routes,
     public_nginx.routes,
     public_openapi.routes,
+    page.routes,
 )
 
 LOOPBACK = "127.0.0.1"

@@ -19,7 +19,7 @@ from failoverd.runtime.document_history import HistoryDocument
 from failoverd.runtime.public_changes import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
 
@@ -84,10 +84,10 @@ class Shown:
         return self.daemon.state.view.at(self.clock.now_ms())
 
 
-def answer(request: Request, content: bytes, media_type: str = JSON) -> Response:
+def answer(request: Request, content: bytes, media_type: str = JSON, kept: Mapping[str, str] = HEADERS) -> Response:
     """A document, or 304 for who has exactly this one already."""
     tag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-    headers = {**HEADERS, "etag": tag}
+    headers = {**kept, "etag": tag}
     if tag in [known.strip().removeprefix("W/") for known in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=media_type)

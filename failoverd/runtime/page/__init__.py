@@ -15,7 +15,7 @@ Everything is read once, when the routes are made: no request touches the disk.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -69,15 +69,12 @@ def routes(_: Shown) -> list[BaseRoute]:
             return Response(text, 404, HEADERS, "text/html")
         return answer(request, text.encode(), "text/html", HEADERS)
 
-    return [
-        Route("/", _asset(parts[INDEX], "text/html"), methods=["GET"]),
-        *(
-            Route(f"/{name}", _asset(content, MEDIA_TYPES[name.rpartition(".")[2]]), methods=["GET"])
-            for name, content in parts.items()
-            if name != INDEX
-        ),
-        Route("/runbooks/{name:path}", runbook, methods=["GET"]),
-    ]
+    named = {f"/{name}": (content, MEDIA_TYPES[name.rpartition(".")[2]]) for name, content in parts.items()}
+    named["/"] = named.pop(f"/{INDEX}")
+    answered: dict[str, Any] = {path: _asset(*part) for path, part in named.items()}
+    answered["/runbooks/{name:path}"] = runbook
+    # Pages for people: no part of what openapi.json describes.
+    return [Route(path, what, methods=["GET"], include_in_schema=False) for path, what in answered.items()]
 
 
 def _asset(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:

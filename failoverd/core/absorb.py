@@ -3,24 +3,24 @@
 Observed · Reported   what this node sees, what others say          here
 StoreSeen · Swapped   the record, the lease, the answers to swaps   absorb_store
 StepEnded             what became of this node's own steps          absorb_steps
-Asked · Confirmed · PauseAsked   kept until the store has them      here
+Asked · Confirmed · orders       kept until the store has them      here
 RejoinAsked           kept on disk until it is done                 rejoining
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
 
-from failoverd.core import bounded, lag, lease, mail_store, rejoining
+from failoverd.core import bounded, lag, lease, mail_store, orders, rejoining
 from failoverd.core.absorb_steps import step_ended
 from failoverd.core.absorb_store import floor_told, record_seen, swapped, told_unproven
 from failoverd.core.events import (
     Asked,
+    ClockSet,
     Confirmed,
     Event,
     Observed,
-    PauseAsked,
+    Order,
     RejoinAsked,
     Reported,
     StepEnded,
@@ -44,6 +44,8 @@ def absorb(turn: Turn, event: Event) -> None:
     match event:
         case Ticked():
             pass
+        case ClockSet(epoch_ms):
+            turn.see(epoch_ms=epoch_ms)
         case Observed(observation):
             observed(turn, observation)
         case Reported(report):
@@ -58,7 +60,7 @@ def absorb(turn: Turn, event: Event) -> None:
             _asked(turn, event)
 
 
-def _asked(turn: Turn, event: Asked | Confirmed | PauseAsked | RejoinAsked) -> None:
+def _asked(turn: Turn, event: Asked | Confirmed | Order | RejoinAsked) -> None:
     """An operator asks for something."""
     match event:
         case Asked(request):
@@ -69,13 +71,11 @@ def _asked(turn: Turn, event: Asked | Confirmed | PauseAsked | RejoinAsked) -> N
         case Confirmed():
             turn.keep(confirmed=event, asked_ms=turn.view.now_ms)
             turn.note("confirmed", f"{event.by} says that {event.node} has no power", reason=event.reason)
-        case PauseAsked():
-            turn.keep(pause=event, asked_ms=turn.view.now_ms)
-            turn.note("asked", f"{event.by} {'pauses' if event.paused else 'resumes'}", reason=event.paused)
         case RejoinAsked(wanted):
             rejoining.asked(turn, wanted)
         case _:
-            assert_never(event)
+            turn.keep(order=event, asked_ms=turn.view.now_ms)
+            turn.note("asked", orders.in_words(event), reason=orders.reason_of(event))
 
 
 def nothing_new(before: State, turn: Turn, event: Event) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from failoverd.core import bounded, lease, unproven
+from failoverd.core import absorb_orders, bounded, lease, orders, unproven
 from failoverd.core.effects import KeepLease, Purpose, Swap
 from failoverd.core.events import Swapped
 from failoverd.core.model import Floor, Outcome, Record
@@ -38,6 +38,9 @@ def record_seen(turn: Turn, record: Record) -> None:
     if record.term > view.highest_term:
         turn.new_term(record.term)
     floor_told(turn, record.floor)
+    if before is not None and record.acknowledged > before.acknowledged:
+        turn.see(takeovers_ms=())  # all that was seen before is of that term or an earlier one
+        view = turn.view
     if before is not None and record.term > before.term:
         asked_for = record.request is not None and record.request.target == record.holder
         if asked_for:  # a person moved the role and has seen the state it was in: the count starts anew
@@ -62,14 +65,14 @@ def _told_of_record(turn: Turn, before: Record | None, record: Record) -> None:
         turn.note("condemned", f"{record.condemned_by} has revoked term {record.term} to cut {record.holder}'s power")
     if record.off and record.off != former.off:
         turn.note("off", f"{record.holder} has no power: {record.off}")
-    if before is not None and record.paused != before.paused:
-        turn.note("paused", f"paused by {record.paused}" if record.paused else "the cluster goes on")
+    if before is not None:
+        absorb_orders.told(turn, before, record)
     _told_of_proof(turn, before, record)
-    confirmed, pause = turn.state.confirmed, turn.state.pause
+    confirmed, order = turn.state.confirmed, turn.state.order
     if confirmed is not None and (record.term > confirmed.term or record.off):
         turn.keep(confirmed=None)
-    if pause is not None and pause.paused == record.paused:
-        turn.keep(pause=None)
+    if order is not None and orders.stands(record, order):
+        turn.keep(order=None)
 
 
 def _told_of_proof(turn: Turn, before: Record | None, record: Record) -> None:
@@ -205,7 +208,9 @@ def _swap_won(turn: Turn, swap: Swap, record: Record) -> None:
         case Purpose.CONDEMN:
             record_seen(turn, record)
             turn.see(takeover_sent=None)
-        case Purpose.GIVE_BACK | Purpose.REQUEST | Purpose.DROP_REQUEST | Purpose.CONFIRM | Purpose.PAUSE:
+        case Purpose.GIVE_BACK | Purpose.REQUEST | Purpose.DROP_REQUEST | Purpose.CONFIRM:
+            record_seen(turn, record)
+        case Purpose.ORDER | Purpose.RUN_OUT | Purpose.SCHEDULE:
             record_seen(turn, record)
         case _:
             assert_never(swap.purpose)

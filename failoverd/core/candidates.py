@@ -58,6 +58,9 @@ CODES = {
     "BLK_REQUEST": "another request is in flight",
     "BLK_NO_PRIMARY": "there is no primary that could hand over",
     "BLK_PAUSED": "an operator has paused the cluster",
+    "BLK_MAINTENANCE": "the node is in maintenance",
+    "BLK_NOTHING": "there is nothing that this would change",
+    "BLK_TIME": "the moment named is past, or too far ahead",
     "BLK_FENCE": "the lost primary's power-off is required and not confirmed",
     "BLK_NOT_HOLDER": "the node is not the last primary",
     "BLK_ANSWERS": "the node answers: it has power",
@@ -92,6 +95,15 @@ def _out_of_reach(view: View, name: NodeName) -> Rejected | None:
     return None
 
 
+def _worked_on(view: View, name: NodeName) -> Rejected | None:
+    """Its word on positions counts all the same."""
+    known = view.maintenance_of(name)
+    if known is None:
+        return None
+    text = f"{name} is in maintenance, by {known.by}: {known.reason}; failoverctl maintenance {name} off ends it"
+    return Rejected(name, "BLK_MAINTENANCE", text)
+
+
 def _unfit(view: View, node: Node) -> Rejected | None:
     """What excludes a node in either case."""
     return _broken(view, node) or _errant(view, node.name)
@@ -106,7 +118,7 @@ def _errant(view: View, name: NodeName) -> Rejected | None:
 
 def _broken(view: View, node: Node) -> Rejected | None:
     name = node.name
-    why = _out_of_reach(view, name)
+    why = _worked_on(view, name) or _out_of_reach(view, name)
     if why is not None:
         return why
     report = view.report_of(name)
@@ -144,7 +156,10 @@ def _not_replicating(view: View, node: Node, facts: DatabaseFacts) -> Rejected |
     return None
 
 
-def _no_target(view: View, wanted: NodeName, node: Node | None) -> Rejected | None:
+def target_rejection(view: View, name: str) -> Rejected | None:
+    """Why a switchover to `name` makes no sense, now or later, or None."""
+    wanted = NodeName(name)
+    node = next((known for known in view.nodes if known.name == wanted), None)
     if node is None:
         known = ", ".join(n.name for n in view.data_nodes)
         return Rejected(wanted, "BLK_NO_SUCH_NODE", f"{wanted} is not in the configuration; data nodes are {known}")
@@ -154,8 +169,6 @@ def _no_target(view: View, wanted: NodeName, node: Node | None) -> Rejected | No
         return Rejected(wanted, "BLK_IS_PRIMARY", f"{wanted} is primary already, in term {view.highest_term}")
     if view.holder is None or view.lease_is_over():
         return Rejected(wanted, "BLK_NO_PRIMARY", "there is no primary that could hand over")
-    if view.paused():
-        return Rejected(wanted, "BLK_PAUSED", "the cluster is paused: resume it first")
     return None
 
 
@@ -174,15 +187,6 @@ def confirm_rejection(view: View, name: str) -> Rejected | None:
         return Rejected(wanted, "BLK_ANSWERS", f"{wanted} answers: it has power")
     if not (view.lease_is_lapsing() or view.lease_is_over()):  # not heard here, perhaps, but its counter moves
         return Rejected(wanted, "BLK_ANSWERS", f"{wanted} renews its lease: it has power")
-    return None
-
-
-def pause_rejection(view: View) -> Rejected | None:
-    """Why the cluster cannot be paused or resumed now, or None."""
-    if not view.store_answers():
-        return Rejected(view.me.name, "BLK_STORE", f"the store does not answer {view.me.name}")
-    if view.record is None or view.record.version == 0:
-        return Rejected(view.me.name, "BLK_NO_PRIMARY", "no primary was adopted yet: there is nothing to pause")
     return None
 
 
@@ -215,11 +219,12 @@ def _holds_extra(view: View, name: NodeName, facts: DatabaseFacts) -> Rejected |
 
 def planned_rejection(view: View, name: str) -> Rejected | None:
     """Why the living primary may not hand over to `name`, or None."""
-    wanted = NodeName(name)
-    node = next((n for n in view.nodes if n.name == wanted), None)
-    why = _no_target(view, wanted, node)
-    if why is not None or node is None:
+    why, wanted = target_rejection(view, name), NodeName(name)
+    if why is not None:
         return why
+    if view.paused():
+        return Rejected(wanted, "BLK_PAUSED", "the cluster is paused: resume it first")
+    node = view.node(wanted)
     why, facts = _unfit(view, node), view.facts_of(wanted)
     if why is not None or facts is None:
         return why
@@ -362,7 +367,8 @@ def replicas_are_there(view: View) -> bool:
     needed = len(view.data_nodes) - view.policy.acknowledgements
     others = [node.name for node in view.data_nodes if node.name != view.me.name]
     there = [name for name in others if name in view.fresh or name in view.heard_elsewhere]
-    return sum(not view.rebuilding(name) for name in there) >= needed
+    there = [name for name in there if not view.rebuilding(name)]
+    return len(there) >= needed and any(view.maintenance_of(name) is None for name in there)
 
 
 def why_not(view: View) -> tuple[Rejected, ...]:

@@ -28,7 +28,9 @@ class Purpose(Enum):
     DROP_REQUEST = "drop-request"
     CONDEMN = "condemn"
     CONFIRM = "confirm"
-    PAUSE = "pause"
+    ORDER = "order"  # a pause, maintenance, an acknowledgement, a schedule (orders.py)
+    RUN_OUT = "run-out"
+    SCHEDULE = "schedule"  # one that is due
     MARK = "mark-unproven"
     CLEAR = "clear-unproven"
 

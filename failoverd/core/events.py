@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from failoverd.core.effects import Step, Swap
-from failoverd.core.model import DatabaseFacts, NodeName, Observation, Outcome, Record, Rejoin, Report, Request
+from failoverd.core.model import (
+    DatabaseFacts,
+    Maintenance,
+    NodeName,
+    Observation,
+    Outcome,
+    Record,
+    Rejoin,
+    Report,
+    Request,
+    Scheduled,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +84,48 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class PauseAsked:
-    """An operator pauses the cluster (`paused`: by whom and why) or lets it go on (""). Checked before."""
+    """An operator pauses the cluster (`paused`: by whom and why) or lets it go on (""). Checked before.
+
+    `until_ms` is by the wall clock; 0: until somebody resumes.
+    """
 
     paused: str
     by: str
+    until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceAsked:
+    """An operator begins maintenance of a node, or says it anew, or ends it (None). Checked before."""
+
+    node: NodeName
+    by: str
+    maintenance: Maintenance | None
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgeAsked:
+    """An operator says that the changes of primary up to `term` are known, and no reason to wait any more."""
+
+    term: int
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleAsked:
+    """An operator has a switchover begin later, or the one with this id not at all. Checked before."""
+
+    by: str
+    scheduled: Scheduled | None
+    cancelled: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSet:
+    """What the wall clock was when this node's own clock began: at the start, and when somebody has set it."""
+
+    epoch_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +135,20 @@ class RejoinAsked:
     rejoin: Rejoin
 
 
-Event = Ticked | Observed | Reported | StoreSeen | Swapped | StepEnded | Asked | Confirmed | PauseAsked | RejoinAsked
+Order = PauseAsked | MaintenanceAsked | AcknowledgeAsked | ScheduleAsked  # what orders.py makes of the record
+Event = (
+    Ticked
+    | ClockSet
+    | Observed
+    | Reported
+    | StoreSeen
+    | Swapped
+    | StepEnded
+    | Asked
+    | Confirmed
+    | PauseAsked
+    | MaintenanceAsked
+    | AcknowledgeAsked
+    | ScheduleAsked
+    | RejoinAsked
+)

@@ -169,6 +169,7 @@ class Known:
     rejoin_ended: RequestEnded | None = None  # what became of the newest one
     rejoin_failed: tuple[int, int] = (0, 0)  # how many failed since one has succeeded, and when the last did
     rejoin_due_since_ms: int | None = None  # since when this node's database has needed one
+    epoch_ms: int | None = None  # what the wall clock was at this clock's 0; None: not known. Of no use for safety
     _answers: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def changed(self, **changes: object) -> Self:
@@ -186,6 +187,14 @@ class Known:
         if moment_ms < self._answers.get(_WAITS_FOR, NEVER_MS):
             self._answers[_WAITS_FOR] = moment_ms
         return False
+
+    def past(self, wall_ms: int) -> bool:
+        """Whether it is that late by the wall clock; never while that is not known."""
+        return self.epoch_ms is not None and self.reached(wall_ms - self.epoch_ms)
+
+    def wall_ms(self) -> int | None:
+        """What the wall clock says, for words; comparisons are `past`."""
+        return None if self.epoch_ms is None else self.now_ms + self.epoch_ms
 
     @property
     def waits_for_ms(self) -> int:

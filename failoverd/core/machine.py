@@ -17,13 +17,18 @@ from __future__ import annotations
 from failoverd.core.absorb import absorb, nothing_new
 from failoverd.core.act import act, keep_going
 from failoverd.core.events import (
+    AcknowledgeAsked,
     Asked,
+    ClockSet,
     Confirmed,
     Event,
+    MaintenanceAsked,
     Observed,
+    Order,
     PauseAsked,
     RejoinAsked,
     Reported,
+    ScheduleAsked,
     StepEnded,
     StoreSeen,
     Swapped,
@@ -34,14 +39,19 @@ from failoverd.core.turn import Turn
 from failoverd.core.view import View
 
 __all__ = [
+    "AcknowledgeAsked",
     "Asked",
+    "ClockSet",
     "Confirmed",
     "Event",
+    "MaintenanceAsked",
     "Observed",
+    "Order",
     "PauseAsked",
     "Reaction",
     "RejoinAsked",
     "Reported",
+    "ScheduleAsked",
     "State",
     "StepEnded",
     "StoreSeen",

@@ -117,7 +117,7 @@ def due(view: View) -> bool:
     since_ms, (failures, failed_ms) = view.rejoin_due_since_ms, view.rejoin_failed
     if not view.policy.rejoin_automatic or view.rejoin is not None or since_ms is None:
         return False
-    if view.paused() or not view.store_is_known() or not primary_is_there(view):
+    if left_alone(view) or not view.store_is_known() or not primary_is_there(view):
         return False
     if held_back(view, view.me.name) or not view.reached(since_ms + SETTLE_MS):
         return False
@@ -152,13 +152,18 @@ def start_due(view: View) -> bool:
     if wanted is None or since_ms is None or not view.reached(since_ms + view.policy.report_max_age_ms + 1):
         return False
     # In another term it was safe with another primary.
-    if wanted.term != view.highest_term or (view.paused() and wanted.by == RULE):
+    if wanted.term != view.highest_term or (wanted.by == RULE and left_alone(view)):
         return False
     first = all(not report.rebuilding or name > view.me.name for name, report in view.fresh.items())
     return first and primary_is_there(view)
 
 
 RULE = "rebuild-due"  # rules.RULES
+
+
+def left_alone(view: View) -> bool:
+    """Nothing is to be done here by itself."""
+    return view.paused() or view.maintenance_of(view.me.name) is not None
 
 
 def by_rule(view: View) -> Rejoin | None:

@@ -122,6 +122,8 @@ def _not_begun(turn: Turn, wanted: Rejoin) -> RequestEnded:
         code, text = "REBUILD_NO_PRIMARY", f"the primary of term {wanted.term} is not there any more"
     elif view.paused() and wanted.by == rejoin.RULE:
         code, text = "BLK_PAUSED", "the cluster is paused"
+    elif rejoin.left_alone(view) and wanted.by == rejoin.RULE:
+        code, text = "BLK_MAINTENANCE", f"{view.me.name} is in maintenance"
     else:
         ended = [e for e in turn.state.progress.ended if e.reason and e.outcome is not Outcome.SUCCEEDED]
         code, text = "REBUILD_UNIT", "; ".join(f"{e.kind.value}: {e.reason}" for e in ended) or "no step of it ended"

@@ -196,7 +196,8 @@ def replicas_are_there(view: View) -> bool:
     """Enough data nodes live, as this node or another hears, to elect one of them, and a change is allowed now."""
     if view.record is not None and view.record.unproven:
         # Without this node's own word nobody could who is not within its bound.
-        return bool(bounded.within(view)) and not candidates.change_blockers(view)
+        near = [name for name in bounded.within(view) if view.maintenance_of(name) is None]
+        return bool(near) and not candidates.change_blockers(view)
     there = candidates.replicas_are_there(view) and not forced.nobody_has_come_home(view)
     return there and not candidates.change_blockers(view)
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from failoverd.core import bounded, rejoin
 from failoverd.core.effects import Effect, Entry, StepKind, Swap
-from failoverd.core.events import Confirmed, PauseAsked
+from failoverd.core.events import Confirmed, Order
 from failoverd.core.mail_store import STEPS
 from failoverd.core.model import Heard, NodeKind, Record, Rejoin, Report, Request, Role
 from failoverd.core.plan import Progress
@@ -28,7 +28,7 @@ class State:
     asked: Request | None = None  # to be put into the store
     asked_ms: int = 0
     confirmed: Confirmed | None = None  # likewise
-    pause: PauseAsked | None = None  # likewise
+    order: Order | None = None  # likewise
     marking: int = 0  # the count of commits let go that the MARK or CLEAR in flight speaks of
     rejoin_asked: Rejoin | None = None  # of another node, to be told to it
     rejoin_asked_ms: int = 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.core import bounded, candidates, forced, lease, plan, rules, unproven
+from failoverd.core import bounded, candidates, forced, lease, orders, plan, rules, unproven
 from failoverd.core.effects import Purpose, StepKind, Swap
+from failoverd.core.events import Order
 from failoverd.core.model import Record, Request, RequestEnded
 from failoverd.core.rules import Decision, Rule
 from failoverd.core.turn import Turn
@@ -15,11 +16,11 @@ from failoverd.core.view import GateState
 def forget_old_request(turn: Turn) -> None:
     """What the store did not take in time is given up."""
     state, view = turn.state, turn.view
-    if state.asked is None and state.confirmed is None and state.pause is None:
+    if state.asked is None and state.confirmed is None and state.order is None:
         return
     if view.reached(state.asked_ms + view.policy.request_ms + 1):
         turn.note("request-dropped", "the store did not take the request in time", code="BLK_STORE")
-        turn.keep(asked=None, confirmed=None, pause=None)
+        turn.keep(asked=None, confirmed=None, order=None)
 
 
 def ask_store(turn: Turn, rule: Rule) -> None:
@@ -116,17 +117,41 @@ def _clear(turn: Turn, record: Record) -> bool:
 
 def _pass_on(turn: Turn, record: Record) -> None:
     """Put into the store what must stand there first, or what an operator asked of this node."""
-    asked, confirmed, pause = turn.state.asked, turn.state.confirmed, turn.state.pause
     if _mark(turn, record) or _clear(turn, record):
         return
+    asked, confirmed = turn.state.asked, turn.state.confirmed
     if forced.to_be_dropped(turn.view):
         _drop_request(turn, record)
-    elif pause is not None and record.version > 0:
-        _swap(turn, Purpose.PAUSE, record, replace(record, paused=pause.paused))
+    elif turn.state.order is not None and record.version > 0 and _order(turn, record, turn.state.order):
+        pass
     elif confirmed is not None and (record.term, record.holder) == (confirmed.term, confirmed.node):
         _confirm(turn, record, f"{confirmed.by}: {confirmed.reason}")
     elif asked is not None:
         _request(turn, record, asked)
+    elif orders.may_look(turn.view):
+        _look_at_the_time(turn, record)
+
+
+def _order(turn: Turn, record: Record, order: Order) -> bool:
+    """Put into the store what an operator ordered, unless it was overtaken."""
+    why = orders.overtaken(turn.view, record, order)
+    if why is not None:
+        turn.note("request-dropped", why.reason, code=why.code)
+        turn.keep(order=None)
+        return False
+    _swap(turn, Purpose.ORDER, record, orders.applied(record, order))
+    return True
+
+
+def _look_at_the_time(turn: Turn, record: Record) -> None:
+    """What has run out, and what is due."""
+    left = orders.without_run_out(turn.view, record)
+    if left is not record:
+        _swap(turn, Purpose.RUN_OUT, record, left)
+    elif turn.view.i_hold():
+        begun = orders.look_at_schedule(turn.view, record)
+        if begun is not record:
+            _swap(turn, Purpose.SCHEDULE, record, begun)
 
 
 def _condemn(turn: Turn, record: Record) -> None:
@@ -168,12 +193,12 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
         previous=record.holder,
         reason=reason,
         request=request,
-        paused=record.paused,
         unproven=record.unproven,
         marks=record.marks,
         forced=record.term + 1 if rule.id == forced.FORCED else record.forced,
         bounded=record.term + 1 if by_floor else record.bounded,
     )
+    taken = orders.after_takeover(record, taken)
     if rule.decision is Decision.TAKE_OVER:
         taken = bounded.taken(view, taken)
     # One that names this version already stands for both, also if an earlier run of this daemon sent it: it may be

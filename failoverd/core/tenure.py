@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from failoverd.core.known import Known, remembered
 from failoverd.core.lease import Held, over_from_ms
-from failoverd.core.model import Heard, NodeKind, NodeName, Record, Report
+from failoverd.core.model import Heard, Maintenance, NodeKind, NodeName, Record, Report
 from failoverd.core.quorum import Tally, Vote, majority, tally
 
 
@@ -75,6 +75,11 @@ class Tenure(Known):
     def paused(self) -> bool:
         """An operator has paused the cluster: nothing acts by itself."""
         return self.record is not None and bool(self.record.paused)
+
+    def maintenance_of(self, name: NodeName) -> Maintenance | None:
+        """Who works on a node, and why."""
+        working = self.record.maintenance if self.record else ()
+        return next((known for known in working if known.node == name), None) if working else None
 
     def i_hold(self) -> bool:
         """This node holds the lease of the newest term that it knows, and is not giving it back."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import click
 
+from failoverd.ctl.acknowledge import acknowledge
 from failoverd.ctl.alerts import alerts
 from failoverd.ctl.audit import audit
 from failoverd.ctl.check import check
@@ -18,6 +19,7 @@ from failoverd.ctl.confirm_fenced import confirm_fenced
 from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
 from failoverd.ctl.explain import explain
 from failoverd.ctl.history import history
+from failoverd.ctl.maintenance import maintenance
 from failoverd.ctl.pause import pause, resume
 from failoverd.ctl.promote import promote
 from failoverd.ctl.rejoin import rejoin
@@ -35,6 +37,8 @@ COMMANDS = (
     rejoin,
     pause,
     resume,
+    maintenance,
+    acknowledge,
     confirm_fenced,
     alerts,
     version,

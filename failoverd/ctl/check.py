@@ -44,17 +44,20 @@ def check(socket: Path, output: str) -> Exit:
         click.echo("\n".join(_lines(document)))
     if not document.fit:
         return Exit.FAILED
-    return Exit.WARNINGS if document.findings or document.unseen else Exit.DONE
+    told = any(not finding.maintenance for finding in document.findings)
+    return Exit.WARNINGS if told or document.unseen else Exit.DONE
 
 
 def _lines(document: CheckDocument) -> Iterator[str]:
     failover = document.failover
-    blocking = sum(finding.blocks for finding in document.findings)
-    warnings = len(document.findings) - blocking
+    quiet = sum(finding.maintenance for finding in document.findings)
+    blocking = sum(finding.blocks and not finding.maintenance for finding in document.findings)
+    warnings = len(document.findings) - blocking - quiet
     verdict = "fit to fail over" if document.fit else "NOT fit to fail over"
     counts = f"{blocking} block, {warnings} warn" if document.findings else "no findings"
+    counts += f", {quiet} in maintenance" if quiet else ""
     yield f"{document.cluster}   {verdict}   {counts}   seen from {document.node}"
-    for finding in sorted(document.findings, key=lambda finding: not finding.blocks):
+    for finding in sorted(document.findings, key=lambda finding: (finding.maintenance, not finding.blocks)):
         yield ""
         yield from _finding(finding)
     yield ""
@@ -68,7 +71,8 @@ def _lines(document: CheckDocument) -> Iterator[str]:
 
 
 def _finding(finding: CheckedFinding) -> Iterator[str]:
-    head = f"{finding.node} {'BLOCKS' if finding.blocks else 'warns '}"
+    word = "in maintenance" if finding.maintenance else "BLOCKS" if finding.blocks else "warns "
+    head = f"{finding.node} {word}"
     yield f"{head}  {finding.code}  {finding.reason}"
     for name, text in (("means", finding.meaning), ("fix", finding.fix), ("page", finding.page)):
         yield f"{'':{len(head)}}  {name:<5}  {text}"

@@ -73,7 +73,7 @@ class Client:
         finally:
             connection.close()
 
-    def post(self, path: str, document: Mapping[str, str | bool]) -> tuple[int, bytes]:
+    def post(self, path: str, document: Mapping[str, str | bool | int]) -> tuple[int, bytes]:
         """Status and body. Raises UnreachableError when nothing was sent, UnclearError when no answer came."""
         connection = _Connection(self._path, self._answer_s)
         try:

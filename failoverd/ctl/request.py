@@ -27,7 +27,9 @@ UNSEEN = "REQUEST_UNSEEN"  # the daemon has seen no end of it
 REJOIN_S = 10.0  # a daemon that is started again is back within a few seconds
 
 
-def ask(socket: Path, path: str, document: Mapping[str, str | bool], *, refused: str, done: str, failed: str) -> Exit:
+def ask(
+    socket: Path, path: str, document: Mapping[str, str | bool | int], *, refused: str, done: str, failed: str
+) -> Exit:
     """Post `document` and look on until its end, which is said in the words given."""
     client = Client(socket)
     code, body = client.post(path, document)

@@ -25,14 +25,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from failoverd.ctl import printed
+from failoverd.ctl import printed, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console
 
-    from failoverd.runtime.document import BoundStatus, DatabaseStatus, NodeStatus, StatusDocument
+    from failoverd.runtime.document import BoundStatus, DatabaseStatus, NodeStatus, ScheduledStatus, StatusDocument
 
 _VERDICT_STYLE = {"up": "green", "down": "bold red", "degraded": "yellow", "unknown": "dim"}
 _GAP = 2
@@ -250,7 +250,9 @@ def _answers(document: StatusDocument) -> Table:
     failover, grid = document.failover, _grid()
     if document.paused:
         paused = Text.assemble(
-            (f"by {document.paused}", "bold yellow"), "  (nothing acts by itself: failoverctl resume)"
+            (f"by {document.paused}", "bold yellow"),
+            f", until {when.shown_iso(document.paused_until)}" if document.paused_until else "",
+            "  (nothing acts by itself: failoverctl resume)",
         )
         grid.add_row(Text("Paused", "bold yellow"), paused)
     if document.unproven:
@@ -270,12 +272,33 @@ def _answers(document: StatusDocument) -> Table:
     for node in document.nodes:
         if node.rebuild is not None and node.rebuild.under_way:
             grid.add_row(Text("Rebuild", "bold yellow"), Text(f"{node.name}  {node.rebuild.words}", "bold"))
+    _ordered(grid, document)
     if document.request is not None:
         request = document.request
         why = f', "{request.reason}"' if request.reason else ""
         step = f": {request.text}" if request.text else ""
         grid.add_row(Text("Request", "dim"), Text(f"promote {request.target} (by {request.by}{why}){step}", "bold"))
     return grid
+
+
+def _ordered(grid: Table, document: StatusDocument) -> None:
+    """What operators have ordered, and what ends by itself or is still to come."""
+    for node in document.nodes:
+        if node.maintenance is not None:
+            known = node.maintenance
+            until = f", until {when.shown_iso(known.until)}" if known.until else ""
+            words = Text.assemble((node.name, "yellow"), f"  by {known.by}: {known.reason}{until}")
+            grid.add_row(Text("Maintenance", "yellow"), words)
+    if document.scheduled is not None:
+        grid.add_row(Text("Scheduled", "yellow"), _scheduled(document.scheduled))
+
+
+def _scheduled(scheduled: ScheduledStatus) -> Text:
+    why = f', "{scheduled.reason}"' if scheduled.reason else ""
+    text = Text(f"promote {scheduled.target} at {when.shown_iso(scheduled.at)} (by {scheduled.by}{why})")
+    if scheduled.unfit is not None:
+        text.append(f"  as it is now it would be dropped: {scheduled.unfit.code} {scheduled.unfit.reason}", "yellow")
+    return text
 
 
 def _bound(bound: BoundStatus) -> Text:

@@ -10,8 +10,7 @@
          with {allow_loss: true}        forced: past what protects from loss, never past the lease; needs a reason
     POST /v1/would-promote {node, allow_loss}   200 Preview: what the same would come to, nothing is asked
     POST /v1/confirm-fenced, the same   likewise: the node has no power, says who asks
-    POST /v1/pause {by, reason}         likewise
-    POST /v1/resume {by}                likewise
+    POST /v1/pause and other orders     likewise: see control_orders.py
     GET  /v1/rejoin?node=&donor=&anew=  200 RejoinDocument: what the next would do
     POST /v1/rejoin {node, donor, anew, by}     202 | 409 | 400, as promote; donor "": any that is fit
     GET  /v1/alerts, POST /v1/alerts/test   see alerting.py
@@ -29,15 +28,18 @@ import contextlib
 import json
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from failoverd import __version__, views
 from failoverd.audit.reading import opened_tail
+from failoverd.runtime import control_orders
+from failoverd.runtime.asked import Body, answered, understood
+from failoverd.runtime.control_orders import OrderController
 from failoverd.runtime.document import (
     Accepted,
     CheckDocument,
@@ -51,7 +53,7 @@ from failoverd.runtime.document_history import HistoryDocument
 from failoverd.runtime.http import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
     from starlette.requests import Request
@@ -67,12 +69,11 @@ _STATUS = TypeAdapter(StatusDocument)
 _CHECK = TypeAdapter(CheckDocument)
 _HISTORY = TypeAdapter(HistoryDocument)
 _EVENT = TypeAdapter(Event)
-_REFUSED = TypeAdapter(Refused)
 _PREVIEW = TypeAdapter(Preview)
 _REJOIN = TypeAdapter(RejoinDocument)
 
 
-class Controller(Protocol):
+class Controller(OrderController, Protocol):
     """What the daemon does for an operator. Called in the loop; quick, except for `events`."""
 
     def status(self) -> StatusDocument:
@@ -112,10 +113,6 @@ class Controller(Protocol):
 
     async def confirm_fenced(self, node: str, by: str, reason: str) -> Accepted | Refused:
         """Put into the store that `by` says that `node`, the last primary, has no power."""
-        ...
-
-    async def pause(self, by: str, reason: str) -> Accepted | Refused:
-        """Let nothing act by itself; without a reason, let it act again."""
         ...
 
     def rejoin_plan(self, node: str, donor: str, *, anew: bool) -> RejoinDocument:
@@ -165,12 +162,7 @@ class EventLog:
                 await more.wait()
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-    by: str = Field(max_length=64)
-
-
-class _Promote(_Body):
+class _Promote(Body):
     node: str = Field(max_length=64)
     reason: str = Field(max_length=200)
     allow_loss: bool = False
@@ -189,23 +181,15 @@ class _WouldPromote(BaseModel):
     allow_loss: bool = False
 
 
-class _ConfirmFenced(_Body):
+class _ConfirmFenced(Body):
     node: str = Field(max_length=64)
     reason: str = Field(min_length=1, max_length=200)
 
 
-class _Rejoin(_Body):
+class _Rejoin(Body):
     node: str = Field(max_length=64)
     donor: str = Field(max_length=64)
     anew: bool
-
-
-class _Pause(_Body):
-    reason: str = Field(min_length=1, max_length=200)
-
-
-B = TypeVar("B", bound=_Body)
-M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -244,27 +228,19 @@ class _Api:
         return JSONResponse({"api": document.api, "node": document.node, "software": document.software})
 
     async def promote(self, request: Request) -> Response:
-        return await _answered(
+        return await answered(
             request, _Promote, lambda a: self.controller.promote(a.node, a.by, a.reason, allow_loss=a.allow_loss)
         )
 
     async def would_promote(self, request: Request) -> Response:
-        asked = await _understood(request, _WouldPromote)
+        asked = await understood(request, _WouldPromote)
         if isinstance(asked, Response):
             return asked
         preview = self.controller.would_promote(asked.node, allow_loss=asked.allow_loss)
         return Response(_PREVIEW.dump_json(preview), media_type="application/json")
 
     async def confirm_fenced(self, request: Request) -> Response:
-        return await _answered(
-            request, _ConfirmFenced, lambda a: self.controller.confirm_fenced(a.node, a.by, a.reason)
-        )
-
-    async def pause(self, request: Request) -> Response:
-        return await _answered(request, _Pause, lambda a: self.controller.pause(a.by, a.reason))
-
-    async def resume(self, request: Request) -> Response:
-        return await _answered(request, _Body, lambda a: self.controller.pause(a.by, ""))
+        return await answered(request, _ConfirmFenced, lambda a: self.controller.confirm_fenced(a.node, a.by, a.reason))
 
     async def rejoin_plan(self, request: Request) -> Response:
         asked = request.query_params
@@ -274,35 +250,13 @@ class _Api:
         return Response(_REJOIN.dump_json(plan), media_type="application/json")
 
     async def rejoin(self, request: Request) -> Response:
-        return await _answered(request, _Rejoin, lambda a: self.controller.rejoin(a.node, a.donor, a.by, anew=a.anew))
+        return await answered(request, _Rejoin, lambda a: self.controller.rejoin(a.node, a.donor, a.by, anew=a.anew))
 
     async def events(self, request: Request) -> Response:
         events = await self.controller.events(request.path_params["id"])
         if events is None:
             return PlainTextResponse("no such request here; it may have been another daemon's life", 404)
         return StreamingResponse(_lines(events), media_type="application/x-ndjson")
-
-
-async def _understood(request: Request, shape: type[M]) -> M | Response:
-    """The body, or the answer that says which place of it is not understood."""
-    try:
-        return shape.model_validate_json(await request.body())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "body"
-        return PlainTextResponse(f"{place}: {first['msg']}", 400)
-
-
-async def _answered(request: Request, shape: type[B], ask: Callable[[B], Awaitable[Accepted | Refused]]) -> Response:
-    asked = await _understood(request, shape)
-    if isinstance(asked, Response):
-        return asked
-    answer = await ask(asked)
-    if isinstance(answer, Refused):
-        what = " ".join(filter(None, (request.url.path.rpartition("/")[2], getattr(asked, "node", ""))))
-        request.app.state.refused(what, asked.by, answer)
-        return Response(_REFUSED.dump_json(answer), 409, media_type="application/json")
-    return JSONResponse({"id": answer.id}, 202)
 
 
 async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
@@ -347,8 +301,7 @@ class ControlServer:
                 Route("/v1/promote", api.promote, methods=["POST"]),
                 Route("/v1/would-promote", api.would_promote, methods=["POST"]),
                 Route("/v1/confirm-fenced", api.confirm_fenced, methods=["POST"]),
-                Route("/v1/pause", api.pause, methods=["POST"]),
-                Route("/v1/resume", api.resume, methods=["POST"]),
+                *control_orders.routes(controller),
                 Route("/v1/rejoin", api.rejoin_plan, methods=["GET"]),
                 Route("/v1/rejoin", api.rejoin, methods=["POST"]),
                 Route("/v1/requests/{id}/events", api.events, methods=["GET"]),

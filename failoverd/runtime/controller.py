@@ -15,9 +15,10 @@ from failoverd.core import bounded, candidates, forced, machine
 from failoverd.core.effects import Entry
 from failoverd.core.model import NodeName, Rejoin, Request
 from failoverd.runtime import document as doc
-from failoverd.runtime import fitness, homecoming, status
+from failoverd.runtime import fitness, homecoming, ordered, status
 from failoverd.runtime.control import EventLog
 from failoverd.runtime.history import Historian, Past
+from failoverd.runtime.orders import Orders
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -59,6 +60,12 @@ class NodeController:
         )
         self._logs: dict[str, EventLog] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._orders = Orders(
+            daemon,
+            clock,
+            lambda request, text, final, by: self._begin(request, text, final, by=by),
+            lambda elapsed_ms, lost: self._given_up(elapsed_ms, lost=lost),
+        )
 
     # ---- status -----------------------------------------------------------------------------------------------
 
@@ -87,6 +94,8 @@ class NodeController:
             if request
             else None,
             paused=view.record.paused if view.record else "",
+            paused_until=ordered.paused_until(view),
+            scheduled=ordered.scheduled(view),
             unproven=view.record.unproven if view.record and not bounded.standing(view.record) else "",
             bound=status.bound_of(view),
             refused=tuple(doc.Reason(code=r.code, reason=r.reason, node=view.me.name) for r in self._refused()),
@@ -192,26 +201,27 @@ class NodeController:
         )
         return accepted
 
-    async def pause(self, by: str, reason: str) -> doc.Accepted | doc.Refused:
-        """Put into the store that nothing may act by itself, or that it may again (no reason)."""
-        view = self._daemon.state.view.at(self._clock.now_ms())
-        refused = self._store_refusals()
-        why = candidates.pause_rejection(view)
-        if why is not None:
-            refused.append(status.reason_of(why))
-        if refused:
-            return doc.Refused(reasons=tuple(refused))
-        paused = f"{by}: {reason}" if reason else ""
-        if view.record is not None and view.record.paused != paused:
-            self._daemon.feed(machine.PauseAsked(paused, by))  # first, as above
-        accepted = doc.Accepted(id=uuid.uuid4().hex[:12])
-        self._begin(
-            accepted.id,
-            f"accepted: {by} {'pauses' if reason else 'resumes'}",
-            lambda state, elapsed_ms: self._paused(state, paused, elapsed_ms),
-            by=by,
-        )
-        return accepted
+    async def pause(self, by: str, reason: str, *, for_ms: int = 0, wait: bool = False) -> doc.Accepted | doc.Refused:
+        """See OrderController; so for the others."""
+        return self._orders.pause(by, reason, for_ms=for_ms, wait=wait)
+
+    async def maintenance(
+        self, node: str, by: str, reason: str, *, on: bool, for_ms: int = 0
+    ) -> doc.Accepted | doc.Refused:
+        """See above."""
+        return self._orders.maintenance(node, by, reason, on=on, for_ms=for_ms)
+
+    async def acknowledge(self, by: str, reason: str) -> doc.Accepted | doc.Refused:
+        """See above."""
+        return self._orders.acknowledge(by, reason)
+
+    async def schedule(self, target: str, by: str, reason: str, at_ms: int) -> doc.Accepted | doc.Refused:
+        """See above."""
+        return self._orders.schedule(target, by, reason, at_ms)
+
+    async def cancel_scheduled(self, by: str) -> doc.Accepted | doc.Refused:
+        """See above."""
+        return self._orders.cancel(by)
 
     def rejoin_plan(self, node: str, donor: str, *, anew: bool) -> doc.RejoinDocument:
         """What `rejoin` would do now."""
@@ -360,14 +370,6 @@ class NodeController:
         if text:
             return doc.Event(elapsed_ms=elapsed_ms, node=state.view.me.name, text=text, final=True, succeeded=True)
         return self._given_up(elapsed_ms, lost=state.confirmed is None)
-
-    def _paused(self, state: machine.State, paused: str, elapsed_ms: int) -> doc.Event | None:
-        """The end of a pause's or a resumption's way into the store."""
-        record = state.view.record
-        if record is not None and record.paused == paused:
-            text = f"paused by {paused}" if paused else "the cluster goes on"
-            return doc.Event(elapsed_ms=elapsed_ms, node=state.view.me.name, text=text, final=True, succeeded=True)
-        return self._given_up(elapsed_ms, lost=state.pause is None)
 
     def _given_up(self, elapsed_ms: int, *, lost: bool) -> doc.Event | None:
         text, code = "", ""

@@ -33,6 +33,7 @@ from failoverd.core.effects import (
 )
 from failoverd.core.machine import (
     Asked,
+    ClockSet,
     Event,
     Observed,
     Reaction,
@@ -45,6 +46,7 @@ from failoverd.core.machine import (
 )
 from failoverd.core.model import Health, NodeKind, Observation, Outcome, Reading
 from failoverd.ports import StoreUnavailableError
+from failoverd.runtime.clock import epoch_ms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,6 +65,8 @@ HEALTH_OF = {
     Outcome.UNKNOWN: Health.UNKNOWN,
 }
 STORE_PAUSE_MS = 200  # between attempts at a store that does not answer
+CLOCK_LOOK_MS = 3000
+CLOCK_SET_MS = 100  # less is the clock being slewed
 STORE_SILENT_MS = 150  # beyond a renewal: a watch that tells nothing for so long is asked about
 
 _log = structlog.get_logger(__name__)
@@ -93,6 +97,7 @@ class Daemon:
         push: Callable[[Report], None],
         watch_primary: Callable[[NodeName | None], None],
         alive: Callable[[], object],
+        epoch_ms: Callable[[], int] = epoch_ms,
     ) -> None:
         self.state = state
         self._clock = clock
@@ -101,6 +106,7 @@ class Daemon:
         self._push = push
         self._watch_primary = watch_primary
         self._alive = alive
+        self._epoch_ms = epoch_ms
         self._watched: NodeName | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -118,7 +124,14 @@ class Daemon:
         assert self.outbox is not None  # noqa: S101 - likewise
         self._loop = asyncio.get_running_loop()
         self._failed = self._loop.create_future()
-        work = (self.outbox.run(), self._watch_store(), self._ask_silent_store(), self._look_at_gate(), stop.wait())
+        work = (
+            self.outbox.run(),
+            self._watch_store(),
+            self._ask_silent_store(),
+            self._look_at_gate(),
+            self._look_at_clock(),
+            stop.wait(),
+        )
         jobs: list[asyncio.Future[object]] = [asyncio.ensure_future(job) for job in work]
         self.feed(Ticked())
         try:
@@ -317,6 +330,14 @@ class Daemon:
             reading = Reading(HEALTH_OF[found.outcome], found.code, found.reason)
             self.feed(Observed(Observation("gate", me.name, reading, now_ms, now_ms - began_ms)))
         await asyncio.Event().wait()  # an arbiter has no gate
+
+    async def _look_at_clock(self) -> None:
+        """Tell what the wall clock says, at the start and when somebody has set it."""
+        while True:
+            known, now = self.state.view.epoch_ms, self._epoch_ms()
+            if known is None or abs(now - known) > CLOCK_SET_MS:
+                self.feed(ClockSet(now))
+            await asyncio.sleep(CLOCK_LOOK_MS / 1000)
 
     # ---- the store --------------------------------------------------------------------------------------------
 

@@ -82,24 +82,25 @@ def about(code: str) -> Finding:
 
 def check(view: View, status: doc.StatusDocument) -> doc.CheckDocument:
     """The whole document; `status` is that of the same moment."""
+    worked_on = {node.name for node in status.nodes if node.maintenance is not None}
     findings = [
-        _checked(node.name, reason.code, reason.reason)
+        _checked(node.name, reason.code, reason.reason, maintenance=node.name in worked_on)
         for node in status.nodes
         if node.fresh
         for reason in node.findings
     ]
-    findings += [_checked(status.node, reason.code, reason.reason) for reason in status.refused]
+    findings += [_checked(status.node, r.code, r.reason, maintenance=status.node in worked_on) for r in status.refused]
     return doc.CheckDocument(
         cluster=status.cluster,
         node=status.node,
-        fit=status.failover.possible and not any(finding.blocks for finding in findings),
+        fit=status.failover.possible and not any(finding.blocks and not finding.maintenance for finding in findings),
         findings=tuple(findings),
         failover=status.failover,
         unseen=tuple(_unseen(view, status)),
     )
 
 
-def _checked(node: str, code: str, reason: str) -> doc.CheckedFinding:
+def _checked(node: str, code: str, reason: str, *, maintenance: bool = False) -> doc.CheckedFinding:
     known = about(code)
     return doc.CheckedFinding(
         node=node,
@@ -109,6 +110,7 @@ def _checked(node: str, code: str, reason: str) -> doc.CheckedFinding:
         meaning=known.meaning,
         fix=known.fix,
         page=f"runbooks/codes/{code}.md",
+        maintenance=maintenance,
     )
 
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 
 from failoverd import __version__
-from failoverd.runtime import alerting, control, document_alerts
+from failoverd.runtime import alerting, control, control_orders, document_alerts
 from failoverd.runtime import document as doc
+from failoverd.runtime.asked import Body
 from failoverd.runtime.document_history import HistoryDocument
 from failoverd.runtime.public_documents import VersionDocument
 from failoverd.runtime.public_health import ALLOWED_LAG, METHODS, HealthDocument
@@ -149,8 +150,12 @@ OPERATIONS: tuple[Operation, ...] = (
         body=control._WouldPromote,
     ),
     _asked("/v1/confirm-fenced", "Say that the last primary has no power.", control._ConfirmFenced),
-    _asked("/v1/pause", "Let nothing act by itself.", control._Pause),
-    _asked("/v1/resume", "Let the cluster go on.", control._Body),
+    _asked("/v1/pause", "Let nothing act by itself.", control_orders._Pause),
+    _asked("/v1/resume", "Let the cluster go on.", control_orders._Resume),
+    _asked("/v1/maintenance", "Take a node out of what acts by itself, or put it back.", control_orders._Maintenance),
+    _asked("/v1/acknowledge", "Let the changes of primary up to now count no more.", control_orders._Acknowledge),
+    _asked("/v1/schedule", "Make a node primary at a time, since 1970.", control_orders._Schedule),
+    _asked("/v1/cancel-scheduled", "Forget the scheduled switchover.", Body),
     Operation(
         CONTROL,
         "/v1/rejoin",

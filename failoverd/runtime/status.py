@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from failoverd.core import bounded, candidates, lease, repair
 from failoverd.core.model import Health, NodeKind, NodeName
 from failoverd.core.quorum import majority
 from failoverd.runtime import document as doc
-from failoverd.runtime import homecoming
+from failoverd.runtime import homecoming, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +38,13 @@ def node_of(view: View, node: Node, own: Report, heard_ms: Callable[[NodeName, i
     fresh = view.report_of(node.name)
     report = own if mine else fresh or next((r for r in view.reports if r.sender == node.name), None)
     names = [name for name, _, _ in view.policy.services] if node.kind is NodeKind.DATA else []
-    common = {"name": node.name, "kind": node.kind.value, "address": node.address}
+    common: dict[str, Any] = {"name": node.name, "kind": node.kind.value, "address": node.address}
+    common["maintenance"] = ordered.maintenance_of(view, node.name)
     services = {name: _service(view, name, node.name, report) for name in names}
     if report is None:
-        return doc.NodeStatus(**common, fresh=False, desired=_desired(view, node), services=services)  # type: ignore[arg-type] # `common` is exact
+        return doc.NodeStatus(**common, fresh=False, desired=_desired(view, node), services=services)
     return doc.NodeStatus(
-        **common,  # type: ignore[arg-type] # `common` is exact
+        **common,
         fresh=mine or fresh is not None,
         last_heard_ms=0 if mine else heard_ms(node.name, view.now_ms),
         desired=_desired(view, node),
@@ -202,6 +203,7 @@ def failover_of(view: View, *, store_error: str) -> doc.FailoverStatus:
     if view.membership_differs():
         blockers.append(doc.Reason(code="BLK_MEMBERSHIP", reason="nodes have different configurations"))
     blockers += _unsettled(view)
+    blockers += [nobody] if (nobody := ordered.nobody_left(view)) is not None else []
     observers = [n.name for n in view.nodes if n.name != view.holder]
     heard = [name for name in observers if name == view.me.name or name in view.fresh]
     if len(heard) < majority(len(observers)):
@@ -225,7 +227,7 @@ def failover_of(view: View, *, store_error: str) -> doc.FailoverStatus:
             )
         )
     near = () if view.lease_is_over() else bounded.within(view)  # no switchover, perhaps, but a failover
-    best = election.best or next(iter(near), None)
+    best = election.best or next((name for name in near if view.maintenance_of(name) is None), None)
     return doc.FailoverStatus(
         possible=best is not None and not blockers,
         candidate=best,

@@ -334,8 +334,26 @@ class Stage(Controller):
     async def rejoin(self, node: str, donor: str, by: str, *, anew: bool) -> Accepted | Refused:  # noqa: D102 - see Controller
         return self._take("rejoin", node, donor, by, str(anew))
 
-    async def pause(self, by: str, reason: str) -> Accepted | Refused:  # noqa: D102 - see Controller
-        return self._take("pause", by, reason)
+    async def pause(  # noqa: D102 - see Controller
+        self, by: str, reason: str, *, for_ms: int = 0, wait: bool = False
+    ) -> Accepted | Refused:
+        return self._take("pause", by, reason, *([str(for_ms)] if for_ms else []), *(["wait"] if wait else []))
+
+    async def maintenance(  # noqa: D102 - see Controller
+        self, node: str, by: str, reason: str, *, on: bool, for_ms: int = 0
+    ) -> Accepted | Refused:
+        return self._take("maintenance", node, by, reason, "on" if on else "off", str(for_ms))
+
+    async def acknowledge(self, by: str, reason: str) -> Accepted | Refused:  # noqa: D102 - see Controller
+        return self._take("acknowledge", by, reason)
+
+    async def schedule(  # noqa: D102 - see Controller
+        self, target: str, by: str, reason: str, at_ms: int
+    ) -> Accepted | Refused:
+        return self._take("schedule", target, by, reason, str(at_ms))
+
+    async def cancel_scheduled(self, by: str) -> Accepted | Refused:  # noqa: D102 - see Controller
+        return self._take("cancel-scheduled", by)
 
     def _take(self, *asked: str) -> Accepted | Refused:
         self.asked.append(asked)

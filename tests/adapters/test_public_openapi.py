@@ -34,6 +34,10 @@ BODIES = {
     "/v1/confirm-fenced": {"node": "mail1", "by": "anna", "reason": "pulled both plugs"},
     "/v1/pause": {"by": "anna", "reason": "moving the rack"},
     "/v1/resume": {"by": "anna"},
+    "/v1/maintenance": {"node": "mail3", "on": False, "by": "anna"},
+    "/v1/acknowledge": {"by": "anna"},
+    "/v1/schedule": {"node": "mail2", "by": "anna", "at_ms": 1},
+    "/v1/cancel-scheduled": {"by": "anna"},
     "/v1/rejoin": {"node": "mail3", "donor": "", "anew": False, "by": "anna"},
     "/v1/alerts/test": {"receiver": ""},
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from views import NODES, NOW, POLICY, RUN, TERM, at, lost, record, replica_facts, report, sighting, view
 
-from failoverd.core import act, candidates, known, plan, positions, rules, state, swaps, tenure, verdicts
+from failoverd.core import act, candidates, known, orders, plan, positions, rules, state, swaps, tenure, verdicts
 from failoverd.core import view as view_module
 from failoverd.core.health import Sendings, Sightings
 from failoverd.core.known import CatchUp, Stuck, Waits
@@ -18,12 +18,19 @@ from failoverd.core.lag import Lag
 from failoverd.core.lease import Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.machine import State
 from failoverd.core.mail_store import StoreState
-from failoverd.core.model import Floor, Heard, NodeName, Rejoin, RequestEnded
+from failoverd.core.model import Floor, Heard, Maintenance, NodeName, Rejoin, RequestEnded, Scheduled
 from failoverd.core.view import GateState, Leaving, Restart, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+EPOCH = 1_700_000_000_000
+ORDERED = record(
+    paused="anna: the rack",
+    paused_until_ms=EPOCH + NOW + 700,
+    maintenance=(Maintenance(NodeName("mail3"), "anna", "a disk", EPOCH + NOW + 900),),
+    scheduled=Scheduled("s1", NodeName("mail2"), "anna", "a kernel", TERM, EPOCH + NOW + 1100),
+)
 CLAIMS = sorted({claim for rule in rules.RULES for claim in rule.when}, key=lambda claim: claim.__name__)
 QUESTIONS: tuple[Callable[[View], object], ...] = (
     *CLAIMS,
@@ -41,6 +48,7 @@ QUESTIONS: tuple[Callable[[View], object], ...] = (
     ),
     lambda v: (v.store_answers(), v.asking(), v.promised_to(), v.round_promised_ms(), v.takeovers_in_window),
     lambda v: [(v.verdict(name, node.name), v.sighting(name, node.name)) for node in NODES for name in ("imap", "vip")],
+    lambda v: (orders.without_run_out(v, ORDERED), orders.look_at_schedule(v, ORDERED), orders.may_look(v)),
     candidates.failover,
     candidates.planned,
     candidates.why_not,
@@ -93,6 +101,7 @@ CHANGES: dict[str, Any] = {
     "rejoin_ended": RequestEnded("r", succeeded=True),
     "rejoin_failed": (1, NOW - 100),
     "rejoin_due_since_ms": NOW - 90_000,
+    "epoch_ms": EPOCH + 2000,
 }
 
 
@@ -117,7 +126,11 @@ def test_nothing_remembered_outlives_a_change(before: View, name: str) -> None:
     assert answers(asked) == answers(replace(before))
 
 
-@pytest.mark.parametrize("before", [view("mail1"), view("mail2"), lost("mail2")], ids=["primary", "replica", "lost"])
+@pytest.mark.parametrize(
+    "before",
+    [view("mail1"), view("mail2"), lost("mail2"), view("mail1", epoch_ms=EPOCH), lost("mail2", epoch_ms=EPOCH)],
+    ids=["primary", "replica", "lost", "primary with a wall clock", "lost with a wall clock"],
+)
 def test_no_answer_turns_before_the_moment_that_it_waits_for(before: View) -> None:
     asked, seen = before, 0
     while asked.now_ms < NOW + 20_000 and seen < 40:
@@ -166,7 +179,7 @@ def _compares_with_now(module: object) -> list[str]:
 
 @pytest.mark.parametrize(
     "module",
-    [known, verdicts, tenure, positions, view_module, candidates, rules, plan, state, act, swaps],
+    [known, verdicts, tenure, positions, view_module, candidates, rules, plan, state, act, swaps, orders],
     ids=lambda module: module.__name__.rpartition(".")[2],
 )
 def test_the_time_is_compared_with_at_one_door_only(module: object) -> None:
@@ -175,7 +188,7 @@ def test_the_time_is_compared_with_at_one_door_only(module: object) -> None:
 
 def test_reports_are_asked_through_what_is_fresh_only() -> None:
     readers = set()
-    for module in (known, verdicts, tenure, positions, view_module, candidates, rules, plan, state, act, swaps):
+    for module in (known, verdicts, tenure, positions, view_module, candidates, rules, plan, state, act, swaps, orders):
         for function in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(function, ast.FunctionDef):
                 names = {n.attr for n in ast.walk(function) if isinstance(n, ast.Attribute)}

@@ -364,7 +364,7 @@ def test_switching_off_that_fails_again_and_again_is_no_reason_to_step_down() ->
 def test_every_node_writes_down_what_the_store_says() -> None:
     known = view("mail2")
     state = State(view=known, software="0.1.0")
-    swapped = Swap(Purpose.PAUSE, 40, record(), NOW)
+    swapped = Swap(Purpose.ORDER, 40, record(), NOW)
     said = step(state, Swapped(swapped, Outcome.FAILED, record(version=41, unproven=WHY)), NOW)
     assert [entry.text for entry in said.entries if entry.kind == "rpo-unproven"] == [WHY]
     clear = step(said.state, Swapped(swapped, Outcome.FAILED, record(version=42)), NOW)

@@ -19,7 +19,7 @@ from faults import Faults
 from sim_chance import Latencies
 from world import POLICY, World
 
-from failoverd.core import candidates, forced, rejoin
+from failoverd.core import candidates, forced, orders, rejoin
 from failoverd.core.machine import Asked, Confirmed, PauseAsked, RejoinAsked
 from failoverd.core.model import NodeName, Rejoin, Request, Role
 
@@ -267,7 +267,7 @@ class Story(Faults):
     def _pause(self, at: str, paused: str) -> None:
         daemon = self.world.node(at).daemon
         assert daemon is not None
-        refused = candidates.pause_rejection(daemon.state.view)
+        refused = orders.store_rejection(daemon.state.view)
         if refused is not None:
             self.say("operator", f"refused: {refused.code}: {refused.reason}")
             return

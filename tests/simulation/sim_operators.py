@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from failoverd.core import candidates
+from failoverd.core import candidates, orders
 from failoverd.core.machine import Asked, Confirmed, PauseAsked
 from failoverd.core.model import NodeName, Request
 
@@ -91,7 +91,7 @@ class Operators:
 
     def _pause(self, paused: str) -> None:
         at, view = self._asked_node()
-        if at is not None and view is not None and candidates.pause_rejection(view) is None:
+        if at is not None and view is not None and orders.store_rejection(view) is None:
             self._say(f"anna on {at.name} {'pauses' if paused else 'resumes'}")
             at.hear(PauseAsked(paused, "anna"))
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from failoverd import actions, databases, fencing, notify, probes, rebuild
-from failoverd.core import alerts, candidates, repair
+from failoverd.core import alerts, candidates, orders, repair
 from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
 from failoverd.runtime import host, public_codes
@@ -25,6 +25,7 @@ OTHER_CODES = {
     "BLK_STORE_OLD",
     "HISTORY_UNSEEN",
     "NEEDS_REJOIN",
+    "PAUSE_UNSEEN",
     "REQUEST_UNSEEN",
     "STEP_OF_OLD_TERM",
     "STEP_TIMEOUT",
@@ -55,6 +56,7 @@ LINK = re.compile(r"\[[^\]]+\]\(([^)]+)\)")
 RULE_IDS = {rule.id for rule in RULES}
 CODES = {
     *candidates.CODES,
+    *orders.CODES,
     *alerts.CODES,
     *notify.CODES,
     *repair.CODES,

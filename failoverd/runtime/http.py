@@ -51,12 +51,14 @@ _IP_FREEBIND = 15  # Linux; the socket module has no name for it in Python 3.11
 class Limits:
     """What one server bears. `request` is in bytes. `connections` or more: 503; twice as many: ended at once.
 
+    `of_one`: more from one address are ended at once, so that nobody takes the place of all others; None: no limit.
     `admits`: whether a client's address may ask at all. Nothing that another one sends is parsed: it is told 403.
     """
 
     request: int = REQUEST_LIMIT
     connections: int = CONNECTIONS
     request_s: float = REQUEST_S
+    of_one: int | None = None
     admits: Callable[[str], bool] | None = None
 
 
@@ -80,11 +82,19 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
         super().connection_made(transport)
-        if self.server_state.stopping or len(self.connections) > self.limits.connections * 2:
+        if self.server_state.stopping or self._one_too_many():
             transport.abort()  # accepted just before the listener closed, or one of far too many
             return
         self.peer = common_name(transport.get_extra_info("peercert"))
         self._expect_request()
+
+    def _one_too_many(self) -> bool:
+        limits, others = self.limits, self.connections
+        if limits.of_one is not None and self.client is not None:
+            known = [other.client for other in others if isinstance(other, HttpToolsProtocol)]
+            if sum(client is not None and client[0] == self.client[0] for client in known) > limits.of_one:
+                return True
+        return len(others) > limits.connections * 2
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_expecting()

@@ -55,6 +55,8 @@ RENEW_S = 60.0
 SLOW_S = 5.0  # a client that reads nothing for so long is dropped
 _REQUEST_LIMIT = 16 * 1024  # bytes: a request has no body worth reading
 _CONNECTIONS = 128  # a listener: events for CLIENTS, probes of load balancers, scrapes
+_OF_ONE = 48  # of them from one address
+_AT_ONCE = 4
 _REQUEST_S = 3.0
 
 _log = structlog.get_logger(__name__)
@@ -92,7 +94,11 @@ class PublicServer:
         self.routes: list[BaseRoute] = [*routes, *(route for make in ROUTES for route in make(shown))]
         self._app = _Hurried(Starlette(routes=self.routes))
         self._limits = Limits(
-            request=_REQUEST_LIMIT, connections=_CONNECTIONS, request_s=_REQUEST_S, admits=self._admits
+            request=_REQUEST_LIMIT,
+            connections=_CONNECTIONS,
+            of_one=_OF_ONE,
+            request_s=_REQUEST_S,
+            admits=self._admits,
         )
         self._refused: dict[str, Refused] = {}
         self._servers: list[Server] = []
@@ -186,16 +192,23 @@ def _refusal(error: CertificateError | OSError, address: str, port: int) -> Refu
 
 
 class _Hurried:
-    """Drops a client that does not read what it asked for: its connection would be kept, and the loop's time spent."""
+    """Keeps the loop's time for the lease.
+
+    Of many requests that came together only a few are answered in one pass of the loop, so that a storm of them does
+    not hold up what else is due. And a client that does not read what it asked for is dropped.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def hurried(message: Message) -> None:
             async with asyncio.timeout(SLOW_S):
                 await send(message)
 
+        async with self._turns:
+            await asyncio.sleep(0)
         try:
             await self._app(scope, receive, hurried)
         except TimeoutError:

@@ -16,10 +16,18 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
-async def _document(request: Request) -> Response:
-    return answer(request, await asyncio.to_thread(openapi.document))
+class _OpenApi:
+    """Made in a thread, by the first who asks; whoever asks meanwhile waits for the same."""
+
+    def __init__(self) -> None:
+        self._made: asyncio.Future[bytes] | None = None
+
+    async def document(self, request: Request) -> Response:
+        if self._made is None:
+            self._made = asyncio.ensure_future(asyncio.to_thread(openapi.document))
+        return answer(request, await asyncio.shield(self._made))
 
 
 def routes(_: Shown) -> list[BaseRoute]:
     """The routes of this module."""
-    return [Route("/v1/openapi.json", _document, methods=["GET"])]
+    return [Route("/v1/openapi.json", _OpenApi().document, methods=["GET"])]

@@ -17,7 +17,7 @@ from public_stage import DEADLINE_S, HERE, Stage, until
 from test_node_controller import HELD, Node
 
 from failoverd.config import load
-from failoverd.runtime import document
+from failoverd.runtime import document, public
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.document import from_json
 from failoverd.runtime.document_history import Change, HistoryDocument
@@ -28,6 +28,8 @@ from failoverd.tls import common_name
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from failoverd.core.view import View
 
 
 def test_no_route_takes_what_could_change_anything(config_file: Path) -> None:
@@ -154,6 +156,61 @@ def test_a_request_that_is_too_large_or_never_ends_is_dropped(config_file: Path)
         large = b"GET /v1/status HTTP/1.1\r\nx: " + b"y" * 20_000
         assert (await said(large)).startswith(b"HTTP/1.1 413 ")
         assert await said(b"GET /v1/status HTTP/1.1\r\n") == b""
+
+    stage.tell(story)
+
+
+def test_one_client_does_not_take_the_place_of_all_others(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("failoverd.runtime.public._OF_ONE", 3)
+    stage = Stage(config_file, views.view("mail2"))
+
+    async def story(client: httpx.AsyncClient) -> None:
+        port = stage.server.ports[HERE]
+        opened = [await asyncio.open_connection(HERE, port, local_addr=("127.0.0.3", 0)) for _ in range(5)]
+        async with asyncio.timeout(DEADLINE_S):
+            # A request is answered on three of them; the others were ended before, whichever the loop took first.
+            said = []
+            for reader, writer in opened:
+                writer.write(b"GET /v1/version HTTP/1.0\r\n\r\n")
+                try:
+                    said.append((await reader.read())[:12])
+                except ConnectionResetError:
+                    said.append(b"")
+                writer.close()
+        assert sorted(said) == [b"", b"", *[b"HTTP/1.1 200"] * 3]
+        assert (await client.get("/v1/version")).status_code == httpx.codes.OK
+
+    stage.tell(story)
+
+
+def test_a_storm_is_answered_in_turns_between_which_the_loop_does_what_is_due(config_file: Path) -> None:
+    stage = Stage(config_file, views.view("mail2"))
+    shown, looks, passes = stage.shown.view, [], [0]
+
+    def counted() -> View:
+        looks.append(passes[0])
+        return shown()
+
+    stage.shown.view = counted  # type: ignore[method-assign]  # when it is asked is what is counted
+
+    async def beating() -> None:
+        while True:
+            passes[0] += 1
+            await asyncio.sleep(0)
+
+    async def story(_: httpx.AsyncClient) -> None:
+        port = stage.server.ports[HERE]
+        opened = [await asyncio.open_connection(HERE, port) for _ in range(40)]
+        beat = asyncio.ensure_future(beating())
+        for _, writer in opened:  # all of them before the loop's next pass
+            writer.write(b"GET /healthy HTTP/1.0\r\n\r\n")
+        async with asyncio.timeout(DEADLINE_S):
+            answers = [await reader.read() for reader, _ in opened]
+        beat.cancel()
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+        assert max(looks.count(at) for at in looks) <= public._AT_ONCE
+        for _, writer in opened:
+            writer.close()
 
     stage.tell(story)
 

@@ -62,7 +62,8 @@ class Look:
 
     `findings`, `blockers`, `rejected` and `unseen` are those of the documents. `unknown`: nodes of which it is not
     known what is gone: silent, or started just now. `has_vip`: who is seen to have the virtual IP. `rule`: why this
-    term began.
+    term began. `holder_age_ms`: how old what is known of the holder is. `own`: what of `findings` this node finds of
+    itself and no other can see.
     """
 
     node: str
@@ -72,6 +73,8 @@ class Look:
     rule: str = ""
     lease: str = "none"
     serving: frozenset[str] = frozenset()
+    holder_age_ms: int = 0
+    own: tuple[Alert, ...] = ()
     possible: bool = True
     findings: tuple[Alert, ...] = ()
     blockers: tuple[Alert, ...] = ()
@@ -90,11 +93,11 @@ class Happened:
     alert: Alert
 
 
-def standing(look: Look) -> dict[str, Alert]:
-    """All alerts that stand at this look, by key."""
+def standing(look: Look, of_others: Iterable[Alert] = ()) -> dict[str, Alert]:
+    """All alerts that stand at this look, by key; `of_others` is what other nodes say of themselves (Look.own)."""
     found: dict[str, Alert] = {}
     everywhere = {alert.code for alert in look.unseen}
-    for alert in (*_of_the_cluster(look), *look.findings, *look.unseen):
+    for alert in (*_of_the_cluster(look), *look.findings, *of_others, *look.unseen):
         _add(found, alert)
     for alert in look.blockers:
         if alert.code not in everywhere:  # the store that does not answer stands in both
@@ -155,14 +158,15 @@ def follow(course: Course, look: Look, now_ms: int) -> Course:
     if look.term > now.term:
         now = replace(now, term=look.term, term_ms=now_ms, outage_ms=None)
     serves = bool(look.holder) and look.holder in look.serving and look.lease not in OVER
+    seen_ms = now_ms - look.holder_age_ms  # a node that is gone counts as it was until its last report is too old
     if look.holder and (now.changed is None or now.changed.number < look.term):
         if serves:
-            outage_ms = now_ms - now.served_ms if now.served_ms is not None and course.term else None
+            outage_ms = max(0, seen_ms - now.served_ms) if now.served_ms is not None and course.term else None
             now = replace(now, changed=Happened(look.term, _changed(look, _outage(outage_ms))), outage_ms=outage_ms)
         elif now_ms - now.term_ms > SERVES_LATE_MS:
             now = replace(now, changed=Happened(look.term, _changed(look, "it does not serve yet")))
     if serves:
-        return replace(now, served_ms=now_ms, over_ms=None)
+        return replace(now, served_ms=seen_ms, over_ms=None)
     if not look.holder or look.lease not in {*OVER, "revoked"}:
         return replace(now, over_ms=None)
     over_ms = now_ms if now.over_ms is None else now.over_ms

@@ -262,8 +262,9 @@ class Herald:
             look = self._look
             if look is None:
                 continue
+            teller.own = look.own
             new = teller.tell(
-                standing(look),
+                standing(look, teller.of_others),
                 self._course.happened,
                 heard=self._heard,
                 unknown=look.unknown,

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from failoverd.core import telling
+from failoverd.core.alerts import Alert  # noqa: TC001 - pydantic reads the annotation
 from failoverd.core.telling import Entry, Kind, Message, Queued, Voice  # `Entry`: pydantic reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from failoverd.core.alerts import Alert, Happened
+    from failoverd.core.alerts import Happened
     from failoverd.core.telling import Book, Rules, Sent
 
 DEAF_MS = 15_000  # a node that is heard and answers no exchange for so long is passed over
@@ -59,6 +60,7 @@ class Hello:
     voice: Voice
     busy: bool  # something is on its way to a receiver
     digest: str  # of the sender's book
+    own: tuple[Alert, ...] = ()  # what it finds of itself and no other node can see
     entries: dict[str, Entry] | None = None
     told: list[tuple[str, str, int]] | None = None
 
@@ -73,6 +75,7 @@ class _Peer:
     voice: Voice = Voice.SILENT
     confirmed: bool = False  # silent by its own word, after it was told that this node speaks
     digest: str = ""
+    own: tuple[Alert, ...] = ()
 
 
 @dataclass(slots=True)
@@ -87,6 +90,7 @@ class Teller:
     voice: Voice = Voice.SILENT
     released: int = 0  # rows up to this one have been shown to the others
     looked: bool = False
+    own: tuple[Alert, ...] = ()  # see Hello
     _standings: telling.Standings = field(default_factory=dict)
     _peers: dict[str, _Peer] = field(default_factory=dict)
     _claim_ms: int | None = None
@@ -108,6 +112,7 @@ class Teller:
             voice=self.voice,
             busy=bool(self._flying),
             digest=digest,
+            own=self.own,
             entries=None if same else dict(book.entries),
             told=None if same else [(key, receiver, level) for (key, receiver), level in book.told.items()],
         )
@@ -117,7 +122,7 @@ class Teller:
         peer = self._peers.get(hello.sender)
         if peer is None:
             return False
-        peer.voice, peer.digest, peer.answered_ms = hello.voice, hello.digest, now_ms
+        peer.voice, peer.digest, peer.answered_ms, peer.own = hello.voice, hello.digest, now_ms, hello.own
         speaks = hello.voice in {Voice.CLAIMING, Voice.SPEAKING}
         if speaks or hello.busy:
             peer.confirmed = False
@@ -173,6 +178,11 @@ class Teller:
     def _is_deaf(peer: _Peer, now_ms: int) -> bool:
         silent_ms = now_ms - max(peer.since_ms, peer.answered_ms)
         return peer.voice is Voice.MUTE or silent_ms >= DEAF_MS
+
+    @property
+    def of_others(self) -> tuple[Alert, ...]:
+        """What the other nodes that are heard find of themselves."""
+        return tuple(alert for peer in self._peers.values() if peer.heard for alert in peer.own)
 
     # ---- what is told -------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from failoverd.ports import Clock
     from failoverd.runtime.controller import NodeController
     from failoverd.runtime.daemon import Daemon
-    from failoverd.runtime.document import CheckDocument, Reason, StatusDocument
+    from failoverd.runtime.document import CheckDocument, CheckedFinding, Reason, StatusDocument
 
 LOOK_S = 0.5
 # After its start a daemon has not looked at everything yet: as long as the rarest probe takes (schedule.py), and some.
@@ -188,6 +188,8 @@ def look_of(status: StatusDocument, check: CheckDocument, record: Record | None,
     """The documents of one moment as the core looks at them."""
     fresh = [node for node in status.nodes if node.fresh]
     silent = {node.name for node in status.nodes if not node.fresh}
+    found = tuple(map(_finding, check.findings))
+    of_the_host = {reason.code for reason in status.refused}
     unread = {reason.node for reason in check.unseen if reason.code == "BLK_DATABASE" and reason.node}
     return Look(
         node=status.node,
@@ -197,25 +199,28 @@ def look_of(status: StatusDocument, check: CheckDocument, record: Record | None,
         rule=record.reason if record is not None else "",
         lease=status.lease.state,
         serving=frozenset(node.name for node in fresh if node.serving),
+        holder_age_ms=next((node.last_heard_ms or 0 for node in fresh if node.name == status.holder), 0),
         possible=status.failover.possible,
-        findings=tuple(
-            Alert(
-                code=finding.code,
-                node=finding.node,
-                severity=Severity.BLOCKS if finding.blocks else Severity.WARNS,
-                reason=finding.reason,
-                meaning=finding.meaning,
-                fix=finding.fix,
-                page=finding.page,
-            )
-            for finding in check.findings
-        ),
+        findings=found,
+        own=tuple(alert for alert in found if alert.node == status.node and alert.code in of_the_host),
         blockers=tuple(map(_blocker, status.failover.blockers)),
         rejected=tuple(map(_blocker, status.failover.rejected)),
         unseen=tuple(_blocker(reason) for reason in check.unseen if reason.code != "BLK_DATABASE"),
         has_vip=tuple(node.name for node in fresh if node.vip is not None and node.vip.present),
         maintenance=frozenset(node.name for node in status.nodes if node.maintenance is not None),
         unknown=frozenset(silent | unread | lately),
+    )
+
+
+def _finding(finding: CheckedFinding) -> Alert:
+    return Alert(
+        code=finding.code,
+        node=finding.node,
+        severity=Severity.BLOCKS if finding.blocks else Severity.WARNS,
+        reason=finding.reason,
+        meaning=finding.meaning,
+        fix=finding.fix,
+        page=finding.page,
     )
 
 

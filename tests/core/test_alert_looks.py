@@ -94,6 +94,20 @@ def test_a_failover_is_told_when_the_new_primary_serves_with_how_long_nobody_did
     assert follow(course, replace(taken, serving=frozenset({"mail2"})), 9000).happened == course.happened
 
 
+def test_a_primary_that_is_gone_served_until_its_last_report() -> None:
+    """Its report counts for two more seconds, and says that it serves."""
+    course = follow(Course(), replace(PEACE, holder_age_ms=100), 1000)
+    course = follow(course, replace(PEACE, holder_age_ms=1900), 2800)
+    taken = replace(PEACE, term=8, holder="mail2", previous="mail1", serving=frozenset({"mail2"}), holder_age_ms=300)
+    assert follow(course, taken, 5000).outage_ms == 3800
+
+
+def test_what_a_node_finds_of_itself_alone_is_told_by_whoever_speaks() -> None:
+    guard = Alert("GUARD_MISSING", "mail2", Severity.WARNS, "it does not run")
+    assert set(standing(PEACE, (guard,))) == {"GUARD_MISSING/mail2"}
+    assert set(standing(replace(PEACE, maintenance=frozenset({"mail2"})), (guard,))) == set()
+
+
 def test_a_switchover_only_warns() -> None:
     given_to = replace(
         PEACE, term=8, holder="mail2", previous="mail1", rule="take-over-given", serving=frozenset({"mail2"})

@@ -121,9 +121,9 @@ def _run(lab: Lab, directory: Path) -> list[str]:
 
 def _wrong(lab: Lab, sink: Sink, old: str) -> list[str]:
     wrong = [f"{name} came {times} times" for name, times in Counter(b["id"] for b in sink.bodies).items() if times > 1]
-    tellers = {b["code"]: b["told_by"] for b in sink.bodies if (b["status"], b["node"]) == ("firing", ARBITER)}
-    if ARBITER in tellers.values():
-        wrong.append(f"the arbiter told of its own silence: {tellers}")
+    tellers = [b["told_by"] for b in sink.told("firing", "BLK_UNREACHABLE", ARBITER)]
+    if ARBITER in tellers:
+        wrong.append("the arbiter told of its own silence")
     for node, status in ((node, status) for node in (old, ARBITER) for status in ("firing", "resolved")):
         times = len(sink.told(status, "BLK_UNREACHABLE", node))
         wrong += [] if times == 1 else [f"BLK_UNREACHABLE {node}: {times} x {status}"]

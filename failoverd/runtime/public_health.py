@@ -9,7 +9,7 @@
                                 a replica     is as for /replica, and its services answer its own probes
                                 the arbiter   its store answers
     /ready                    it runs, has decided, and could take part: the store answers it, its configuration is that
-                              of the others, and a data node's database and services are fit to serve.
+                              of the others, and a data node is not in maintenance and fit to serve.
                               The next node of a rolling upgrade waits for this one's.
 
 A replica's own address is closed to clients by the gate, except to members of the cluster: /replica tells them where to

@@ -11,7 +11,7 @@ from public_stage import Stage
 
 from failoverd.core.known import Leaving
 from failoverd.core.lease import Held
-from failoverd.core.model import NodeName, Thread
+from failoverd.core.model import Maintenance, NodeName, Thread
 from failoverd.core.view import GateState
 
 if TYPE_CHECKING:
@@ -117,6 +117,12 @@ CASES: list[tuple[str, View, str, str]] = [
         failing("mail2", 1),
         "/ready",
         "BLK_NOT_READY: mail2 is not ready: IMAP_AUTH: imap fails",
+    ),
+    (
+        "somebody works on it",
+        views.view("mail2", record=views.record(maintenance=(Maintenance(NodeName("mail2"), "anna", "new disks"),))),
+        "/ready",
+        "BLK_MAINTENANCE: mail2 is in maintenance, by anna: new disks; failoverctl maintenance mail2 off ends it",
     ),
     (
         "the others are configured otherwise",

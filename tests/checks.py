@@ -29,11 +29,14 @@ LINTERS = {
 LINTER_LIMIT_S = 60
 CLEAN_UP_S = 60
 NOTHING_COLLECTED = 5  # pytest's exit code
-DEBIAN = {  # what root tests call on this machine: a program, and the package that brings it
+DEBIAN = {  # what root tests call on this machine: a program, and the packages that bring it
     "nft": "nftables",
     "ip": "iproute2",
     "fence_dummy": "fence-agents",
     "prometheus-alertmanager": "prometheus-alertmanager",
+    "promtool": "prometheus",
+    "haproxy": "haproxy",
+    "nginx": "nginx libnginx-mod-mail",
 }
 
 
@@ -125,10 +128,12 @@ def counted(report: Path) -> Tally:
 
 def install_missing() -> None:
     """Install the Debian packages of programs that root tests call."""
-    missing = sorted({package for program, package in DEBIAN.items() if shutil.which(program) is None})
+    lacking = [packages for program, packages in DEBIAN.items() if shutil.which(program) is None]
+    missing = sorted({package for packages in lacking for package in packages.split()})
     if missing:
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_OFFLINE": "1"}  # no service is started
         subprocess.run(["apt-get", "-qq", "update"], check=True)
-        subprocess.run(["apt-get", "-qq", "-y", "--no-install-recommends", "install", *missing], check=True)
+        subprocess.run(["apt-get", "-qq", "-y", "--no-install-recommends", "install", *missing], check=True, env=quiet)
 
 
 def main() -> int:

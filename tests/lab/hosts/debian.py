@@ -84,7 +84,7 @@ MASKED_UNITS = (
     "systemd-tmpfiles-clean.timer",
     "modprobe@.service",
 )
-_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 
 
 def install_outside_packages(say: Callable[[str], None]) -> None:
@@ -117,7 +117,7 @@ def base(say: Callable[[str], None]) -> Path:
 
 
 def _build_base(place: Path) -> None:
-    sources = [str(_SOURCES)] if _SOURCES.exists() else []
+    sources = [str(SOURCES)] if SOURCES.exists() else []
     run(
         *cgroups.joining(
             layout.BUILD_CGROUP,

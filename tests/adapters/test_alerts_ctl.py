@@ -60,6 +60,7 @@ def told(config_file: Path, tmp_path: Path, sink: Sink, monkeypatch: pytest.Monk
 def test_what_is_open_what_waits_and_how_each_receiver_took_the_last_one(told: Told, sink: Sink) -> None:
     told.cluster.findings = (BEHIND, UNSYNCED)
     until(lambda: len(sink.taken) == 2)
+    until(lambda: "desk   json   0 waiting" in ctl(told.path).output)  # what was taken is noted a moment later
     until(lambda: "pager   json   2 waiting   last" in ctl(told.path).output)
     shown = re.sub(r"20\d\d-\S+Z", "TIME", ctl(told.path).output)
     assert shown == (

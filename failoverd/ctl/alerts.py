@@ -1,7 +1,10 @@
 """`failoverctl alerts`: what has been told and is not over, what waits, and how each receiver took the last message.
 
-mail3    WARNS   LAG_WARN         since 2026-11-28T19:04:11Z  told oncall
-                 1000 ms behind mail1, the limit is 500 ms
+mail3 warns   LAG_WARN  1000 ms behind mail1, the limit is 500 ms
+              since 2026-11-28T19:04:11.301Z, told oncall
+              page  runbooks/codes/LAG_WARN.md
+
+Receiver  oncall   slack   0 waiting   last 2026-11-28T19:04:11.412Z taken (200)
 """
 
 from __future__ import annotations

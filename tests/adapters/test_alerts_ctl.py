@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from alert_stage import Answer, Sink, free_port, receiver, until
 from click.testing import CliRunner, Result
 from control_stage import BEHIND, UNSYNCED, Running, Stage
@@ -79,6 +80,7 @@ def test_what_is_open_what_waits_and_how_each_receiver_took_the_last_one(told: T
     )
     document = json.loads(ctl(told.path, "-o", "json").output)
     assert [alert["told"] for alert in document["open"]] == [["desk"], ["desk"]]
+    assert yaml.safe_load(ctl(told.path, "-o", "yaml").output) == document
     assert ctl(told.path).exit_code == Exit.DONE
 
 

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from failoverd.core import telling
 from failoverd.core.alerts import Alert
 from failoverd.core.findings import Severity
-from failoverd.core.telling import EMPTY, Receiving, Rules, Voice
+from failoverd.core.telling import EMPTY, Book, Receiving, Rules, Voice
 from failoverd.notify.teller import Row, Teller
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from failoverd.core.telling import Book, Sent
+    from failoverd.core.telling import Entry, Sent
 
 ORDER = ("arbiter", "mail1", "mail2", "mail3")
 STEP_MS = 500
@@ -382,3 +383,53 @@ def test_what_a_node_has_decided_and_not_sent_is_sent_by_another_when_it_is_gone
     model.run(CALM_STEPS)
     assert set(model.counts().values()) == {1}
     model.judge()
+
+
+# ---- what the model must find -----------------------------------------------------------------------------------
+
+
+def without_confirmation(self: Teller, heard: Collection[str], now_ms: int) -> None:
+    """A speaker that does not wait for the former one's silence."""
+    for name, peer in self._peers.items():
+        peer.confirmed = peer.confirmed or name in heard
+    LISTEN(self, heard, now_ms)
+    self.voice = Voice.SPEAKING if self.voice is Voice.CLAIMING else self.voice
+
+
+def without_told(self: Book, entries: dict[str, Entry], told: dict[tuple[str, str], int]) -> Book:
+    """Books that are merged without what receivers were told, but for this node's own notes of one."""
+    return MERGED(self, entries, told if len(told) == 1 else {})
+
+
+LISTEN, MERGED = Teller._listen, Book.merged
+PLANTED = {
+    "speaks unconfirmed": (
+        (Teller, "_listen", without_confirmation),
+        test_daemons_that_crash_and_are_started_again_tell_nothing_twice,
+    ),
+    "overtakes": (
+        (telling, "_is_told", lambda *_: True),
+        test_what_was_on_its_way_at_a_crash_comes_twice_at_most_and_in_its_order,
+    ),
+    "never takes up": (
+        (telling, "TAKEN_UP_MS", 10**9),
+        test_what_a_node_has_decided_and_not_sent_is_sent_by_another_when_it_is_gone_for_good,
+    ),
+    "forgets who was told": (
+        (Book, "merged", without_told),
+        test_whatever_happens_nothing_is_lost_and_a_repeat_has_its_former_name,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (where, attribute, wrong), story = PLANTED[name]
+    monkeypatch.setattr(where, attribute, wrong)
+
+    def told() -> None:
+        for seed in range(40):
+            story(seed)
+
+    with pytest.raises(AssertionError):
+        told()

@@ -7,8 +7,7 @@
                                   │  a finding about a receiver ──> observed(...), as a probe's
 
 What blocks here (a disk, a slow receiver) delays alerts, nothing else. A name that is not looked up in time keeps a
-thread of its own for as long as the system's resolver takes; at most LOOKUPS of them, and the process ends without
-them.
+thread of its own for as long as the system's resolver takes; see lookups.py.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import asyncio
 import contextlib
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +27,7 @@ from failoverd.core.model import Health, NodeKind, Observation, Reading
 from failoverd.core.telling import Entry, Kind, Message, Receiving, Rules, Voice
 from failoverd.notify import CODES, FORMS, circle
 from failoverd.notify.delivery import Attempt, End, context, quiet
+from failoverd.notify.lookups import Lookups
 from failoverd.notify.sender import Last, Sender
 from failoverd.notify.shelf import ShelfError, SqliteShelf
 from failoverd.notify.teller import Teller
@@ -36,6 +35,7 @@ from failoverd.notify.teller import Teller
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
 
     from failoverd.config import Config
     from failoverd.ports import Clock
@@ -45,7 +45,6 @@ TICK_S = 0.5
 ROUNDS_MS = {Voice.CLAIMING: 500, Voice.SPEAKING: 1_000, Voice.SILENT: 2_000, Voice.MUTE: 2_000}
 AGAIN_S = 10.0  # after a bug, or a disk that does not take the queue
 DROPPED_SHOWN_MS = 3_600_000
-LOOKUPS = 8
 CALL_S = 1.0  # how long who asks on the daemon's loop waits for an answer of this thread
 TEST_S = 4.0  # likewise for the end of a test: less than failoverctl waits
 
@@ -110,7 +109,7 @@ class Herald:
         self._rounded_ms: int | None = None
         self._news: asyncio.Event | None = None
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(_Lookups())
+        self._loop.set_default_executor(Lookups())
         self._main: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
@@ -380,31 +379,6 @@ class Herald:
         teller.say(receiver, message, _wall_ms())
         sender.wake(first=True)
         return await future
-
-
-class _Lookups(ThreadPoolExecutor):
-    """Runs name look-ups, each in a thread that the end of the process does not wait for (ThreadPoolExecutor would)."""
-
-    def __init__(self) -> None:
-        super().__init__(max_workers=1)
-        self._free = threading.BoundedSemaphore(LOOKUPS)
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # noqa: ANN401 - as in the base
-        future: Future[T] = Future()
-        if not self._free.acquire(blocking=False):
-            future.set_exception(OSError(f"{LOOKUPS} names are being looked up, and none is found"))
-            return future
-
-        def run() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(fn(*args, **kwargs))
-                except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-                    future.set_exception(error)
-            self._free.release()
-
-        threading.Thread(target=run, name="alerts-lookup", daemon=True).start()
-        return future
 
 
 def rules_of(config: Config) -> Rules:

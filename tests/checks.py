@@ -51,7 +51,7 @@ class Part:
 
 FAST = (Part("tests", ("--fast",), 300),)
 ALL = (
-    Part("tests", ("-m", "not root and not lab and not simulation"), 300),
+    Part("tests", ("-m", "not root and not lab and not simulation"), 420),
     Part("simulated seeds", ("-m", "simulation"), 360),
     Part("root tests", ("-m", "root and not lab"), 300),
     Part("lab tests", ("-m", "lab"), 840),

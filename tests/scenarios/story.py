@@ -20,8 +20,16 @@ from sim_chance import Latencies
 from world import POLICY, World
 
 from failoverd.core import candidates, forced, orders, rejoin
-from failoverd.core.machine import Asked, Confirmed, PauseAsked, RejoinAsked
-from failoverd.core.model import NodeName, Rejoin, Request, Role
+from failoverd.core.machine import (
+    AcknowledgeAsked,
+    Asked,
+    Confirmed,
+    MaintenanceAsked,
+    PauseAsked,
+    RejoinAsked,
+    ScheduleAsked,
+)
+from failoverd.core.model import Maintenance, NodeName, Rejoin, Request, Role, Scheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +37,9 @@ if TYPE_CHECKING:
     from sim_node import Node
 
     from failoverd.core.effects import Entry
+    from failoverd.core.machine import Order
+    from failoverd.core.model import Rejected
+    from failoverd.core.view import View
 
 SETTLE_MS = 60_000
 UNTIL_MS = 30_000
@@ -264,14 +275,60 @@ class Story(Faults):
         """It does again."""
         self._pause(at, "")
 
+    def do_pause_for(self, seconds: str, at: str = "arbiter") -> None:
+        """`pause-for 5s`: and it does again then."""
+        self._order(at, lambda view: (PauseAsked("anna: maintenance", "anna", _after(view, seconds)), None))
+
     def _pause(self, at: str, paused: str) -> None:
+        self._order(at, lambda _view: (PauseAsked(paused, "anna"), None))
+
+    def do_maintenance(self, name: str, switch: str, seconds: str = "", at: str = "arbiter") -> None:
+        """`maintenance mail3 on 5s`, or `on` until `off`."""
+        node = NodeName(name)
+
+        def made(view: View) -> tuple[Order, Rejected | None]:
+            until_ms = _after(view, seconds) if seconds else 0
+            wanted = Maintenance(node, "anna", "a disk", until_ms) if switch == "on" else None
+            return MaintenanceAsked(node, "anna", wanted), orders.maintenance_rejection(view, name, wanted)
+
+        self._order(at, made)
+
+    def do_acknowledge(self, at: str = "arbiter") -> None:
+        """`acknowledge`: the changes of primary up to now do not count any more."""
+
+        def made(view: View) -> tuple[Order, Rejected | None]:
+            assert view.record is not None
+            return AcknowledgeAsked(view.record.term, "anna", "a bad cable"), orders.acknowledge_rejection(view)
+
+        self._order(at, made)
+
+    def do_schedule(self, target: str, seconds: str, at: str = "arbiter") -> None:
+        """`schedule mail2 5s`: what promote --at would do."""
+
+        def made(view: View) -> tuple[Order, Rejected | None]:
+            wanted = Scheduled("s1", NodeName(target), "anna", "a kernel", view.highest_term, _after(view, seconds))
+            return ScheduleAsked("anna", wanted), orders.schedule_rejection(view, target)
+
+        self._order(at, made)
+
+    def do_cancel(self, at: str = "arbiter") -> None:
+        """`cancel`: not after all."""
+        self._order(at, lambda view: (ScheduleAsked("anna", None, "s1"), orders.cancel_rejection(view)))
+
+    def do_set_clock(self, name: str, seconds: str) -> None:
+        """`set-clock mail1 3600s`: somebody sets its wall clock forward."""
+        self.world.node(name).set_wall(round(float(seconds.removesuffix("s")) * 1000))
+
+    def _order(self, at: str, made: Callable[[View], tuple[Order, Rejected | None]]) -> None:
         daemon = self.world.node(at).daemon
         assert daemon is not None
-        refused = orders.store_rejection(daemon.state.view)
+        view = daemon.state.view.at(daemon.node.clock.now_ms())
+        order, why = made(view)
+        refused = orders.store_rejection(view) or why
         if refused is not None:
             self.say("operator", f"refused: {refused.code}: {refused.reason}")
             return
-        daemon.feed(PauseAsked(paused, "anna"))
+        daemon.feed(order)
 
     def do_confirm_fenced(self, name: str, at: str = "arbiter") -> None:
         """`confirm-fenced mail1`: an operator has looked, it has no power."""
@@ -289,3 +346,10 @@ class Story(Faults):
         for node in self.world.nodes:
             state = node.daemon.state if node.daemon else None
             self.say(node.name, f"{Role.FENCED.value if state is None else state.rule and state.rule.id}")
+
+
+def _after(view: View, seconds: str) -> int:
+    """So long from now, by the wall clock of whoever is asked."""
+    now_ms = view.wall_ms()
+    assert now_ms is not None
+    return now_ms + round(float(seconds.removesuffix("s")) * 1000)

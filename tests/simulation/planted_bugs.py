@@ -34,6 +34,7 @@ TERMS = ("terms-grow", *LEASE)
 QUORUM = ("majority", *LEASE)
 DATA = ("nothing-lost",)
 PAUSE = ("paused",)
+MAINTENANCE = ("maintenance",)
 STORE = ("one-mount",)
 UNPROVEN = ("unproven-first", "nothing-lost")
 FORCE = ("forced", "nothing-lost")
@@ -535,6 +536,26 @@ BUGS = (
             "runtime/persist.py",
             'if value.get("boot_id") != self._boot_id or min(held) < 0:',
             "if min(held) < 0:",
+        ),
+    ),
+    _bug(
+        "elected-while-worked-on",
+        "a node in maintenance is no candidate",
+        MAINTENANCE,
+        (
+            "core/candidates.py",
+            "    why = _worked_on(view, name) or _out_of_reach(view, name)\n",
+            "    why = _out_of_reach(view, name)\n",
+        ),
+    ),
+    _bug(
+        "run-out-ends-the-term",
+        "what runs out changes nothing of the lease",
+        ("orders", *LEASE),
+        (
+            "core/orders.py",
+            "        record = replace(record, maintenance=left)\n",
+            "        record = replace(record, maintenance=left, revoked=True)\n",
         ),
     ),
 )

@@ -26,6 +26,7 @@ class Chance:
     scale = 1  # how much longer every timing is than by default
     writes_ms = 50  # how often clients write
     pump_ms = 200  # how often a replication stream is looked after
+    tells_clock = True  # a daemon looks at the wall clock now and then, and not only when it starts
     sparse = 1  # how many times less often than by default probes look at what seldom changes
 
     def latency(self, base_ms: int) -> int:

@@ -36,6 +36,11 @@ class Clock:
         """The wall clock's nanoseconds, as time.time_ns gives them."""
         return (self._wall_ms + self.now_ms()) * MILLION
 
+    @property
+    def epoch_ms(self) -> int:
+        """What the wall clock was, or would have been, at 0 of the other."""
+        return self._wall_ms
+
     def set_wall(self, by_ms: int) -> None:
         """Somebody sets the wall clock."""
         self._wall_ms += by_ms

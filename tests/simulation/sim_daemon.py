@@ -30,7 +30,7 @@ from failoverd.core.effects import (
 )
 from failoverd.core.health import Sendings
 from failoverd.core.lease import unanswered
-from failoverd.core.machine import Event, Reaction, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
+from failoverd.core.machine import ClockSet, Event, Reaction, Reported, State, StepEnded, StoreSeen, Swapped, Ticked
 from failoverd.core.model import Outcome
 from failoverd.core.view import View
 from failoverd.runtime.outbox import AUDIT_WITHIN_MS, CLOSING_WITHIN_MS, closes, is_at_once
@@ -67,6 +67,7 @@ class Daemon:
             rejoin_failed=rejoin.failed_before(memory, node.clock.now_ms()),
             takeover_sent=unanswered(memory),
             held=held,
+            epoch_ms=node.clock.epoch_ms,
         )
         self.state = State(view=view, software="0.1.0")
         self._woken_ms = 0  # when the machine wants to be woken, by the node's clock
@@ -81,6 +82,12 @@ class Daemon:
         self.node.when_running(AUDIT_MS, self.node.rebuild.tell)
         self.node.when_running(AUDIT_MS, self._read_store)
         self.feed(Ticked())
+
+    def look_at_clock(self) -> None:
+        """As production does every few seconds."""
+        epoch_ms = self.node.clock.epoch_ms
+        if epoch_ms != self.state.view.epoch_ms:
+            self.feed(ClockSet(epoch_ms))
 
     @property
     def lives(self) -> bool:

@@ -16,6 +16,8 @@
                        store says so until commits wait again and one replica has applied all that did not; nor, where
                        rpo is bounded, before the bound and a floor stand there
     paused             while paused nothing acts by itself
+    maintenance        nobody takes over by itself, or is forced to, who is in maintenance as the store has it
+    orders             an order, what runs out and what is due change nothing of the term, its lease or its proof
     one-mount          a mail store for one node at a time is never mounted on two, and only by the newest term's holder
     assertion          the core's own
 
@@ -44,8 +46,18 @@ NEVER_PAUSED_RULES = {
     "replica-has-more",
     "switchover-asked",
 }
+ORDERS = {Purpose.ORDER, Purpose.RUN_OUT, Purpose.SCHEDULE}
 NEVER_PAUSED_STEPS = {StepKind.RESTART_UNIT, StepKind.FENCE}
 AGE_SLACK = 1.12  # a report's age is bounded by the clock of whoever counts it
+
+
+def _kept(record: Record, *, marked: bool) -> tuple[object, ...]:
+    """What no order may touch. `marked`: in an old copy whoever swaps next puts the newest mark back (unproven.py)."""
+    lease = (record.term, record.holder, record.counter, record.ttl_ms, record.revoked, record.successor)
+    fence = (record.condemned_by, record.off)
+    proof = (record.began, record.position, record.forced, record.bounded)
+    marks = () if marked else (record.unproven, record.marks, record.bound_ms, record.floor)
+    return (lease, fence, proof, marks)
 
 
 class Violation(AssertionError):  # noqa: N818 - what the invariants' page calls it
@@ -128,6 +140,11 @@ class Judge:
         unasked = after.term > before.term and after.reason.startswith((LOST, FORCED))
         if before.paused and (swap.purpose is Purpose.CONDEMN or unasked):
             self.violated("paused", f"{swap.purpose.value} while paused")
+        if unasked and any(known.node == after.holder for known in before.maintenance):
+            self.violated("maintenance", f"{after.holder} takes term {after.term}, and is in maintenance")
+        marked = after.marks > before.marks
+        if swap.purpose in ORDERS and _kept(before, marked=marked) != _kept(after, marked=marked):
+            self.violated("orders", f"{swap.purpose.value} made {after} of {before}")
         if after.off.startswith("the fence agents") and not before.off:  # operators are no part of what is judged
             self._confirmed(before)
         if before.unproven and not after.unproven:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MEMBERSHIP = "digest"
 DATABASE_STARTS_MS = 1500
+CLOCK_LOOK_MS = 1500  # every 3 s
 
 
 @dataclass(slots=True)
@@ -147,6 +148,8 @@ class Node:
             return
         self.clock.set_wall(by_ms)
         self.kernel.wall_was_set()
+        if self.world.chance.tells_clock and self.daemon is not None:
+            self.when_running(CLOCK_LOOK_MS * self.world.chance.scale, self.daemon.look_at_clock)
 
     # ---- services ---------------------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class Weather(Chance):
         self.writes_ms = 500 * self.scale
         self.pump_ms = 1000 * self.scale
         self.sparse = 4
+        self.tells_clock = False  # an event more is another schedule: only where orders need it (sim_orders)
         self.policy = self._policy()
         self.agents = random.choice((AGENTS, ("works",), ("hangs", "works")))
         if self.policy.store_moves:  # where nobody takes over without the fence, one that fails would end the story

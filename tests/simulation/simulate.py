@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from sim_bounded import Bounded
 from sim_forced import Forced
 from sim_judge import Violation
+from sim_orders import Orders
 from sim_rare import Rare
 from sim_troubles import Troubles
 from sim_unproven import Unproven
@@ -64,6 +65,7 @@ class Simulation:
         self.weather = Weather(number)
         self._unproven = Unproven(self.weather)
         self._bounded = Bounded(self.weather)
+        self._orders = Orders(self.weather)
         policy = self.weather.policy
         self.world = World(self.weather, policy, told=self._told if told else None)
         if told:
@@ -112,6 +114,7 @@ class Simulation:
         self._forced.begin()
         self._unproven.begin(world, self._healed_at)
         self._bounded.begin(world, self._healed_at)
+        self._orders.begin(world, self._healed_at)
         world.at(self._healed_at - world.now, self._heal)
         world.run_until(self._healed_at)
         if not world.run_until(self._healed_at + self.bound_ms, self._served):

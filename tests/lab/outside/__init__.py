@@ -1,0 +1,1 @@
+"""Other people's programs beside the lab, with the files of config/; `tests/lab/integrations` runs them."""

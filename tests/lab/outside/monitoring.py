@@ -1,0 +1,95 @@
+"""The Zabbix template at work: imported, linked to each node of the lab, values seen to arrive, a trigger to fire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hosts import layout
+from hosts.shell import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outside.zabbix_server import ZabbixServer
+
+TEMPLATE = layout.TREE / "config/zabbix/failoverd-template.yaml"
+GROUP, NODE, CLUSTER = "failoverd", "failoverd node by HTTP", "failoverd cluster"
+VALUES_S, ALARM_S = 90.0, 120.0
+_RULES = {
+    "groups": {"createMissing": True, "updateExisting": True},
+    "templates": {"createMissing": True, "updateExisting": True},
+    "valueMaps": {"createMissing": True, "updateExisting": True},
+    "items": {"createMissing": True, "updateExisting": True},
+    "triggers": {"createMissing": True, "updateExisting": True},
+    "discoveryRules": {"createMissing": True, "updateExisting": True},
+}
+
+
+class Monitored:
+    """The lab's nodes as hosts of a Zabbix server."""
+
+    def __init__(self, server: ZabbixServer, say: Callable[[str], None]) -> None:
+        self._server, self._say = server, say
+
+    def prepare(self) -> None:
+        """Import the template by the API, and link a host for each node, as an administrator does in the frontend."""
+        call = self._server.call
+        text = TEMPLATE.read_text(encoding="utf-8")
+        call("configuration.import", format="yaml", rules=_RULES, source=text)
+        found = call("template.get", output=["host"], filter={"host": [NODE, CLUSTER]})
+        templates = {template["host"]: {"templateid": template["templateid"]} for template in found}
+        (group,) = call("hostgroup.create", name=GROUP)["groupids"]
+        for host in layout.HOSTS:
+            linked = [templates[NODE], *([templates[CLUSTER]] if host == layout.ARBITER else [])]
+            interface = {"type": 1, "main": 1, "useip": 1, "ip": layout.ADDRESSES[host], "dns": "", "port": "10050"}
+            call("host.create", host=host, interfaces=[interface], groups=[{"groupid": group}], templates=linked)
+        self._say(f"Zabbix: {' and '.join(templates)} imported, linked to {len(layout.HOSTS)} hosts")
+
+    def values(self, key: str) -> dict[str, str]:
+        """The newest value of an item on each host that has one."""
+        found = self._server.call(
+            "item.get",
+            output=["lastvalue", "lastclock", "key_"],
+            filter={"key_": key},
+            selectHosts=["host"],
+            monitored=True,
+        )
+        return {item["hosts"][0]["host"]: item["lastvalue"] for item in found if item["lastclock"] != "0"}
+
+    def wait_for_values(self, primary: str) -> None:
+        """Wait until each node's numbers, those of discovered members, and the cluster's sum have come."""
+        expected = {host: "1" if host == primary else "0" for host in layout.HOSTS}
+        self._wait("failoverd.primary", expected)
+        self._wait("failoverd.cluster.primaries", {layout.ARBITER: "1"})
+        self._wait("failoverd.holder", dict.fromkeys(layout.HOSTS, primary))
+        replica = next(host for host in layout.DATA_NODES if host != primary)
+        self._wait(f"failoverd.node.role[{replica}]", dict.fromkeys(layout.HOSTS, "replica"))
+        self._wait(f"failoverd.service[{replica},imap]", dict.fromkeys(layout.HOSTS, "1"))
+        broken = self._server.call(
+            "item.get", output=["key_", "error"], filter={"state": 1}, monitored=True, group=GROUP
+        )
+        self._say(f"Zabbix: values from all nodes, one primary, {primary}; items not supported: {broken or 'none'}")
+
+    def _wait(self, key: str, expected: dict[str, str]) -> None:
+        wait_for(
+            f"Zabbix: {key}", lambda: self.values(key) == expected, VALUES_S, 0.5, why_not=lambda: str(self.values(key))
+        )
+
+    def problems(self) -> dict[str, str]:
+        """The triggers that fire, with the page that each leads to."""
+        found = self._server.call(
+            "trigger.get", output=["description", "url"], filter={"value": 1}, expandDescription=True, monitored=True
+        )
+        return {trigger["description"]: trigger["url"] for trigger in found}
+
+    def wait_for_alarm(self, dead: str, primary: str) -> None:
+        """Wait for the trigger of the node that lost its power, and for the role's move."""
+        wanted = f"failoverd: {dead} does not answer"
+        wait_for(
+            f"Zabbix: {wanted}", lambda: wanted in self.problems(), ALARM_S, 0.5, why_not=lambda: str(self.problems())
+        )
+        wait_for(
+            f"Zabbix: {primary} is primary", lambda: self.values("failoverd.primary").get(primary) == "1", VALUES_S
+        )
+        for name, page in sorted(self.problems().items()):
+            self._say(f"Zabbix: {name}  -> {page}")

@@ -68,6 +68,10 @@ class Database(Protocol):
         """Read `SettingsFacts`, slower than `status` and seldom: FAILED with the first finding, UNKNOWN if not read."""
         ...
 
+    def statements(self, *, limit_ms: int, deadline_ms: int) -> Reading:
+        """Read `StatementFacts`: what was slow, and what has run for longer than `limit_ms`. UNKNOWN if not read."""
+        ...
+
     def freeze(self, *, deadline_ms: int) -> Result:
         """Stop the receiver only, also against a silent source; the applier goes on, the relay log stays."""
         ...

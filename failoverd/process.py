@@ -60,10 +60,14 @@ def _ready(reading: set[int], writing: set[int], due: float | None) -> set[int]:
 
 
 class Runs:
-    """Runs programs, `most` at a time: those that cannot even be killed must not fill the machine."""
+    """Runs programs, `most` at a time: those that cannot even be killed must not fill the machine.
 
-    def __init__(self, most: int = 8) -> None:
+    `kept`: so many bytes of what each prints, the last ones.
+    """
+
+    def __init__(self, most: int = 8, kept: int = OUTPUT_BYTES) -> None:
         self._most = most
+        self._kept = kept
         self._alive = 0
         self._lock = threading.Lock()
 
@@ -87,7 +91,7 @@ class Runs:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, ended)
 
-        run = _Run((path, *arguments), text, deadline_ms, tell)
+        run = _Run((path, *arguments), text, deadline_ms, tell, self._kept)
         try:
             threading.Thread(target=self._work, args=(run, tell), name=f"run {path}", daemon=True).start()
         except RuntimeError as error:
@@ -118,8 +122,11 @@ class Runs:
 class _Run:
     """One run. `work` is its thread; `end` may be called from any other."""
 
-    def __init__(self, command: tuple[str, ...], text: bytes, deadline_ms: int, tell: Callable[[Ended], None]) -> None:
+    def __init__(
+        self, command: tuple[str, ...], text: bytes, deadline_ms: int, tell: Callable[[Ended], None], kept: int
+    ) -> None:
         self._command = command
+        self._kept = kept
         self._tell = tell
         self._term_at = time.monotonic() + max(deadline_ms - TERM_BEFORE_MS, deadline_ms // 2) / 1000
         self._input = memoryview(text)
@@ -231,8 +238,8 @@ class _Run:
         except BlockingIOError:
             return True
         self._output += chunk
-        if len(self._output) > OUTPUT_BYTES:
-            del self._output[:-OUTPUT_BYTES]
+        if len(self._output) > self._kept:
+            del self._output[: -self._kept]
             self._cut = True
         return bool(chunk)
 

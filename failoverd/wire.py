@@ -156,7 +156,13 @@ def _sets_of_record(record: Record) -> Iterator[tuple[str, GtidSet]]:
         yield "record.floor.position", record.floor.position
 
 
+def _gauges_of_report(report: Report) -> Iterator[tuple[str, int]]:
+    for name in ("imap_connections", "logins_accepted", "logins_refused", "deliveries", "slow_queries"):
+        yield f"report.monitoring.{name}", getattr(report.monitoring, name, None) or 0
+
+
 def _numbers_of_report(report: Report) -> Iterator[tuple[str, int]]:
+    yield from _gauges_of_report(report)
     yield "report.number", report.number
     yield "report.term", report.term
     yield "report.version", report.version

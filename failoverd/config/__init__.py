@@ -41,9 +41,20 @@ from failoverd.config.model import (
     Store,
     Vip,
 )
+from failoverd.config.monitoring import (
+    AuthFailures,
+    AuthSource,
+    Latency,
+    Memory,
+    Monitoring,
+    PostfixCpu,
+    SlowQueries,
+)
 
 __all__ = [
     "Audit",
+    "AuthFailures",
+    "AuthSource",
     "Config",
     "ConfigError",
     "Database",
@@ -55,12 +66,17 @@ __all__ = [
     "Host",
     "Http",
     "ImapService",
+    "Latency",
     "Lease",
     "MailStore",
+    "Memory",
+    "Monitoring",
     "Mount",
     "Peer",
+    "PostfixCpu",
     "Rebuild",
     "Rejoin",
+    "SlowQueries",
     "SmtpService",
     "Store",
     "Vip",

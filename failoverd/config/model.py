@@ -22,6 +22,7 @@ from failoverd.config import relations
 from failoverd.config.alerts import Alerts
 from failoverd.config.error import wrong
 from failoverd.config.http import Http
+from failoverd.config.monitoring import Monitoring
 from failoverd.config.section import Section
 from failoverd.config.values import (
     AbsolutePath,
@@ -391,6 +392,7 @@ class Config(Section):
     rejoin: Rejoin = Rejoin()
     rebuild: Rebuild = Rebuild()
     http: Http = Http()
+    monitoring: Monitoring = Monitoring()
     _this: str = PrivateAttr(default="")
 
     @cached_property

@@ -188,7 +188,56 @@ OTHERS: Mapping[str, Finding] = {
     ),
 }
 
-FINDINGS: Mapping[str, Finding] = {**SETTINGS, **OTHERS}
+# What monitoring finds (core/monitoring.py): advice, and never a reason to move the role.
+MONITORING: Mapping[str, Finding] = {
+    "MON_LATENCY": Finding(
+        _W,
+        "a mail service takes long to answer: clients wait, and some give up",
+        "look for what it waits for: its database, the mail store, too few processes, the network to the observer",
+    ),
+    "MON_AUTH_FAILURES": Finding(
+        _W,
+        "most logins fail: a wrong password somewhere, an attack, or users that the database does not know",
+        "look at whose logins fail, and from where; ask the database for one of them with doveadm auth test",
+    ),
+    "MON_AUTH_SOURCE": Finding(
+        _W,
+        "one address fails to log in again and again: a device with an old password, or somebody who guesses",
+        "find out whose it is; block it at the border if it is nobody's",
+    ),
+    "MON_POSTFIX_CPU": Finding(
+        _W,
+        "Postfix uses much of a processor core",
+        "look at which of its programs it is, and at what is in the queue",
+    ),
+    "MON_MEMORY_GROWS": Finding(
+        _W,
+        "the memory of a mail process grows and never shrinks: it will end by being killed, or take others with it",
+        "find the service and bound it (vsz_limit, service_count, max_use); restart it at a quiet hour",
+    ),
+    "MON_SLOW_QUERIES": Finding(
+        _W,
+        "statements take long in the database: mail services wait for it at each login and each recipient",
+        "look at the slow query log, and at what runs now; add the index that is missing",
+    ),
+    "MON_NO_JOURNAL": Finding(
+        _W,
+        "the journal cannot be read: logins and deliveries are not counted",
+        "let journald keep a journal on that node, or switch off what needs it in monitoring",
+    ),
+    "MON_NO_DOVEADM": Finding(
+        _W,
+        "Dovecot does not say who is logged in: IMAP connections are not counted",
+        "try doveadm who on that node, or monitoring: {gauges: off}",
+    ),
+    "MON_NO_PROCESSES": Finding(
+        _W,
+        "the processes of the mail services cannot be looked at: their load and memory are not known",
+        "look for processes that hang in the kernel on that node",
+    ),
+}
+
+FINDINGS: Mapping[str, Finding] = {**SETTINGS, **OTHERS, **MONITORING}
 
 
 def blocking(findings: Iterable[tuple[str, str]]) -> tuple[str, str] | None:

@@ -13,7 +13,9 @@ from failoverd.core.model import Report
 
 # What is only shown to an operator, or was looked at when the report was absorbed; a field that is not named here
 # counts.
-_SHOWN = {"number", "heard", "software", "vip", "host", "units", "rule", "doing", "beat", "rebuild", "floor"}
+_SHOWN = frozenset(
+    ("number", "heard", "software", "vip", "host", "units", "rule", "doing", "beat", "rebuild", "floor", "monitoring")
+)
 # What few questions ask: it counts where one of them was asked. By the name of what answers it in `Known`.
 SELDOM = {"version": "versions", "hears": "heard_elsewhere"}
 _ALWAYS = attrgetter(*(f.name for f in fields(Report) if f.name not in {*_SHOWN, *SELDOM, "claims"}))

@@ -12,6 +12,7 @@ from typing import NewType
 
 from failoverd.core.errant import Journal
 from failoverd.core.gtid import GtidSet
+from failoverd.core.monitoring import Gauges, MonitoringFacts
 
 NodeName = NewType("NodeName", str)
 # In error 1236, which has other causes as well, and those pass.
@@ -225,7 +226,17 @@ class RebuildFacts:
         return not self.home and (self.touched or (self.running and self.stage != "failed"))
 
 
-Facts = UnitFacts | VipFacts | HostFacts | DatabaseFacts | SettingsFacts | QueueFacts | StoreFacts | RebuildFacts
+Facts = (
+    UnitFacts
+    | VipFacts
+    | HostFacts
+    | DatabaseFacts
+    | SettingsFacts
+    | QueueFacts
+    | StoreFacts
+    | RebuildFacts
+    | MonitoringFacts
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +444,7 @@ class Report:
     rejoin: Rejoin | None = None  # an operator's request to another node
     rejoin_ended: RequestEnded | None = None  # what became of the newest one to the sender
     rejoining: str = ""  # the id of the one that the sender has taken, and that has not ended
+    monitoring: Gauges | None = None
 
     @cached_property
     def claims_by_name(self) -> dict[tuple[str, NodeName], Claim]:

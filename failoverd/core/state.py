@@ -176,6 +176,7 @@ def make_report(state: State) -> Report:
         doing=_doing(state.progress),
         vip=view.vip,
         host=view.host,
+        monitoring=view.monitoring,
         request=_request_for_me(view),
         store_answers=view.store_answers(),
         hears=tuple(view.fresh),

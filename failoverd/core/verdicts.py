@@ -8,6 +8,7 @@ from failoverd.core.health import Sighting
 from failoverd.core.known import Known, remembered
 from failoverd.core.mail_store import StoreState
 from failoverd.core.model import Claim, Health, HostFacts, NodeName, QueueFacts, SettingsFacts, UnitFacts, VipFacts
+from failoverd.core.monitoring import FINDING, PROBES, Gauges, gauges
 from failoverd.core.quorum import Tally, Vote, tally
 
 DISK_FAILURES = 2
@@ -171,7 +172,7 @@ class Verdicts(Known):
         for seen in self.looks.failing:
             if seen.observation.target == self.me.name and seen.observation.probe not in self._silent:
                 facts = seen.observation.reading.facts
-                if isinstance(facts, SettingsFacts):
+                if isinstance(facts, (SettingsFacts, *FINDING)):
                     found += facts.found
                 else:
                     found.append((seen.observation.reading.code, seen.observation.reading.reason))
@@ -183,6 +184,12 @@ class Verdicts(Known):
         seen = self.sighting(SETTINGS_PROBE, self.me.name)
         facts = seen.observation.reading.facts if seen else None
         return facts if isinstance(facts, SettingsFacts) else None
+
+    @property
+    def monitoring(self) -> Gauges | None:
+        """What monitoring last measured on this node."""
+        seen = (self.sighting(probe, self.me.name) for probe in sorted(PROBES))
+        return gauges(sight.observation.reading.facts for sight in seen if sight is not None)
 
     @property
     def host(self) -> HostFacts | None:

@@ -76,6 +76,7 @@ class Dialect(ABC):
     READ_ONLY: ClassVar[str]  # a SELECT of one column `v`: nothing is left to be done to be read-only
     JOURNAL_POSITION: ClassVar[str]  # the expression for which server writes, then all that it holds
     SESSIONS: ClassVar[str]  # all of them, with the columns id, user, host, command, state, however they are spelled
+    RUNNING: ClassVar[str]  # likewise, with command and time_ms, or time in seconds where the server has no more
     NEVER_KILLED: ClassVar[frozenset[str]]  # commands of the server's own threads and of replicas
     IN_COMMIT: ClassVar[tuple[str, ...]]  # states, in small letters: the binary log may have it already
     START_LOSES_RELAY_LOG: ClassVar[bool]  # starting a thread may throw away what was received and not applied

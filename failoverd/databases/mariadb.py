@@ -42,6 +42,9 @@ class MariaDbDialect(Dialect):
         "NULLIF(REPLACE(@@GLOBAL.gtid_binlog_state, '\\n', ''), ''), NULLIF(@@GLOBAL.gtid_slave_pos, '')), 512)"
     )
     SESSIONS = "SELECT ID, USER, HOST, COMMAND, STATE FROM information_schema.PROCESSLIST"
+    RUNNING = (
+        "SELECT ID, USER, COMMAND, TIME_MS FROM information_schema.PROCESSLIST WHERE COMMAND IN ('Query', 'Execute')"
+    )
     NEVER_KILLED = frozenset({"Binlog Dump", "Slave_IO", "Slave_SQL", "Slave_worker", "Daemon"})
     IN_COMMIT = ("commit", "waiting for prior transaction to commit")
     START_LOSES_RELAY_LOG = True

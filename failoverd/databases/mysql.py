@@ -47,6 +47,7 @@ class MySqlDialect(Dialect):
     READ_ONLY = "SELECT @@GLOBAL.super_read_only AS v"
     JOURNAL_POSITION = "CONCAT(@@GLOBAL.server_uuid, ',', @@GLOBAL.gtid_executed)"
     SESSIONS = "SHOW PROCESSLIST"  # information_schema's table is deprecated
+    RUNNING = SESSIONS  # which knows whole seconds only
     NEVER_KILLED = frozenset({"Binlog Dump", "Binlog Dump GTID", "Daemon"})
     IN_COMMIT = ("waiting for handler commit",)
     START_LOSES_RELAY_LOG = False

@@ -21,6 +21,7 @@ from failoverd.databases.dialect import Account
 from failoverd.databases.own_starts import OwnStarts
 from failoverd.databases.sessions import Kept, Sessions
 from failoverd.databases.settings import settings_reading
+from failoverd.databases.statements import read_statements
 from failoverd.ports import Result
 
 if TYPE_CHECKING:
@@ -79,6 +80,20 @@ class SqlServer:
         except Failure as failure:
             return Reading(Health.UNKNOWN, failure.code, failure.reason)
         return settings_reading(facts)
+
+    def statements(self, *, limit_ms: int, deadline_ms: int) -> Reading:
+        """Read `StatementFacts` on the connection that is kept. UNKNOWN where there is no answer: `status` says why."""
+        deadline = Deadline(deadline_ms)
+        try:
+            facts = self._sessions.over(
+                self._for_status,
+                deadline,
+                self._sessions.token,
+                lambda c: read_statements(self.DIALECT, c, deadline, limit_ms=limit_ms),
+            )
+        except Failure as failure:
+            return Reading(Health.UNKNOWN, failure.code, failure.reason)
+        return Reading(Health.OK, facts=facts)
 
     def freeze(self, *, deadline_ms: int) -> Result:
         """Stop the receiver, also against a silent source; the applier goes on. Success where there is none."""

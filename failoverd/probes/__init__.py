@@ -9,6 +9,14 @@ queue      the mail queue's directories                            <── a cou
 fence      the fence agents that another node's failure may need
 store      a mail store that moves with the role
 rebuild    what a rebuild of this node's database tells, two files in memory
+
+Advisory, and never a reason to move the role (core/monitoring.py):
+
+latency    how long imap and smtp take, of the looks that are taken anyway
+logins     logins and deliveries in the journal                    (journal: the lines, maillog: what they say)
+sessions   who is logged in to IMAP, as doveadm says
+processes  Postfix's share of a core, memory that only grows
+statements slow statements of the database
 """
 
 from __future__ import annotations
@@ -20,10 +28,15 @@ from failoverd.probes.disk import DiskProbe
 from failoverd.probes.fence import FenceProbe
 from failoverd.probes.host import HostProbe
 from failoverd.probes.imap import ImapProbe
+from failoverd.probes.latency import LatencyProbe
+from failoverd.probes.logins import LoginsProbe
+from failoverd.probes.processes import ProcessesProbe
 from failoverd.probes.queue import QueueProbe
 from failoverd.probes.rebuild import RebuildProbe
+from failoverd.probes.sessions import SessionsProbe
 from failoverd.probes.settings import SettingsProbe
 from failoverd.probes.smtp import SmtpProbe
+from failoverd.probes.statements import StatementsProbe
 from failoverd.probes.store import StoreProbe
 from failoverd.probes.unit import UnitProbe
 from failoverd.probes.vip import VipProbe
@@ -47,9 +60,15 @@ PROBES: Mapping[str, Callable[..., Probe]] = {
     "queue": QueueProbe,
     "store": StoreProbe,
     "rebuild": RebuildProbe,
+    "latency": LatencyProbe,
+    "logins": LoginsProbe,
+    "sessions": SessionsProbe,
+    "processes": ProcessesProbe,
+    "statements": StatementsProbe,
 }
 
-# Every code that a probe can give; those of the database's own reading are the dialect's. Each has a page in runbooks/.
+# Every code that a probe can give; those of the database's own reading are the dialect's, those
+# of monitoring (MON_…) stand in core/findings.py. Each has a page in runbooks/.
 CODES: Mapping[str, str] = {
     # the IMAP server
     "IMAP_REFUSED": "nothing listens on the port",

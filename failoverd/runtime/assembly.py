@@ -52,6 +52,7 @@ from failoverd.runtime.public import PublicServer
 from failoverd.runtime.public_shown import Shown
 from failoverd.runtime.schedule import Schedule
 from failoverd.runtime.systemd import Notifier
+from failoverd.runtime.watching import Watching
 from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
 from failoverd.tls import client_context, server_context
 
@@ -183,8 +184,16 @@ async def run(config: Config, directories: Directories) -> None:
         queue = queue_of(config, directories.state) if me.kind is NodeKind.DATA else None
         moved = mail_store_of(config, directories.runtime)
         queue_alone = queue[0] if queue is not None else None
-        schedule = Schedule(config, looked_at, fence, directories.runtime, queue=queue_alone, moved=moved)
-        prober = Prober(clock, daemon.observed)
+        schedule = Schedule(
+            config,
+            looked_at,
+            fence,
+            directories.runtime,
+            queue=queue_alone,
+            moved=moved,
+            watching=Watching(config, looked_at, clock),
+        )
+        prober = Prober(clock, schedule.noting(daemon.observed))
         servers.push_async_callback(asyncio.to_thread, prober.stop)  # it waits for a thread
         gate = gate_of(config)
         if me.kind is NodeKind.DATA:

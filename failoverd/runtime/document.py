@@ -167,6 +167,29 @@ class MaintenanceStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyStatus:
+    """What the looks at one service of one node take on average, of those that the node makes that says so."""
+
+    service: str
+    node: str
+    mean_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringStatus:
+    """Gauges of one node. Logins and deliveries are counted since its daemon began to read the journal."""
+
+    latency: tuple[LatencyStatus, ...] = ()
+    imap_connections: int | None = None
+    logins_accepted: int | None = None
+    logins_refused: int | None = None
+    deliveries: int | None = None
+    deliveries_per_s: float | None = None
+    postfix_cpu_percent: float | None = None
+    slow_queries: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """One member. `fresh`: its newest report is recent enough to count; what an older one said is shown as such.
 
@@ -189,6 +212,7 @@ class NodeStatus:
     vip: VipStatus | None = None
     host: HostStatus | None = None
     rebuild: RebuildStatus | None = None
+    monitoring: MonitoringStatus | None = None
     findings: tuple[Reason, ...] = ()
     maintenance: MaintenanceStatus | None = None
 

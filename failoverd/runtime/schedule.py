@@ -4,6 +4,7 @@ every node   imap, smtp of the primary (the observers' votes)
 data node    imap, smtp, units, database, its settings and its rebuild, VIP, disks, mail queue and host of its own;
              fences' health; a mail store that moves
 arbiter      host of its own
+             and on each what monitoring watches (watching.py)
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ from failoverd.probes.vip import VipProbe
 from failoverd.runtime.prober import Scheduled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from failoverd.actions.queue import PostfixQueue
     from failoverd.config import Config, SmtpService
+    from failoverd.core.model import Observation
     from failoverd.ports import Database, Fence, MovedStore, Probe
+    from failoverd.runtime.watching import Watching
 
 UNIT_INTERVAL_MS = 500
 VIP_INTERVAL_MS = 1000
@@ -80,6 +85,7 @@ class Schedule:
         *,
         queue: PostfixQueue | None = None,
         moved: MovedStore | None = None,
+        watching: Watching | None = None,
     ) -> None:
         self._config = config
         self._locks = locks
@@ -95,6 +101,8 @@ class Schedule:
                     Scheduled("queue", looking, self._me, QUEUE_INTERVAL_MS, QUEUE_INTERVAL_MS, prompt=False)
                 )
             self._own += self._mail_store(moved) if moved is not None else []
+        self._watching = watching
+        self._own += watching.entries if watching is not None else []
 
     def _host(self) -> Scheduled:
         host = self._config.host
@@ -147,6 +155,16 @@ class Schedule:
             return self._own
         target = Target(primary, self._config.nodes[primary].address)
         return self._own + self._mail(target)
+
+    def noting(self, deliver: Callable[[Observation], None]) -> Callable[[Observation], None]:
+        """What the prober is given: monitoring looks at each observation on its way."""
+
+        def told(seen: Observation) -> None:
+            if self._watching is not None:
+                self._watching.note(seen)
+            deliver(seen)
+
+        return told
 
     def _mail(self, target: Target) -> list[Scheduled]:
         return [

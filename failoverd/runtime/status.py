@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 from failoverd.core import bounded, candidates, lease, repair
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from failoverd.core.model import Claim, DatabaseFacts, Node, Record, Rejected, Report, VipFacts
+    from failoverd.core.monitoring import Gauges
     from failoverd.core.view import View
 
 
@@ -65,6 +67,7 @@ def node_of(view: View, node: Node, own: Report, heard_ms: Callable[[NodeName, i
         if report.host
         else None,
         rebuild=homecoming.status(view, node.name),
+        monitoring=_monitoring(report.monitoring) if report.monitoring else None,
         findings=tuple(doc.Reason(code=code, reason=text, node=node.name) for code, text in report.findings)
         + _errant(view, node, report)
         + _rejoin(view, node, report)
@@ -159,6 +162,13 @@ def _rejoin(view: View, node: Node, report: Report) -> tuple[doc.Reason, ...]:
     extra = report.database.holdings.minus(holder.holdings) if holder else None
     text = f"{node.name} holds transactions that {view.holder} lacks: {extra}" if extra else "it cannot be compared"
     return (doc.Reason(code="NEEDS_REJOIN", reason=text, node=node.name),)
+
+
+def _monitoring(gauges: Gauges) -> doc.MonitoringStatus:
+    """The gauges of a node, under the same names."""
+    given = {field.name: getattr(gauges, field.name) for field in fields(gauges) if field.name != "latency"}
+    latency = tuple(doc.LatencyStatus(service=s, node=node, mean_ms=ms) for s, node, ms in gauges.latency)
+    return doc.MonitoringStatus(latency=latency, **given)
 
 
 def _unproven(view: View, node: Node) -> tuple[doc.Reason, ...]:

@@ -67,4 +67,5 @@ def test_a_field_that_nobody_thought_of_counts() -> None:
         "beat",
         "rebuild",
         "floor",
+        "monitoring",
     }

@@ -32,6 +32,7 @@ from failoverd.core.model import (
     Scheduled,
     Thread,
 )
+from failoverd.core.monitoring import Gauges
 
 names = st.sampled_from([NodeName("mail1"), NodeName("mail2"), NodeName("mail3"), NodeName("arbiter")])
 texts = st.text(max_size=20)
@@ -97,6 +98,14 @@ reports = st.builds(
     identity=st.none() | st.builds(Identity, st.tuples(texts, texts), st.tuples(texts, texts)),
     unproven=texts,
     marks=numbers,
+    monitoring=st.none()
+    | st.builds(
+        Gauges,
+        st.lists(st.tuples(texts, texts, numbers), max_size=3).map(tuple),
+        *[st.none() | numbers] * 4,
+        *[st.none() | st.floats(0, 1e6)] * 2,
+        st.none() | numbers,
+    ),
 )
 records = st.builds(
     Record,

@@ -4,8 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from failoverd.config.error import wrong
 from failoverd.config.section import Section
 from failoverd.config.values import duration, percentage
+
+
+def _switch(value: object) -> object:
+    """`off` is None, `on` is a section with its defaults."""
+    if isinstance(value, str):
+        if value not in {"on", "off"}:
+            raise wrong("is no mapping", "a mapping, `key: value`, or off")
+        return {} if value == "on" else None
+    return value
 
 
 def _off(value: object) -> object:
@@ -13,6 +23,7 @@ def _off(value: object) -> object:
 
 
 # Each of them may be switched off by itself: `latency: off`.
+Switch = BeforeValidator(_switch, json_schema_input_type=Any)
 Off = BeforeValidator(_off, json_schema_input_type=Any)
 Window = duration("10s", "24h")
 
@@ -66,12 +77,12 @@ class Monitoring(Section):
     """What is watched beside what a failover is decided on. None: off."""
 
     interval_ms: Annotated[int, duration("1s", "1m"), Field(alias="interval")] = 10_000
-    latency: Annotated[Latency | None, Off] = Latency()
-    auth_failures: Annotated[AuthFailures | None, Off] = AuthFailures()
-    auth_source: Annotated[AuthSource | None, Off] = AuthSource()
-    postfix_cpu: Annotated[PostfixCpu | None, Off] = PostfixCpu()
-    memory: Annotated[Memory | None, Off] = Memory()
-    slow_queries: Annotated[SlowQueries | None, Off] = SlowQueries()
+    latency: Annotated[Latency | None, Switch] = Latency()
+    auth_failures: Annotated[AuthFailures | None, Switch] = AuthFailures()
+    auth_source: Annotated[AuthSource | None, Switch] = AuthSource()
+    postfix_cpu: Annotated[PostfixCpu | None, Switch] = PostfixCpu()
+    memory: Annotated[Memory | None, Switch] = Memory()
+    slow_queries: Annotated[SlowQueries | None, Switch] = SlowQueries()
     gauges: Annotated[Literal["on"] | None, Off] = "on"
 
     @property

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from failoverd.core.view import GateState
+from failoverd.runtime.document import MonitoringStatus
 from failoverd.runtime.public_shown import HEADERS, Recent, Shown
 
 if TYPE_CHECKING:
@@ -57,6 +58,17 @@ def _gauges(
     """One sample for each set of labels, the last one's where there are several; None: none."""
     family = GaugeMetricFamily(name, text, labels=labels, unit=unit)
     for known, value in dict(values).items():
+        if value is not None:
+            family.add_metric(known, value)
+    return family
+
+
+def _counters(
+    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[tuple[str, ...], int | None]]
+) -> Metric:
+    """A counter; None: no sample."""
+    family = CounterMetricFamily(name, text, labels=labels)
+    for known, value in values:
         if value is not None:
             family.add_metric(known, value)
     return family
@@ -140,6 +152,27 @@ def probes(scrape: Scrape) -> Iterator[Metric]:
     yield _gauges("failoverd_probe_seconds", text, ["probe", "node"], values, "seconds")
 
 
+def mail(scrape: Scrape) -> Iterator[Metric]:
+    """What monitoring measures on this node; the latency of the primary's services, as this node sees them."""
+    own = next(n for n in scrape.status.nodes if n.name == scrape.status.node).monitoring
+    known = own or MonitoringStatus()
+    text = "IMAP connections that are logged in, as Dovecot says."
+    yield _gauge("failoverd_mail_imap_connections", text, known.imap_connections)
+    text = "Deliveries that this node's Postfix has written down since the daemon began to read the journal."
+    yield _counters("failoverd_mail_deliveries", text, [], [((), known.deliveries)])
+    logins = ((("accepted",), known.logins_accepted), (("refused",), known.logins_refused))
+    text = "Logins that Dovecot and Postfix have written down since then, without failoverd's own."
+    yield _counters("failoverd_mail_logins", text, ["result"], logins)
+    looked_at = scrape.status.holder or scrape.status.node
+    means = (((one.service,), _seconds(one.mean_ms)) for one in known.latency if one.node == looked_at)
+    text = "What this node's looks at the primary's mail services take on average, from connection to login."
+    yield _gauges("failoverd_mail_connect_latency_seconds", text, ["service"], means, "seconds")
+    text = "Statements that took longer than long_query_time since the database's start."
+    yield _counters("failoverd_sql_slow_queries", text, [], [((), known.slow_queries)])
+    text = "What all of Postfix's processes use, in percent of one core."
+    yield _gauge("failoverd_postfix_cpu_percent", text, known.postfix_cpu_percent)
+
+
 def changes(scrape: Scrape) -> Iterator[Metric]:
     """How often the primary changed."""
     text = "Changes of primary that this daemon has seen since it started."
@@ -163,6 +196,7 @@ METRICS: list[Callable[[Scrape], Iterable[Metric]]] = [
     members,
     replication,
     probes,
+    mail,
     changes,
     alerts,
 ]

@@ -15,8 +15,10 @@ from public_stage import Stage, until
 from test_node_controller import HELD, Node
 
 from failoverd.config import load
+from failoverd.core.health import Sighting
 from failoverd.core.lease import Held
-from failoverd.core.model import NodeName, Request, Thread
+from failoverd.core.model import Facts, Health, NodeName, Observation, Reading, Request, Thread
+from failoverd.core.monitoring import LatencyFacts, LoginFacts, ProcessFacts, SessionFacts, StatementFacts
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.public import PublicServer
 from failoverd.runtime.public_shown import Shown
@@ -49,20 +51,46 @@ NAMES = {
     "failoverd_replication_running": {"node", "thread"},
     "failoverd_rebuild_running": {"node"},
     "failoverd_probe_seconds": {"probe", "node"},
+    "failoverd_mail_imap_connections": set(),
+    "failoverd_mail_deliveries_total": set(),
+    "failoverd_mail_logins_total": {"result"},
+    "failoverd_mail_connect_latency_seconds": {"service"},
+    "failoverd_sql_slow_queries_total": set(),
+    "failoverd_postfix_cpu_percent": set(),
     "failoverd_changes_total": {"kind"},
     "failoverd_alerts_queued": set(),
     "failoverd_alerts_dropped_total": set(),
 }
+MEASURED: dict[str, Facts] = {
+    "latency": LatencyFacts((("imap", "mail1", 40), ("imap", "mail2", 8), ("smtp", "mail1", 25))),
+    "logins": LoginFacts(accepted=40, refused=3, deliveries=17, deliveries_per_s=0.3),
+    "sessions": SessionFacts(12),
+    "processes": ProcessFacts(1.5),
+    "statements": StatementFacts(slow=4, counts_ms=1000),
+}
+
+
+def measuring(view: View) -> View:
+    """The same, where monitoring has looked at everything once."""
+    looks = [
+        Sighting(Observation(name, view.me.name, Reading(Health.OK, facts=facts), views.NOW, 5), 0, views.NOW)
+        for name, facts in MEASURED.items()
+    ]
+    return view.changed(sightings=(*view.sightings, *looks))
+
+
 # Everything that has a sample only where something is wrong, is wrong here.
-ILL = views.view(
-    "mail2",
-    {
-        "mail3": {
-            "findings": (("DISK_FULL", 'the disk "srv" is full\nand \\ says so'),) * 2,
-            "database": views.replica_facts(received=400, applier=Thread.STOPPED, heartbeat_beat=92),
+ILL = measuring(
+    views.view(
+        "mail2",
+        {
+            "mail3": {
+                "findings": (("DISK_FULL", 'the disk "srv" is full\nand \\ says so'),) * 2,
+                "database": views.replica_facts(received=400, applier=Thread.STOPPED, heartbeat_beat=92),
+            },
         },
-    },
-    record=views.record(paused="anna: moving the rack", unproven="no replica acknowledges"),
+        record=views.record(paused="anna: moving the rack", unproven="no replica acknowledges"),
+    )
 )
 
 
@@ -147,6 +175,19 @@ def test_what_is_wrong_is_told_once_and_what_is_not_known_has_no_sample(config_f
     deaf = samples(scraped(config_file, views.view("mail2", {"mail1": None}))[1])
     assert deaf["failoverd_nodes_heard",] == 3
     assert not [key for key in deaf if key[0] == "failoverd_replication_lag_seconds"], "the primary is not heard"
+
+
+def test_what_monitoring_measured(config_file: Path) -> None:
+    told = samples(scraped(config_file, ILL)[1])
+    assert told["failoverd_mail_imap_connections",] == 12
+    assert told["failoverd_mail_deliveries_total",] == 17
+    assert (told["failoverd_mail_logins_total", "accepted"], told["failoverd_mail_logins_total", "refused"]) == (40, 3)
+    assert told["failoverd_mail_connect_latency_seconds", "imap"] == 0.04, "of the primary, not of itself"
+    assert (told["failoverd_sql_slow_queries_total",], told["failoverd_postfix_cpu_percent",]) == (4, 1.5)
+    unmeasured = samples(scraped(config_file, views.view("mail2"))[1])
+    assert not [
+        key for key in unmeasured if key[0].startswith(("failoverd_mail", "failoverd_sql", "failoverd_postfix"))
+    ]
 
 
 def test_the_lag_of_each_replica_in_seconds(config_file: Path) -> None:

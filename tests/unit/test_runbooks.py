@@ -39,6 +39,7 @@ NO_CODES = {
     "JOURNAL_STREAM",
     "LC_ALL",
     "NOTIFY_SOCKET",
+    "SYSLOG_IDENTIFIER",  # a field of the journal
     "SC_CLK_TCK",  # of sysconf
     "SUDO_USER",
     "WATCHDOG_PID",
@@ -71,7 +72,9 @@ CODES = {
     *OTHER_CODES,
 }
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
-EVERYTHING = [*PAGES, RUNBOOKS / "README.md", RUNBOOKS / "mail-store.md", RUNBOOKS / "replace-a-node.md"]
+CASES = sorted((RUNBOOKS / "cases").iterdir())
+OTHERS = [RUNBOOKS / f"{name}.md" for name in ("README", "mail-store", "replace-a-node", "lost-quorum")]
+EVERYTHING = [*PAGES, *CASES, *OTHERS]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
@@ -125,6 +128,22 @@ def test_a_page_has_its_headings_in_order_and_something_below_each(page: Path) -
     assert all(body.strip() for body in parts.values())
     assert "```sh\n" in parts["How to check"]
     assert FEWEST <= len(text.splitlines()) <= MOST
+
+
+@pytest.mark.parametrize("page", CASES, ids=lambda page: page.stem)
+def test_a_case_has_the_same_headings_and_is_in_the_index(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.splitlines()[0] == f"# {page.stem.replace('-', ' ').capitalize()}"
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [*HEADINGS, UNDO]
+    assert all(body.strip() for body in re.split(r"^## .+$", text, flags=re.MULTILINE)[1:])
+    assert "```sh\n" in text
+    assert f"(cases/{page.name})" in (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_page_beside_the_index_is_named_in_it() -> None:
+    index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+    for page in RUNBOOKS.glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name}" in index, page.name
 
 
 @pytest.mark.parametrize("page", EVERYTHING, ids=lambda page: page.stem)

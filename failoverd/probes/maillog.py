@@ -8,7 +8,8 @@ ends, which are the server's own, and what is in the middle is only skipped:
     session=<…>
     ^ what it is: up to the first `user=<`, which holds nothing of the client's       from whom: up to the very end ^
 
-The same for Postfix, which puts the client's address first and what the client sent behind it. A line that is not
+The same for Postfix, which puts the client's address first and what the client sent behind it; a recipient in quotes,
+which may hold anything, is not counted. A line that is not
 exactly so is not counted. Formats: Dovecot 2.3 with its default login_log_format_elements (where an administrator has
 changed them so that the address is not found, a failure counts without one), Postfix 3.5 and later.
 """
@@ -43,7 +44,7 @@ _POSTFIX_ACCEPTED = re.compile(
     r" .*"
 )
 _POSTFIX_SENT = re.compile(
-    r"[0-9A-Za-z]{5,24}: to=<[^<>\s]{0,512}>, (?:orig_to=<[^<>\s]{0,512}>, )?relay=[^,\s]{1,512}, "
+    r"[0-9A-Za-z]{5,24}: to=<[^<>\s\"]{0,512}>, (?:orig_to=<[^<>\s\"]{0,512}>, )?relay=[^,\s]{1,512}, "
     r"(?:conn_use=[0-9]+, )?delay=[0-9.]+, delays=[0-9./]+, dsn=2\.[0-9]+\.[0-9]+, status=sent \(.*"
 )
 _SMTPD = re.compile(r"postfix(?:[-/][A-Za-z0-9_.-]+)*/smtpd")

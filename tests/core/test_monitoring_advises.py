@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,9 @@ from failoverd.core.monitoring import (
     SessionFacts,
     StatementFacts,
 )
-from failoverd.core.view import View
+
+if TYPE_CHECKING:
+    from failoverd.core.view import View
 
 VIEWS = {
     "the primary serves": view("mail1"),

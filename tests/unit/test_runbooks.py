@@ -151,7 +151,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         path, _, anchor = target.partition("#")
         there = (page.parent / path).resolve() if path else page
-        assert there in EVERYTHING or there == RUNBOOKS / "at-most-one-primary.md", target
+        assert there in EVERYTHING or there in RUNBOOKS.glob("*.md"), target
         assert not anchor or anchor in anchors(there), target
 
 

@@ -1,4 +1,4 @@
-"""What `tests/run` runs: the linters, then pytest in four parts, then one summary line over all of them.
+"""What `tests/run` runs: the linters, then pytest in five parts, then one summary line over all of them.
 
 A linter counts as one check. Each part has a time limit of its own, so that one that hangs is a failure with a name
 and the whole stays under half an hour.
@@ -29,7 +29,7 @@ LINTERS = {
 LINTER_LIMIT_S = 60
 CLEAN_UP_S = 60
 NOTHING_COLLECTED = 5  # pytest's exit code
-DEBIAN = {  # what root tests call on this machine: a program, and the packages that bring it
+DEBIAN = {  # what root and browser tests call on this machine: a program, and the packages that bring it
     "nft": "nftables",
     "ip": "iproute2",
     "fence_dummy": "fence-agents",
@@ -37,6 +37,7 @@ DEBIAN = {  # what root tests call on this machine: a program, and the packages 
     "promtool": "prometheus",
     "haproxy": "haproxy",
     "nginx": "nginx libnginx-mod-mail",
+    "chromium": "chromium",
 }
 
 
@@ -51,9 +52,10 @@ class Part:
 
 FAST = (Part("tests", ("--fast",), 300),)
 ALL = (
-    Part("tests", ("-m", "not root and not lab and not simulation"), 420),
+    Part("tests", ("-m", "not root and not lab and not simulation and not browser"), 420),
     Part("simulated seeds", ("-m", "simulation"), 360),
     Part("root tests", ("-m", "root and not lab"), 300),
+    Part("browser tests", ("-m", "browser and not lab"), 240),
     Part("lab tests", ("-m", "lab"), 840),
 )
 
@@ -127,7 +129,7 @@ def counted(report: Path) -> Tally:
 
 
 def install_missing() -> None:
-    """Install the Debian packages of programs that root tests call."""
+    """Install the Debian packages of programs that tests call."""
     lacking = [packages for program, packages in DEBIAN.items() if shutil.which(program) is None]
     missing = sorted({package for packages in lacking for package in packages.split()})
     if missing:

@@ -1,6 +1,6 @@
-"""What tests share: when `root`, `lab` and `simulation` tests run, and a configuration that can be loaded.
+"""What tests share: when `root`, `lab`, `simulation` and `browser` tests run, and a configuration that can be loaded.
 
-`tests/run --fast` skips those three kinds and says so; without it they must run: a machine on which they cannot is a
+`tests/run --fast` skips those four kinds and says so; without it they must run: a machine on which they cannot is a
 failure, not a skip.
 """
 
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--fast"):
         return
     for item in items:
-        for marker in ("root", "lab", "simulation"):
+        for marker in ("root", "lab", "simulation", "browser"):
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=f"{marker}: left out by --fast"))
 

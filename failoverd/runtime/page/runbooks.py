@@ -104,8 +104,10 @@ def _finish(tokens: list[Token]) -> None:
     for at, token in enumerate(tokens):
         if token.type == "heading_open":
             token.attrSet("id", re.sub(r"[^\w -]", "", _plain(tokens[at + 1]).lower()).replace(" ", "-"))
-        elif token.type == "th_open":
+        elif token.type == "th_open" and tokens[at + 1].content:
             token.attrSet("scope", "col")
+        elif token.type == "th_open":
+            token.tag = tokens[at + 2].tag = "td"  # a corner without a word is no head
         for child in token.children or ():
             if child.type == "link_open":
                 child.attrSet("href", _link(str(child.attrGet("href"))))

@@ -111,7 +111,7 @@ def test_it_shows_each_node_as_it_is(page: Page, listener: Listener) -> None:
     assert cell(page, "mail3", "Lag") == "4.1 s"
     assert cell(page, "mail3", "Position") == "0-1-498 !14 behind"
     assert cell(page, "mail1", "VIP") == "✓has it"
-    assert cell(page, "mail2", "VIP") == "–no"
+    assert cell(page, "mail2", "VIP") == "\N{EN DASH}no"
     assert cell(page, "mail2", "Free disk") == "✓43 % /var/lib/mysql"
     assert cell(page, "mail2", "Heard") == "here"
     tree = page.locator(".topology .tree").first
@@ -124,7 +124,7 @@ def test_it_shows_each_node_as_it_is(page: Page, listener: Listener) -> None:
 
 def test_it_says_why_nothing_may_move_and_links_each_code_to_its_page(page: Page, listener: Listener) -> None:
     listener.show(SCENES["blocked"])
-    answer = page.locator(".answer", has_text="Failover now")
+    answer = page.locator("#answer-failover")
     expect(answer).to_contain_text("NOT possible")
     expect(answer.locator("li")).to_have_text(
         [
@@ -182,7 +182,7 @@ def test_three_nodes_or_nine_all_stand_in_the_tree(page: Page, listener: Listene
 def test_a_failover_shows_without_loading_the_page_anew(page: Page, listener: Listener) -> None:
     page.evaluate("window.loaded = 'once'")
     listener.show(SCENES["failed-over"])
-    expect(page.locator(".answer", has_text="Primary")).to_contain_text("mail2")
+    expect(page.locator("#answer-primary")).to_contain_text("mail2")
     expect(page.locator(".box.vip")).to_have_text("Virtual IP✓on mail2")
     newest = page.locator("#history .change").first
     expect(newest.locator("summary")).to_contain_text("Failover mail1 → mail2")
@@ -195,7 +195,7 @@ def test_a_failover_shows_without_loading_the_page_anew(page: Page, listener: Li
 
 def test_the_lease_counts_down_between_two_events(page: Page, listener: Listener) -> None:
     listener.frozen = True
-    shown = page.locator(".answer", has_text="Primary").locator(".words")
+    shown = page.locator("#answer-primary").locator(".words")
     expect(shown).to_contain_text("lease 1.")
     expect(page.locator("#connection")).to_contain_text("Live")
 
@@ -227,8 +227,8 @@ def assert_old(page: Page) -> None:
     expect(page.locator("#connection")).to_contain_text("Connection lost", timeout=10_000)
     expect(page.locator("#old-note")).to_contain_text("mail2 does not answer. All below is old: from ")
     expect(page.locator("#old-note")).to_contain_text("mail1 (10.89.1.11), mail3 (10.89.1.13) or arbiter (10.89.1.14)")
-    expect(page.locator(".answer", has_text="Primary")).to_contain_text("not known now; it was mail1")
-    expect(page.locator(".answer", has_text="Failover now")).to_contain_text("not known now; it was possible, to mail2")
+    expect(page.locator("#answer-primary")).to_contain_text("not known now; it was mail1")
+    expect(page.locator("#answer-failover")).to_contain_text("not known now; it was possible, to mail2")
     expect(page.locator("#announced")).to_have_text("Connection lost: what is shown is old.")
     expect(page).to_have_title("? lab: connection lost")
 
@@ -236,7 +236,7 @@ def assert_old(page: Page) -> None:
 def assert_live(page: Page) -> None:
     expect(page.locator("#connection")).to_contain_text("Live", timeout=15_000)
     expect(page.locator("#old-note")).to_be_hidden()
-    expect(page.locator(".answer", has_text="Primary")).not_to_contain_text("not known")
+    expect(page.locator("#answer-primary")).not_to_contain_text("not known")
 
 
 def test_a_listener_that_dies_is_told_and_one_that_returns_is_shown(page: Page, listener: Listener) -> None:
@@ -246,7 +246,7 @@ def test_a_listener_that_dies_is_told_and_one_that_returns_is_shown(page: Page, 
     listener.scene = SCENES["failed-over"]
     listener.start()
     assert_live(page)
-    expect(page.locator(".answer", has_text="Primary")).to_contain_text("mail2")
+    expect(page.locator("#answer-primary")).to_contain_text("mail2")
     assert page.evaluate("window.loaded") == "once"
 
 

@@ -33,7 +33,7 @@ function primary(status, old, age, heardAt) {
   const [kind, name, words] = holder(status, old ? 0 : age);
   return h(
     "div",
-    { class: `answer ${old ? "unknown" : kind}` },
+    { id: "answer-primary", class: `answer ${old ? "unknown" : kind}` },
     h("p", { class: "question" }, "Primary"),
     h("p", { class: "big" }, badge(old ? "unknown" : kind, old ? `not known now; it was ${name}` : name)),
     h("p", { class: "words" }, `term ${status.term}`, " · ", words, old && ` at ${clock(heardAt)}`),
@@ -46,6 +46,8 @@ export function holder({ holder: name, lease }, age) {
   if (name === null || lease.state === "none") return ["bad", "none", "no primary yet"];
   switch (lease.state) {
     case "held":
+      // Renewed each half second where all is well: counted down to nothing, nobody knows yet.
+      if (lease.left_ms - age <= 0) return ["unknown", name, "its lease has run out, unless it was renewed just now"];
       return ["good", name, `lease${left}`];
     case "condemned":
       return ["bad", name, `${lease.by} has its power cut, lease${left}`];
@@ -65,7 +67,7 @@ function failover({ failover: { possible, candidate, blockers, rejected } }, old
   const kind = old ? "unknown" : possible ? "good" : "bad";
   return h(
     "div",
-    { class: `answer ${kind}` },
+    { id: "answer-failover", class: `answer ${kind}` },
     h("p", { class: "question" }, "Failover now"),
     h("p", { class: "big" }, badge(kind, old ? `not known now; it was ${words}` : words)),
     (blockers.length > 0 || rejected.length > 0) &&

@@ -38,6 +38,7 @@ DEBIAN = {  # what root and browser tests call on this machine: a program, and t
     "haproxy": "haproxy",
     "nginx": "nginx libnginx-mod-mail",
     "chromium": "chromium",
+    "/lib/systemd/systemd-journal-remote": "systemd-journal-remote",  # it writes a journal from a text
 }
 
 

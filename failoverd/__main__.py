@@ -124,13 +124,9 @@ def _run(loaded: object, options: argparse.Namespace) -> int:
 
     if not isinstance(loaded, Config):
         raise TypeError(type(loaded).__name__)
-    sql = loaded.database
-    secrets = [sql.password, sql.replication_password, *loaded.fencing.secrets, *loaded.alerts.secrets]
-    if loaded.mail.imap is not None:
-        secrets.append(loaded.mail.imap.password)
-    end_log = logging.start(secrets)
+    end_log = logging.start(loaded.secrets)
     try:
-        asyncio.run(assembly.run(loaded, assembly.Directories(options.state, options.runtime)))
+        asyncio.run(assembly.run(loaded, assembly.Directories(options.state, options.runtime), options.config))
     except Exception as error:  # noqa: BLE001 - the last word of the process: it is logged and told by the exit code
         structlog.get_logger(__name__).critical("failoverd ends", reason=str(error), exc_info=error)
         return 1

@@ -409,6 +409,13 @@ class Config(Section):
         return {service.kind: service for service in (self.mail.imap, self.mail.smtp) if service is not None}
 
     @property
+    def secrets(self) -> list[SecretStr]:
+        """All of them, for whoever hides them."""
+        found = [self.database.password, self.database.replication_password]
+        found += [self.mail.imap.password] if self.mail.imap is not None else []
+        return [*found, *self.fencing.secrets, *self.alerts.secrets]
+
+    @property
     def this(self) -> Node:
         """The node that reads the file."""
         return self.nodes[NodeName(self._this)]

@@ -5,13 +5,14 @@ StoreSeen · Swapped   the record, the lease, the answers to swaps   absorb_stor
 StepEnded             what became of this node's own steps          absorb_steps
 Asked · Confirmed · orders       kept until the store has them      here
 RejoinAsked           kept on disk until it is done                 rejoining
+Reconfigured          kept until nothing is under way               reconfigure
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.core import bounded, lag, lease, mail_store, orders, rejoining
+from failoverd.core import bounded, lag, lease, mail_store, orders, reconfigure, rejoining
 from failoverd.core.absorb_steps import step_ended
 from failoverd.core.absorb_store import floor_told, record_seen, swapped, told_unproven
 from failoverd.core.events import (
@@ -21,6 +22,7 @@ from failoverd.core.events import (
     Event,
     Observed,
     Order,
+    Reconfigured,
     RejoinAsked,
     Reported,
     StepEnded,
@@ -58,9 +60,11 @@ def absorb(turn: Turn, event: Event) -> None:
             step_ended(turn, event)
         case _:
             _asked(turn, event)
+    if turn.state.policy is not None:
+        reconfigure.take(turn)
 
 
-def _asked(turn: Turn, event: Asked | Confirmed | Order | RejoinAsked) -> None:
+def _asked(turn: Turn, event: Asked | Confirmed | Order | RejoinAsked | Reconfigured) -> None:
     """An operator asks for something."""
     match event:
         case Asked(request):
@@ -73,6 +77,8 @@ def _asked(turn: Turn, event: Asked | Confirmed | Order | RejoinAsked) -> None:
             turn.note("confirmed", f"{event.by} says that {event.node} has no power", reason=event.reason)
         case RejoinAsked(wanted):
             rejoining.asked(turn, wanted)
+        case Reconfigured():
+            reconfigure.asked(turn, event)
         case _:
             turn.keep(order=event, asked_ms=turn.view.now_ms)
             turn.note("asked", orders.in_words(event), reason=orders.reason_of(event))

@@ -17,6 +17,7 @@ from failoverd.core.model import (
     Request,
     Scheduled,
 )
+from failoverd.core.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,14 @@ class RejoinAsked:
     rejoin: Rejoin
 
 
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """This node's configuration was read again: other thresholds, already checked by `reconfigure.refusal`."""
+
+    policy: Policy
+    by: str
+
+
 Order = PauseAsked | MaintenanceAsked | AcknowledgeAsked | ScheduleAsked  # what orders.py makes of the record
 Event = (
     Ticked
@@ -151,4 +160,5 @@ Event = (
     | AcknowledgeAsked
     | ScheduleAsked
     | RejoinAsked
+    | Reconfigured
 )

@@ -11,6 +11,7 @@ from failoverd.core.events import Confirmed, Order
 from failoverd.core.mail_store import STEPS
 from failoverd.core.model import Heard, NodeKind, Record, Rejoin, Report, Request, Role
 from failoverd.core.plan import Progress
+from failoverd.core.policy import Policy
 from failoverd.core.rules import Rule
 from failoverd.core.view import GateState, View
 
@@ -29,6 +30,7 @@ class State:
     asked_ms: int = 0
     confirmed: Confirmed | None = None  # likewise
     order: Order | None = None  # likewise
+    policy: Policy | None = None  # of a configuration read again, until nothing is under way
     marking: int = 0  # the count of commits let go that the MARK or CLEAR in flight speaks of
     rejoin_asked: Rejoin | None = None  # of another node, to be told to it
     rejoin_asked_ms: int = 0

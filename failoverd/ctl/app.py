@@ -15,6 +15,7 @@ from failoverd.ctl.alerts import alerts
 from failoverd.ctl.audit import audit
 from failoverd.ctl.check import check
 from failoverd.ctl.completion import completion
+from failoverd.ctl.config import config
 from failoverd.ctl.confirm_fenced import confirm_fenced
 from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
 from failoverd.ctl.explain import explain
@@ -41,6 +42,7 @@ COMMANDS = (
     acknowledge,
     confirm_fenced,
     alerts,
+    config,
     version,
     completion,
 )

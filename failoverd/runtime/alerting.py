@@ -28,7 +28,7 @@ from failoverd.runtime import document_alerts as doc
 from failoverd.tls import client_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
 
@@ -57,16 +57,33 @@ class Alerting:
 
     def __init__(self, config: Config, clock: Clock, daemon: Daemon, controller: NodeController) -> None:
         self._config, self._clock, self._daemon, self._controller = config, clock, daemon, controller
-        self._herald: Herald | None = None
-        if config.alerts.receivers:
-            # Loaded only where there is somebody to tell: a daemon that is started again has a lease to renew.
-            from failoverd.notify.herald import Herald  # noqa: PLC0415 - as it says
-
-            tls = config.peer
-            outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
-            self._herald = Herald(config, outgoing, clock, daemon.observed)
+        self._herald = self._made(config)
         self._processes = _Processes()
         self._task: asyncio.Task[None] | None = None
+
+    def _made(self, config: Config) -> Herald | None:
+        """Who tells, where there is somebody to tell. Raises OSError."""
+        if not config.alerts.receivers:
+            return None
+        # Loaded only here: a daemon that is started again has a lease to renew.
+        from failoverd.notify.herald import Herald  # noqa: PLC0415 - as it says
+
+        tls = config.peer
+        outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
+        return Herald(config, outgoing, self._clock, self._daemon.observed)
+
+    def reload(self, config: Config) -> Callable[[], Awaitable[None] | None]:
+        """Prepare to tell as `config` says, in a thread. Raises OSError. What it returns runs on the loop."""
+        if config.alerts == self._config.alerts:
+            return lambda: None
+        herald = self._made(config)
+
+        async def take() -> None:
+            await self.stop()
+            self._config, self._herald, self._task = config, herald, None
+            await self.start()
+
+        return take
 
     async def start(self) -> None:
         """Begin to look."""

@@ -44,12 +44,14 @@ from failoverd.runtime.executor import Executor, Worker
 from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.http import NodeServer
 from failoverd.runtime.local import database_of, gate_of, mail_store_of, queue_of
+from failoverd.runtime.logging import hide
 from failoverd.runtime.outbox import Outbox
 from failoverd.runtime.peers import Peers
 from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
 from failoverd.runtime.prober import Prober
 from failoverd.runtime.public import PublicServer
 from failoverd.runtime.public_shown import Shown
+from failoverd.runtime.reloading import Part, Reloader
 from failoverd.runtime.schedule import Schedule
 from failoverd.runtime.systemd import Notifier
 from failoverd.runtime.watching import Watching
@@ -58,6 +60,7 @@ from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from failoverd.config import Config, FenceDevice
     from failoverd.core.lease import Held, Memory
@@ -136,14 +139,18 @@ def _device(given: FenceDevice) -> Device:
     return Device(given.agent, given.options, secrets)
 
 
-async def run(config: Config, directories: Directories) -> None:
-    """Be this node until SIGTERM or SIGINT. Raises what kept it from starting, or the bug that ended it."""
+async def run(config: Config, directories: Directories, path: Path) -> None:
+    """Be this node until SIGTERM or SIGINT; at SIGHUP read `path`, where `config` is from, again.
+
+    Raises what kept it from starting, or the bug that ended it.
+    """
     refused = host.harden(realtime=True)
     clock, notifier, me = BootClock(), Notifier(), config.this
     term = TermFile(directories.state)
     lease = LeaseFile(directories.runtime, boot_id(), config.lease.demote_budget_ms)
     audit, past = _audit_of(config, clock)
-    stop, state = _told_to_stop(), _state(config, clock.now_ms(), term.memory, lease.read())
+    again, stop = _told(signal.SIGHUP), _told(signal.SIGTERM, signal.SIGINT)
+    state = _state(config, clock.now_ms(), term.memory, lease.read())
 
     tls = config.peer
     outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
@@ -226,7 +233,14 @@ async def run(config: Config, directories: Directories) -> None:
             perform=daemon.perform,
             refuse=daemon.refuse,
         )
-        control, public, alerting = _shown(config, clock, daemon, _Refused(refused, me, directories.runtime), historian)
+        control, public, alerting, reloader = _shown(
+            config,
+            clock,
+            daemon,
+            _Refused(refused, me, directories.runtime),
+            historian,
+            reloading=_Reloading(path, notifier, schedule, prober, daemon),
+        )
         server = NodeServer(
             address=me.address,
             port=tls.port,
@@ -240,23 +254,70 @@ async def run(config: Config, directories: Directories) -> None:
         prober.start()
         prober.set_schedule(schedule.of(None))
         notifier.ready(f"{me.name} of {config.cluster}")
-        _log.info("started", node=me.name, cluster=config.cluster, version=__version__, term=term.term)
-        for found in refused:
-            _log.warning("the host refuses some protection", code=found.code, reason=found.reason)
+        servers.callback(asyncio.ensure_future(_reload_when_told(again, reloader)).cancel)
+        _say_started(config, term.term, refused)
         await _work(daemon, stop, servers)
         notifier.stopping()
 
 
+def _say_started(config: Config, term: int, refused: tuple[host.Refused, ...]) -> None:
+    _log.info("started", node=config.this.name, cluster=config.cluster, version=__version__, term=term)
+    for found in refused:
+        _log.warning("the host refuses some protection", code=found.code, reason=found.reason)
+
+
 def _shown(
-    config: Config, clock: BootClock, daemon: Daemon, missing: _Refused, historian: Historian
-) -> tuple[ControlServer, PublicServer, Alerting]:
+    config: Config, clock: BootClock, daemon: Daemon, missing: _Refused, historian: Historian, *, reloading: _Reloading
+) -> tuple[ControlServer, PublicServer, Alerting, Reloader]:
     """What operators command, and what everybody may see."""
     controller = NodeController(
-        daemon, config, clock, refused=lambda: (*missing.now(), *public.refused()), historian=historian
+        daemon,
+        config,
+        clock,
+        refused=lambda: (*missing.now(), *public.refused(), *reloader.refused()),
+        historian=historian,
     )
     alerting = Alerting(config, clock, daemon, controller)
     public = PublicServer(Shown(config, clock, daemon, controller, lambda: (alerting.queued, alerting.dropped)))
-    return ControlServer(missing.directory / "control.sock", controller, alerting.control_routes()), public, alerting
+    parts = (
+        Part("services", reloading.probes),
+        Part("alerts", alerting.reload),
+        Part("http", lambda new: lambda: public.reload(new)),
+        Part("requests", lambda new: lambda: controller.reload(new)),
+    )
+    reloader = Reloader(
+        config,
+        reloading.path,
+        daemon,
+        parts=parts,
+        policy_of=policy_of,
+        begins=reloading.notifier.reloading,
+        ends=lambda: reloading.notifier.ready(f"{config.this.name} of {config.cluster}"),
+    )
+    routes = [*alerting.control_routes(), *reloader.control_routes()]
+    return ControlServer(missing.directory / "control.sock", controller, routes), public, alerting, reloader
+
+
+@dataclass(frozen=True, slots=True)
+class _Reloading:
+    """What another configuration changes beside what is shown: secrets to hide, and the probes."""
+
+    path: Path
+    notifier: Notifier
+    schedule: Schedule
+    prober: Prober
+    daemon: Daemon
+
+    def probes(self, config: Config) -> Callable[[], None]:
+        """Make the probes that are new, in a thread. What it returns lets the prober take them."""
+        hide(config.secrets)  # before anything of it can be logged
+        schedule = self.schedule.reloaded(config)
+
+        def take() -> None:
+            self.schedule.take(schedule)
+            self.prober.set_schedule(self.schedule.of(self.daemon.state.view.holder))
+
+        return take
 
 
 def _audit_of(config: Config, clock: BootClock) -> tuple[AuditFile, Past]:
@@ -284,11 +345,18 @@ def _historian(config: Config, past: Past, outgoing: ssl.SSLContext, stack: cont
     return historian
 
 
-def _told_to_stop() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+def _told(*signals: signal.Signals) -> asyncio.Event:
+    told = asyncio.Event()
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
+
+
+async def _reload_when_told(again: asyncio.Event, reloader: Reloader) -> None:
+    while True:
+        await again.wait()
+        again.clear()
+        await reloader.reload("SIGHUP")
 
 
 def _state(config: Config, now_ms: int, memory: Memory, held: Held | None) -> State:
@@ -378,14 +446,15 @@ class _Prover:
 
     def __init__(self, config: Config, schedule: Schedule, prober: Prober, clock: BootClock) -> None:
         self._target = Target(config.this.name, config.vip.address)
-        self._services = schedule.services
+        self._schedule = schedule
         self._prober = prober
         self._clock = clock
 
     async def prove(self, deadline_ms: int) -> Result:
         """Log in and offer a mail through the VIP; FAILED with the first reason."""
         within_ms = deadline_ms // 2
-        looks = [observe(name, probe, self._target, within_ms, self._clock) for name, probe in self._services.items()]
+        probes = self._schedule.services.items()
+        looks = [observe(name, probe, self._target, within_ms, self._clock) for name, probe in probes]
         for seen in await asyncio.gather(*looks):
             if seen.reading.health is not Health.OK:
                 return Result(Outcome.FAILED, seen.reading.code, f"{seen.probe} through the VIP: {seen.reading.reason}")

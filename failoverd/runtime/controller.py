@@ -109,6 +109,10 @@ class NodeController:
         """The past of the cluster, as far as nodes answer within half a second. Cheap to ask: kept for a second."""
         return await self._historian.history()
 
+    def reload(self, config: Config) -> None:
+        """Answer by `config` from now on."""
+        self._config = config
+
     def input(self) -> View:
         """See Controller."""
         return self._daemon.state.view.at(self._clock.now_ms())

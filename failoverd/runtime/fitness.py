@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd import actions, databases, fencing, notify, probes
+from failoverd.config import reload
 from failoverd.core import repair
 from failoverd.core.findings import FINDINGS, Finding, Severity
 from failoverd.runtime import document as doc
@@ -28,6 +29,7 @@ _MEANINGS: Mapping[str, str] = {
     **host.CODES,
     **notify.CODES,
     **public_codes.CODES,
+    **reload.CODES,
 }
 # What fails on a node itself keeps it from being elected (candidates: not ready, no database, DISK_*); the rest warns.
 _B, _W = Severity.BLOCKS, Severity.WARNS
@@ -47,6 +49,7 @@ _BY_FIRST_WORD: Mapping[str, tuple[Severity, str]] = {
     "FENCE": (_W, "try the fence agent by hand, with the options of fencing.nodes"),
     "HOST": (_W, "grant it in failoverd's unit, or where the host is a container in that one's settings"),
     "HTTP": (_W, "look at what else has that port, and at the section http"),
+    "CONFIG": (_W, "put the file right, or back: failoverctl config check says what is wrong with it"),
     "GUARD": (_W, "systemctl start failoverd-guard on that node"),
     "LEASH": (_W, "let failoverd-guard trace the database server: see its unit"),
     "PROBE": (_W, "look at what that node is short of, or keep its journal for the developers"),

@@ -93,6 +93,15 @@ def start(
     return stop
 
 
+_LATER: list[str] = []  # texts of secrets that came with a reload
+
+
+def hide(secrets: Iterable[SecretStr]) -> None:
+    """Hide these from now on as well."""
+    texts = {secret.get_secret_value() for secret in secrets} - set(_LATER)
+    _LATER.extend(text for text in texts if len(text) >= SHORTEST_SECRET)
+
+
 def redactor(secrets: Iterable[SecretStr]) -> Processor:
     """Make the processor that hides secrets: by key, by type, and where their text stands in another."""
     texts = {secret.get_secret_value() for secret in secrets}
@@ -108,7 +117,7 @@ def redactor(secrets: Iterable[SecretStr]) -> Processor:
         if value is None or isinstance(value, bool | int | float):
             return value
         text = value if isinstance(value, str) else repr(value)
-        for secret in ordered:
+        for secret in (*_LATER, *ordered):
             text = text.replace(secret, HIDDEN)
         return text
 

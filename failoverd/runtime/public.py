@@ -109,6 +109,10 @@ class PublicServer:
         address = ipaddress.IPv4Address(client)
         return any(address in network for network in self._networks)
 
+    def reload(self, config: Config) -> None:
+        """Admit those whom `config` allows, from the next connection on."""
+        self._networks = admitted(config)
+
     def refused(self) -> tuple[Refused, ...]:
         """Where it does not listen, and why."""
         return tuple(self._refused.values())

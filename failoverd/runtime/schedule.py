@@ -9,6 +9,7 @@ arbiter      host of its own
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ SETTINGS_DEADLINE_MS = 5000  # nothing waits for it
 QUEUE_INTERVAL_MS = 2_000
 FENCE_INTERVAL_MS = 60_000  # a management processor is slow, and has other things to do
 MOUNT_INTERVAL_MS = 1000
+_RHYTHM = {"interval_ms", "deadline_ms", "patience_ms", "failures"}
 HOOK_INTERVAL_MS = 60_000  # it is a program of somebody else's, as slow as what it asks
 
 
@@ -73,6 +75,11 @@ def _service_probe(service: ImapService | SmtpService, ehlo_name: str) -> Probe:
     )
 
 
+def _made_of(service: ImapService | SmtpService) -> dict[str, object]:
+    """What a probe is made of, without how often it looks."""
+    return {name: value for name, value in service if name not in _RHYTHM}
+
+
 class Schedule:
     """Builds each probe once and says which of them run when a given node is primary."""
 
@@ -89,6 +96,7 @@ class Schedule:
     ) -> None:
         self._config = config
         self._locks = locks
+        self._made_with = (database, fence, queue, moved)
         self._me = Target(config.this.name, config.this.address)
         self.services = {name: _service_probe(s, config.this.name) for name, s in config.services.items()}
         self._own: list[Scheduled] = [self._host()]
@@ -103,6 +111,28 @@ class Schedule:
             self._own += self._mail_store(moved) if moved is not None else []
         self._watching = watching
         self._own += watching.entries if watching is not None else []
+
+    def reloaded(self, config: Config) -> Schedule:
+        """The same by another configuration. A probe that would be made alike goes on: it has something open."""
+        database, fence, queue, moved = self._made_with
+        new = Schedule(config, database, fence, self._locks, queue=queue, moved=moved)
+        for name, probe in self.services.items():
+            if _made_of(self._config.services[name]) == _made_of(config.services[name]):
+                new.services[name] = probe
+        former = {entry.name: entry.probe for entry in self._own if self._goes_on(entry.name, config)}
+        former |= new.services
+        new._own = [replace(entry, probe=former.get(entry.name, entry.probe)) for entry in new._own]
+        return new
+
+    def _goes_on(self, name: str, config: Config) -> bool:
+        old = self._config
+        if name == "host":
+            return old.host == config.host
+        return name != "database" or old.database.deadline_ms == config.database.deadline_ms
+
+    def take(self, other: Schedule) -> None:
+        """Become `other`, which was made of this."""
+        self._config, self.services, self._own = other._config, other.services, other._own
 
     def _host(self) -> Scheduled:
         host = self._config.host

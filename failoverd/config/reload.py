@@ -46,6 +46,7 @@ KEYS: Mapping[str, str] = {
     "vip": _KERNEL,
     "store": _AGREED,
     "peer": _START,
+    "monitoring": _START,
     "lease": _AGREED,
     **{
         f"services.{service}{key}": how

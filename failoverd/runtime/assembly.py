@@ -190,13 +190,12 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         looked_at = database.beside() if me.kind is NodeKind.DATA else None
         queue = queue_of(config, directories.state) if me.kind is NodeKind.DATA else None
         moved = mail_store_of(config, directories.runtime)
-        queue_alone = queue[0] if queue is not None else None
         schedule = Schedule(
             config,
             looked_at,
             fence,
             directories.runtime,
-            queue=queue_alone,
+            queue=queue[0] if queue is not None else None,
             moved=moved,
             watching=Watching(config, looked_at, clock),
         )

@@ -204,7 +204,11 @@ def test_probes_go_on_unless_they_would_be_made_otherwise(config_file: Path, tmp
 def test_who_may_look_is_reloaded(config_file: Path, tmp_path: Path) -> None:
     async def tell(here: Place) -> None:
         assert here.public._admits("127.0.0.1")
-        here.file.write_text(here.file.read_text().replace("\nhttp:\n", "\nhttp:\n  allow: [192.0.2.0/24]\n", 1))
+        here.file.write_text(
+            here.file.read_text().replace(
+                "enabled: true, port: 7480", "enabled: true, port: 7480, allow: [192.0.2.0/24]", 1
+            )
+        )
         done = await here.ctl("config", "reload", "-o", "json")
         assert "http.allow" in done.stdout, done.stderr
         assert (here.public._admits("192.0.2.9"), here.public._admits("127.0.0.1")) == (True, False)

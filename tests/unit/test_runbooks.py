@@ -75,7 +75,9 @@ CODES = {
 }
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
 CASES = sorted((RUNBOOKS / "cases").iterdir())
-OTHERS = [RUNBOOKS / f"{name}.md" for name in ("README", "mail-store", "replace-a-node", "lost-quorum")]
+OTHERS = [
+    RUNBOOKS / f"{name}.md" for name in ("README", "mail-store", "replace-a-node", "lost-quorum", "monthly-maintenance")
+]
 EVERYTHING = [*PAGES, *CASES, *OTHERS]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -247,7 +247,7 @@ def _heard(node: NodeStatus) -> Text:
 
 
 def _answers(document: StatusDocument) -> Table:
-    failover, grid = document.failover, _grid()
+    grid = _grid()
     if document.paused:
         paused = Text.assemble(
             (f"by {document.paused}", "bold yellow"),
@@ -259,15 +259,9 @@ def _answers(document: StatusDocument) -> Table:
         grid.add_row(Text("RPO", "bold red"), Text.assemble(("UNPROVEN", "bold red"), f"  {document.unproven}"))
     if document.bound is not None:
         grid.add_row(Text("RPO", "dim"), _bound(document.bound))
-    if failover.possible:
-        verdict = Text.assemble(("possible", "green"), f", to {failover.candidate}")
-    else:
-        verdict = Text("NOT possible now", "bold red")
-    grid.add_row(Text("Failover", "dim"), verdict)
-    for blocker in failover.blockers:
-        grid.add_row("", Text.assemble((blocker.code, "yellow"), f"  {blocker.reason}"))
-    for reason in failover.rejected:
-        grid.add_row("", Text.assemble(f"not {reason.node}  ", (reason.code, "yellow"), f"  {reason.reason}"))
+    _failover(grid, document)
+    for words in _afford(document):
+        grid.add_row(Text("Afford", "dim"), words)
     grid.add_row(Text("Now", "dim"), Text(f"{document.rule.id}: {document.rule.why}"))
     for node in document.nodes:
         if node.rebuild is not None and node.rebuild.under_way:
@@ -279,6 +273,19 @@ def _answers(document: StatusDocument) -> Table:
         step = f": {request.text}" if request.text else ""
         grid.add_row(Text("Request", "dim"), Text(f"promote {request.target} (by {request.by}{why}){step}", "bold"))
     return grid
+
+
+def _failover(grid: Table, document: StatusDocument) -> None:
+    failover = document.failover
+    if failover.possible:
+        verdict = Text.assemble(("possible", "green"), f", to {failover.candidate}")
+    else:
+        verdict = Text("NOT possible now", "bold red")
+    grid.add_row(Text("Failover", "dim"), verdict)
+    for blocker in failover.blockers:
+        grid.add_row("", Text.assemble((blocker.code, "yellow"), f"  {blocker.reason}"))
+    for reason in failover.rejected:
+        grid.add_row("", Text.assemble(f"not {reason.node}  ", (reason.code, "yellow"), f"  {reason.reason}"))
 
 
 def _ordered(grid: Table, document: StatusDocument) -> None:
@@ -299,6 +306,23 @@ def _scheduled(scheduled: ScheduledStatus) -> Text:
     if scheduled.unfit is not None:
         text.append(f"  as it is now it would be dropped: {scheduled.unfit.code} {scheduled.unfit.reason}", "yellow")
     return text
+
+
+def _afford(document: StatusDocument) -> Iterator[Text]:
+    """What can be lost besides the primary, and what that would cost; nothing where nobody serves."""
+    if not any(loss.serves for loss in document.afford):
+        return
+    kinds = (
+        (True, True, "", "the primary serves on, and could still be replaced"),
+        (True, False, "", "the primary serves on, and could not be replaced until it is back"),
+        (False, True, "yellow", "the primary could not go on, and another takes over"),
+        (False, False, "bold red", "clients would wait until it is back"),
+    )
+    for serves, replaceable, style, words in kinds:
+        named = [loss.node for loss in document.afford if (loss.serves, loss.replaceable) == (serves, replaceable)]
+        if named:
+            text = ", ".join(named[:-1]) + (" or " if named[:-1] else "") + named[-1]
+            yield Text.assemble((f"without {text}", style), f"  {words}")
 
 
 def _bound(bound: BoundStatus) -> Text:

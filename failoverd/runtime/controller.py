@@ -88,6 +88,7 @@ class NodeController:
             rule=doc.RuleStatus(
                 id=state.rule.id if state.rule else "", why=state.rule.why if state.rule else "not decided yet"
             ),
+            afford=status.afford_of(view, self._config.store.node),
             request=doc.RequestStatus(
                 id=request.id, target=request.target, by=request.by, reason=request.reason, text=own.doing
             )

@@ -272,6 +272,15 @@ class BoundStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossStatus:
+    """What the loss of `node` alone would leave: whether the primary serves on, and whether it could be replaced."""
+
+    node: str
+    serves: bool
+    replaceable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusDocument:
     """The cluster as `node` sees it."""
 
@@ -286,6 +295,7 @@ class StatusDocument:
     nodes: tuple[NodeStatus, ...]
     failover: FailoverStatus
     rule: RuleStatus
+    afford: tuple[LossStatus, ...] = ()  # of each node but the primary, what can be lost
     request: RequestStatus | None = None
     paused: str = ""  # by whom and why nothing acts by itself
     paused_until: str | None = None  # None: until somebody resumes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
-from failoverd.core import bounded, candidates, lease, repair
+from failoverd.core import afford, bounded, candidates, lease, repair
 from failoverd.core.model import Health, NodeKind, NodeName
 from failoverd.core.quorum import majority
 from failoverd.runtime import document as doc
@@ -202,6 +202,14 @@ def _repair(node: Node, report: Report) -> tuple[doc.Reason, ...]:
             node=node.name,
         )
         for cause in repair.causes(replication)
+    )
+
+
+def afford_of(view: View, store_node: str | None) -> tuple[doc.LossStatus, ...]:
+    """What can be lost besides the primary."""
+    return tuple(
+        doc.LossStatus(node=loss.node, serves=loss.serves, replaceable=loss.replaceable)
+        for loss in afford.losses(view, NodeName(store_node) if store_node else None)
     )
 
 

@@ -39,6 +39,7 @@ _GAP = 2
 _TERM_APART = 100_000  # transactions; databases/mariadb_promote.py leaves out at least as many
 _SHORTEST_POSITION = 12
 _PLAIN_WIDTH = 1000  # in a pipe nothing is cut or folded
+_DISK_LOW_PERCENT = 10.0  # told before `host.disk_min_free` makes a finding of it
 
 
 def show(document: StatusDocument) -> None:
@@ -130,7 +131,10 @@ def _fitted(console: Console, document: StatusDocument) -> Table:
 def _nodes(document: StatusDocument, position_width: int) -> Table:
     table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim", pad_edge=False)
     services = sorted({name for node in document.nodes for name in node.services})
-    for title in ("NODE", "ROLE", "SERVES", *(name.upper() for name in services), "SQL", "REPLICATION"):
+    # A column only where they do not all say the same, which the first line has.
+    terms = any(node.term not in {None, document.term} for node in document.nodes)
+    titles = ("NODE", "ROLE", *(("TERM",) if terms else ()), "SERVES", *(name.upper() for name in services))
+    for title in (*titles, "SQL", "REPLICATION"):
         table.add_column(title, no_wrap=True)
     table.add_column("LAG", no_wrap=True, justify="right")
     if position_width:
@@ -145,6 +149,7 @@ def _nodes(document: StatusDocument, position_width: int) -> Table:
         table.add_row(
             Text(node.name, "bold" if node.name == document.holder else ""),
             _dated(node, _role(node)),
+            *([_term(node, document.term)] if terms else []),
             _dated(node, _serves(node)),
             *(_verdict(node, name) for name in services),
             _dated(node, _sql(node)),
@@ -168,6 +173,12 @@ def _role(node: NodeStatus) -> Text:
     if node.desired is None or node.desired == node.actual:
         return Text(actual, style)
     return Text.assemble((actual, style), ("→", "bold yellow"), (node.desired, "yellow"))
+
+
+def _term(node: NodeStatus, newest: int) -> Text:
+    if node.term is None:
+        return Text("")
+    return _dated(node, Text(str(node.term), "" if node.term == newest else "yellow"))
 
 
 def _serves(node: NodeStatus) -> Text:
@@ -367,6 +378,9 @@ def _said_of_itself(node: NodeStatus) -> Iterator[tuple[str, str]]:
             yield unit.unit, f"{unit.active} ({unit.sub})"
     if node.fresh and node.ready is False:
         yield "not ready", "its own services do not all answer its own probes"
+    told = {finding.code.partition("_")[0] for finding in node.findings}
+    if node.host is not None and node.host.disk_free_percent < _DISK_LOW_PERCENT and "DISK" not in told:
+        yield "disk", f"{node.host.fullest_disk} has {node.host.disk_free_percent:g} % free"
     if node.vip is not None and node.vip.others:
         yield "VIP", f"also answered by {', '.join(node.vip.others)}"
     replication = node.database.replication if node.database is not None else None

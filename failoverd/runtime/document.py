@@ -120,7 +120,7 @@ class VipStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostStatus:
-    """The host's load and what is left of it."""
+    """The host's load and what is left of it. `disk_free_percent` is of the fullest of `host.disks`."""
 
     load_per_core: float
     memory_free_percent: float
@@ -203,6 +203,7 @@ class NodeStatus:
     last_heard_ms: int | None = None
     desired: Role | None = None
     actual: Role | None = None
+    term: int | None = None  # the newest that it has seen
     software: str | None = None
     ready: bool | None = None
     serving: bool | None = None

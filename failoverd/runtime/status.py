@@ -51,6 +51,7 @@ def node_of(view: View, node: Node, own: Report, heard_ms: Callable[[NodeName, i
         last_heard_ms=0 if mine else heard_ms(node.name, view.now_ms),
         desired=_desired(view, node),
         actual=report.role.value,
+        term=report.term,
         software=report.software,
         ready=report.ready if node.kind is NodeKind.DATA else None,
         serving=report.serving if node.kind is NodeKind.DATA else None,

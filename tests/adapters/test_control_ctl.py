@@ -39,7 +39,7 @@ from failoverd.ctl import client, request
 from failoverd.ctl.app import COMMANDS, app
 from failoverd.ctl.exits import Exit
 from failoverd.ctl.table import duration
-from failoverd.runtime.document import Event, Preview, Reason, RebuildStatus, Refused
+from failoverd.runtime.document import Event, HostStatus, Preview, Reason, RebuildStatus, Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -237,6 +237,36 @@ def test_a_bound_is_told_calmly_until_nobody_is_within_it(running: Running) -> N
     running.stage.document = BEYOND
     shown = ctl(running.path, "status").stdout
     assert "\nRPO       bounded 30 s  mail2 is 41 s behind  no replica is within it\n" in shown
+
+
+def test_terms_are_told_where_a_node_has_seen_an_older_one(running: Running) -> None:
+    nodes = [replace(node, term=7) for node in HEALTHY.nodes]
+    running.stage.document = replace(HEALTHY, nodes=tuple(nodes))
+    assert "TERM" not in ctl(running.path, "status").stdout
+    nodes[2] = replace(nodes[2], term=6, fresh=False)
+    running.stage.document = replace(HEALTHY, nodes=tuple(nodes))
+    lines = ctl(running.path, "status").stdout.splitlines()
+    assert lines[2].startswith("NODE     ROLE      TERM  SERVES  IMAP")
+    assert lines[3].startswith("mail1    primary   7     ● VIP   up")
+    assert lines[5].startswith("mail3    replica?  6?    ○?      up")
+    assert lines[6].startswith("arbiter  arbiter   7  ")
+
+
+def test_a_disk_is_told_when_it_fills_and_no_finding_says_so_already(running: Running) -> None:
+    host = HostStatus(load_per_core=0.2, memory_free_percent=60.0, disk_free_percent=10.0, fullest_disk="/srv/mail")
+
+    def news(host: HostStatus, *findings: Reason) -> list[str]:
+        mail3 = replace(HEALTHY.nodes[2], host=host, findings=findings)
+        running.stage.document = replace(HEALTHY, nodes=(*HEALTHY.nodes[:2], mail3, HEALTHY.nodes[3]))
+        return [line for line in ctl(running.path, "status").stdout.splitlines() if line.startswith("!")]
+
+    assert news(host) == []
+    host = replace(host, disk_free_percent=8.25)
+    assert news(host) == ["!  mail3  disk  /srv/mail has 8.25 % free"]
+    full = Reason(node="mail3", code="DISK_FULL", reason="/srv/mail has 8.2 % free < 9 %")
+    assert news(host, full) == ["!  mail3  DISK_FULL  /srv/mail has 8.2 % free < 9 %"]
+    told = json.loads(ctl(running.path, "status", "-o", "json").stdout)
+    assert told["nodes"][2]["host"]["disk_free_percent"] == 8.25
 
 
 def ctl_of_healthy(running: Running) -> str:

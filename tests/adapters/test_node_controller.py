@@ -366,6 +366,17 @@ def test_nobody_can_force_what_is_not_there(config_file: Path, tmp_path: Path, t
     story(config_file, tmp_path, tell, BEGAN)
 
 
+def test_the_status_says_which_term_each_node_has_seen(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        await node.until(lambda: bool(node.pushed))
+        node.hears(MAIL1, term=6)
+        status = node.controller.status()
+        assert status.term == 7
+        assert {n.name: n.term for n in status.nodes} == {"mail1": 6, "mail2": None, "mail3": None, "arbiter": 7}
+
+    story(config_file, tmp_path, tell)
+
+
 def test_the_status_says_that_it_is_unproven_and_what_that_means(config_file: Path, tmp_path: Path) -> None:
     why = "no replica acknowledges, and writes go on all the same, since heartbeat 9 of term 7 of mail1"
 

@@ -25,21 +25,21 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from failoverd.ctl import printed, when
+from failoverd.ctl import printed
+from failoverd.ctl.answers import answers, columns
+from failoverd.ctl.durations import duration
+from failoverd.ctl.news import news
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console
 
-    from failoverd.runtime.document import BoundStatus, DatabaseStatus, NodeStatus, ScheduledStatus, StatusDocument
+    from failoverd.runtime.document import DatabaseStatus, NodeStatus, StatusDocument
 
 _VERDICT_STYLE = {"up": "green", "down": "bold red", "degraded": "yellow", "unknown": "dim"}
 _GAP = 2
 _TERM_APART = 100_000  # transactions; databases/mariadb_promote.py leaves out at least as many
 _SHORTEST_POSITION = 12
 _PLAIN_WIDTH = 1000  # in a pipe nothing is cut or folded
-_DISK_LOW_PERCENT = 10.0  # told before `host.disk_min_free` makes a finding of it
 
 
 def show(document: StatusDocument) -> None:
@@ -48,34 +48,37 @@ def show(document: StatusDocument) -> None:
 
 
 def _print(console: Console, document: StatusDocument) -> None:
-    console.print(_header(document), soft_wrap=True)
+    console.print(header(document), soft_wrap=True)
     console.print()
-    console.print(_fitted(console, document), crop=False, no_wrap=True)
+    console.print(nodes(console, document), crop=False, no_wrap=True)
     console.print()
-    console.print(_answers(document))
-    news = list(_news(document))
-    if news:
+    console.print(answers(document))
+    told = untoward(document)
+    if told is not None:
         console.print()
-        grid = _grid()
-        for where, what, words in news:
-            grid.add_row(Text("!", "bold yellow"), Text(where), Text(what, "yellow"), Text(words))
-        console.print(grid)
+        console.print(told)
     found = sum(len(node.findings) for node in document.nodes) + len(document.refused)
     if found:
         console.print()
         console.print(Text(f"{found} finding{'s' if found > 1 else ''}: failoverctl check says what to do", "dim"))
 
 
-def _grid() -> Table:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
+def untoward(document: StatusDocument) -> Table | None:
+    """The news, a row each; None where all is as it should be."""
+    rows = list(news(document))
+    if not rows:
+        return None
+    grid = columns()
+    for where, what, words in rows:
+        grid.add_row(Text("!", "bold yellow"), Text(where), Text(what, "yellow"), Text(words))
     return grid
 
 
 # ---- the first line ---------------------------------------------------------------------------------------------
 
 
-def _header(document: StatusDocument) -> Text:
+def header(document: StatusDocument) -> Text:
+    """The first line: the cluster, its term, who has the lease, and the store."""
     parts = [Text(document.cluster, "bold"), Text(f"term {document.term}"), _holder(document), _store(document)]
     parts.append(Text(f"seen from {document.node}", "dim"))
     return Text("   ").join(parts)
@@ -115,20 +118,20 @@ def _store(document: StatusDocument) -> Text:
 # ---- a row a node -----------------------------------------------------------------------------------------------
 
 
-def _fitted(console: Console, document: StatusDocument) -> Table:
+def nodes(console: Console, document: StatusDocument) -> Table:
     """The table as the terminal has room for it: POSITION is cut first, then left out; nothing else ever is."""
     longest = max((len(_position(node.database)) for node in document.nodes), default=0)
     unbounded = console.options.update(width=_PLAIN_WIDTH)
-    others = Measurement.get(console, unbounded, _nodes(document, 0)).maximum
+    others = Measurement.get(console, unbounded, _rows(document, 0)).maximum
     room = console.width - others - _GAP
     if room >= min(longest, _SHORTEST_POSITION):
-        return _nodes(document, min(room, max(longest, len("POSITION"))))
-    table = _nodes(document, 0)
+        return _rows(document, min(room, max(longest, len("POSITION"))))
+    table = _rows(document, 0)
     table.width = others
     return table
 
 
-def _nodes(document: StatusDocument, position_width: int) -> Table:
+def _rows(document: StatusDocument, position_width: int) -> Table:
     table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim", pad_edge=False)
     services = sorted({name for node in document.nodes for name in node.services})
     # A column only where they do not all say the same, which the first line has.
@@ -252,156 +255,3 @@ def _heard(node: NodeStatus) -> Text:
     if node.last_heard_ms is None:
         return Text("never", "bold red")
     return Text(duration(node.last_heard_ms), "" if node.fresh else "bold red")
-
-
-# ---- the answers, and the news ----------------------------------------------------------------------------------
-
-
-def _answers(document: StatusDocument) -> Table:
-    grid = _grid()
-    if document.paused:
-        paused = Text.assemble(
-            (f"by {document.paused}", "bold yellow"),
-            f", until {when.shown_iso(document.paused_until)}" if document.paused_until else "",
-            "  (nothing acts by itself: failoverctl resume)",
-        )
-        grid.add_row(Text("Paused", "bold yellow"), paused)
-    if document.unproven:
-        grid.add_row(Text("RPO", "bold red"), Text.assemble(("UNPROVEN", "bold red"), f"  {document.unproven}"))
-    if document.bound is not None:
-        grid.add_row(Text("RPO", "dim"), _bound(document.bound))
-    _failover(grid, document)
-    for words in _afford(document):
-        grid.add_row(Text("Afford", "dim"), words)
-    grid.add_row(Text("Now", "dim"), Text(f"{document.rule.id}: {document.rule.why}"))
-    for node in document.nodes:
-        if node.rebuild is not None and node.rebuild.under_way:
-            grid.add_row(Text("Rebuild", "bold yellow"), Text(f"{node.name}  {node.rebuild.words}", "bold"))
-    _ordered(grid, document)
-    if document.request is not None:
-        request = document.request
-        why = f', "{request.reason}"' if request.reason else ""
-        step = f": {request.text}" if request.text else ""
-        grid.add_row(Text("Request", "dim"), Text(f"promote {request.target} (by {request.by}{why}){step}", "bold"))
-    return grid
-
-
-def _failover(grid: Table, document: StatusDocument) -> None:
-    failover = document.failover
-    if failover.possible:
-        verdict = Text.assemble(("possible", "green"), f", to {failover.candidate}")
-    else:
-        verdict = Text("NOT possible now", "bold red")
-    grid.add_row(Text("Failover", "dim"), verdict)
-    for blocker in failover.blockers:
-        grid.add_row("", Text.assemble((blocker.code, "yellow"), f"  {blocker.reason}"))
-    for reason in failover.rejected:
-        grid.add_row("", Text.assemble(f"not {reason.node}  ", (reason.code, "yellow"), f"  {reason.reason}"))
-
-
-def _ordered(grid: Table, document: StatusDocument) -> None:
-    """What operators have ordered, and what ends by itself or is still to come."""
-    for node in document.nodes:
-        if node.maintenance is not None:
-            known = node.maintenance
-            until = f", until {when.shown_iso(known.until)}" if known.until else ""
-            words = Text.assemble((node.name, "yellow"), f"  by {known.by}: {known.reason}{until}")
-            grid.add_row(Text("Maintenance", "yellow"), words)
-    if document.scheduled is not None:
-        grid.add_row(Text("Scheduled", "yellow"), _scheduled(document.scheduled))
-
-
-def _scheduled(scheduled: ScheduledStatus) -> Text:
-    why = f', "{scheduled.reason}"' if scheduled.reason else ""
-    text = Text(f"promote {scheduled.target} at {when.shown_iso(scheduled.at)} (by {scheduled.by}{why})")
-    if scheduled.unfit is not None:
-        text.append(f"  as it is now it would be dropped: {scheduled.unfit.code} {scheduled.unfit.reason}", "yellow")
-    return text
-
-
-def _afford(document: StatusDocument) -> Iterator[Text]:
-    """What can be lost besides the primary, and what that would cost; nothing where nobody serves."""
-    if not any(loss.serves for loss in document.afford):
-        return
-    kinds = (
-        (True, True, "", "the primary serves on, and could still be replaced"),
-        (True, False, "", "the primary serves on, and could not be replaced until it is back"),
-        (False, True, "yellow", "the primary could not go on, and another takes over"),
-        (False, False, "bold red", "clients would wait until it is back"),
-    )
-    for serves, replaceable, style, words in kinds:
-        named = [loss.node for loss in document.afford if (loss.serves, loss.replaceable) == (serves, replaceable)]
-        if named:
-            text = ", ".join(named[:-1]) + (" or " if named[:-1] else "") + named[-1]
-            yield Text.assemble((f"without {text}", style), f"  {words}")
-
-
-def _bound(bound: BoundStatus) -> Text:
-    text = Text(f"bounded {duration(bound.limit_ms)}")
-    if bound.nearest is not None and bound.lag_ms is not None:
-        text.append(f"  {bound.nearest} is {duration(bound.lag_ms)} behind", "dim")
-    if not bound.within:
-        text.append("  no replica is within it", "bold red")
-    return text
-
-
-def _news(document: StatusDocument) -> Iterator[tuple[str, str, str]]:
-    """What is not as it should be: (where, code or what, words)."""
-    if not document.store.reachable:
-        yield document.store.node or "store", "store", document.store.error or "does not answer"
-    versions = {node.software for node in document.nodes if node.software is not None}
-    for node in document.nodes:
-        yield from _news_of(node)
-        if len(versions) > 1 and node.software is not None:
-            yield node.name, "software", node.software
-    holders = [node.name for node in document.nodes if node.fresh and node.vip is not None and node.vip.present]
-    if len(holders) > 1:
-        yield "cluster", "VIP", f"on {' and '.join(holders)}"
-
-
-def _news_of(node: NodeStatus) -> Iterator[tuple[str, str, str]]:
-    if not node.fresh:
-        age = None if node.last_heard_ms is None else duration(node.last_heard_ms)
-        said = f"last heard {age} ago; what it said of itself is from then" if age else "never heard"
-        yield node.name, "silent", said
-    for name, service in sorted(node.services.items()):
-        if service.verdict != "up" and (service.verdict != "unknown" or node.fresh):
-            against = [f"{who}: {words}" for who, words in sorted(service.votes.items()) if words != "ok"]
-            yield node.name, f"{name} {service.verdict}", "; ".join(against) or "nobody has looked yet"
-    for what, words in _said_of_itself(node):
-        yield node.name, what, words.partition("\n")[0]
-
-
-def _said_of_itself(node: NodeStatus) -> Iterator[tuple[str, str]]:
-    for unit in node.units:
-        if unit.active != "active":
-            yield unit.unit, f"{unit.active} ({unit.sub})"
-    if node.fresh and node.ready is False:
-        yield "not ready", "its own services do not all answer its own probes"
-    told = {finding.code.partition("_")[0] for finding in node.findings}
-    if node.host is not None and node.host.disk_free_percent < _DISK_LOW_PERCENT and "DISK" not in told:
-        yield "disk", f"{node.host.fullest_disk} has {node.host.disk_free_percent:g} % free"
-    if node.vip is not None and node.vip.others:
-        yield "VIP", f"also answered by {', '.join(node.vip.others)}"
-    replication = node.database.replication if node.database is not None else None
-    if replication is not None:
-        for thread, words in (("receiver", replication.receiver_error), ("applier", replication.applier_error)):
-            if words:
-                yield thread, words
-    if node.rebuild is not None and node.rebuild.code:
-        yield node.rebuild.code, f"the last rebuild failed: {node.rebuild.reason}"
-    for finding in node.findings:
-        yield finding.code, finding.reason
-
-
-def duration(ms: int) -> str:
-    """`ms` as a person says it: 12 ms, 1.3 s, 4 min, 3 h."""
-    if ms < 100:
-        return f"{ms} ms"
-    if ms < 10_000:
-        return f"{ms / 1000:.1f} s"
-    if ms < 120_000:
-        return f"{ms // 1000} s"
-    if ms < 7_200_000:
-        return f"{ms // 60_000} min"
-    return f"{ms // 3_600_000} h"

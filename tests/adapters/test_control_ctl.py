@@ -37,8 +37,8 @@ from control_stage import (
 from failoverd import __version__
 from failoverd.ctl import client, request
 from failoverd.ctl.app import COMMANDS, app
+from failoverd.ctl.durations import duration
 from failoverd.ctl.exits import Exit
-from failoverd.ctl.table import duration
 from failoverd.runtime.document import Event, HostStatus, Preview, Reason, RebuildStatus, Refused
 
 if TYPE_CHECKING:

@@ -769,7 +769,7 @@ def test_a_wrong_command_line_is_usage(tmp_path: Path, wrong: list[str]) -> None
 
 
 def test_help_tells_every_exit_code() -> None:
-    for command in ([], *([command.name or ""] for command in COMMANDS)):
+    for command in ([], *([name] for name in COMMANDS)):
         shown = CliRunner().invoke(app, [*command, "--help"], prog_name="failoverctl")
         assert shown.exit_code == Exit.DONE
         for code in Exit:

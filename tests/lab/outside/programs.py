@@ -47,6 +47,7 @@ def running(lab: Lab, directory: Path) -> Iterator[Prometheus]:
             _program(lab, directory, "haproxy", ["haproxy", "-db", "-f", str(CONFIG / "haproxy/haproxy.cfg")])
         )
         nginx = _nginx_file(lab, directory)
+        run(*lab.client_command("sysctl", "--quiet", "--write", _retries()))
         command = ["nginx", "-c", str(nginx), "-g", "daemon off;", "-e", str(directory / "nginx.error")]
         stack.enter_context(_program(lab, directory, "nginx", command))
         data = directory / "prometheus"
@@ -78,6 +79,15 @@ def _program(lab: Lab, directory: Path, name: str, command: Sequence[str]) -> It
             process.wait()
 
 
+def _retries() -> str:
+    """The kernel's setting that nginx-mail.conf asks for; it is the network namespace's own."""
+    text = (CONFIG / "nginx/nginx-mail.conf").read_text(encoding="utf-8")
+    found = re.search(r"net\.ipv4\.tcp_retries2=\d+", text)
+    if found is None:
+        raise LabError("nginx-mail.conf names no net.ipv4.tcp_retries2")
+    return found[0]
+
+
 def _nginx_file(lab: Lab, directory: Path) -> Path:
     text = (CONFIG / "nginx/nginx-mail.conf").read_text(encoding="utf-8")
     for old, new in (
@@ -98,8 +108,12 @@ def _nginx_file(lab: Lab, directory: Path) -> Path:
 
 
 def let_in(lab: Lab, host: str) -> None:
-    """Do on a mail host what nginx-mail.conf asks of it: trust the proxy's word on clients, and no more."""
-    lab.exec(host, "tee", "-a", "/etc/dovecot/dovecot.conf", stdin=f"login_trusted_networks = {layout.CLIENT}\n")
+    """Do on a mail host what nginx-mail.conf asks of it: trust the proxy's word on clients, and no more.
+
+    For the clients here, Dovecot tells which host it is on when it is asked by ID.
+    """
+    lines = f"login_trusted_networks = {layout.CLIENT}\nimap_id_send = name * x-host {host}\n"
+    lab.exec(host, "tee", "-a", "/etc/dovecot/dovecot.conf", stdin=lines)
     lab.exec(host, "doveadm", "reload")
     lab.exec(host, "postconf", "-e", f"smtpd_authorized_xclient_hosts = {layout.CLIENT}")
     lab.exec(host, "postfix", "reload")
@@ -136,10 +150,24 @@ class Prometheus:
 
         wait_for(f"Prometheus: {what}", so, deadline_s, 0.2, why_not=lambda: f"{expression} is {self.ask(expression)}")
 
-    def firing(self) -> set[str]:
-        """The alerts that fire."""
-        alerts = self._get("/api/v1/alerts")["alerts"]
-        return {re.sub("^Failoverd", "", one["labels"]["alertname"]) for one in alerts if one["state"] == "firing"}
+    def firing(self) -> dict[str, str]:
+        """The alerts that fire, with their severity."""
+        labels = [one["labels"] for one in self._get("/api/v1/alerts")["alerts"] if one["state"] == "firing"]
+        return {re.sub("^Failoverd", "", one["alertname"]): one["severity"] for one in labels}
+
+    def wait_for_alerts(self, say: Callable[[str], None], names: frozenset[str], deadline_s: float = 60.0) -> None:
+        """Wait until these fire; nothing critical may, after a change that went well."""
+        wait_for(f"Prometheus fires {', '.join(sorted(names))}", lambda: names <= self.firing().keys(), deadline_s, 0.5)
+        firing = self.firing()
+        say(f"Prometheus fires {', '.join(sorted(firing))}")
+        if critical := [name for name, severity in firing.items() if severity == "critical"]:
+            raise LabError(f"Prometheus fires {', '.join(critical)}")
+
+    def wait_for_no_alerts(self, say: Callable[[str], None], names: frozenset[str], deadline_s: float = 60.0) -> None:
+        """Wait until these have resolved."""
+        what = f"{' and '.join(sorted(names))} resolve in Prometheus"
+        wait_for(what, lambda: not names & self.firing().keys(), deadline_s, 0.5)
+        say(f"{what}; firing still: {', '.join(sorted(self.firing())) or 'nothing'}")
 
 
 def _labels(metric: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
--- failoverd's accounts and tables on MariaDB 10.11. Run it once as an administrator, on the primary: it replicates.
+-- failoverd's accounts and tables on MariaDB 10.11. Tried with 10.11.19 in the lab. Run it once as an administrator, on the primary: it replicates.
 -- Before that, replace three words, each written below between two @ signs:
 --   PASSWORD              failoverd's own, in the file that `database.password_file` names
 --   REPLICATION_PASSWORD  the replicas', in the file that `database.replication_password_file` names

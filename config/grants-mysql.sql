@@ -4,6 +4,7 @@
 --   REPLICATION_PASSWORD  the replicas', in the file that `database.replication_password_file` names; 32 characters at
 --                         most, which is what CHANGE REPLICATION SOURCE TO takes
 --   REPLICATION_HOST      from where replicas connect, as MySQL writes it: 192.0.2.%
+-- Tried with no MySQL server: none could be had. A model of one that knows each privilege runs by it (tests/contracts).
 --
 -- What each server's my.cnf needs besides, and does not get by replication:
 --   plugin_load_add = 'semisync_source.so;semisync_replica.so'

@@ -167,6 +167,15 @@ def test_the_dashboard_is_one_that_grafana_knows() -> None:
             assert len(set(references)) == len(references)
 
 
+def test_each_file_says_what_it_was_tried_with() -> None:
+    files = [file for file in CONFIG.rglob("*") if file.is_file() and file.name != "README.md"]
+    table = (CONFIG / "README.md").read_text(encoding="utf-8")
+    for file in files:
+        head = " ".join(file.read_text(encoding="utf-8").splitlines()[:12])
+        assert re.search(r"\b[Tt]ried with \w+", head), file
+        assert file.name in table or file == STORIES, file
+
+
 def everything(value: object) -> Iterator[dict[str, Any]]:
     """Every mapping inside."""
     if isinstance(value, dict):

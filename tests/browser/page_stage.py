@@ -34,6 +34,7 @@ from failoverd.runtime.document import (
     FailoverStatus,
     HostStatus,
     LeaseStatus,
+    LossStatus,
     MaintenanceStatus,
     Reason,
     RebuildStatus,
@@ -75,8 +76,9 @@ FAILOVER = Change(
     outcome="done",
     outage_ms=2650,
     phases=(
-        _phase("take-over", "mail2", 2310, 2330),
-        _phase("await-relay-log", "mail2", 2330, 2390),
+        _phase("lease-runs-out", "mail1", 0, 2310),
+        _phase("take-term", "mail2", 2310, 2330),
+        _phase("become-source", "mail2", 2330, 2400),
         _phase("attach-replica", "mail2", 2400, 2720, "STEP_TIMEOUT"),
         _phase("make-writable", "mail2", 2400, 2480),
         _phase("open-gate", "mail2", 2480, 2510),
@@ -133,6 +135,18 @@ HISTORY = HistoryDocument(
             by="anna",
             ended="2026-11-21T21:40:00.210Z",
             result="mail1 is primary as asked",
+        ),
+        PastEvent(
+            time="2026-11-20T09:12:00.000Z",
+            node="mail3",
+            kind="request",
+            text="promote mail2",
+            outcome="refused",
+            id="r0",
+            by="bert",
+            ended="2026-11-20T09:12:00.004Z",
+            result="mail2 is 7000 ms behind, the limit is 1500 ms",
+            code="BLK_LAG",
         ),
     ),
 )
@@ -254,13 +268,45 @@ HOSTILE = Scene(
         unseen=(_HOSTILE_REASON,),
     ),
 )
+ALL_AFFORDED = tuple(LossStatus(node=name, serves=True, replaceable=True) for name in ("mail2", "mail3", "arbiter"))
+NOT_ALL_AFFORDED = (
+    LossStatus(node="mail2", serves=False, replaceable=False),
+    LossStatus(node="mail3", serves=True, replaceable=True),
+    LossStatus(node="arbiter", serves=True, replaceable=False),
+)
+
+
+def _unheard(name: str) -> Reason:
+    return Reason(code="BLK_UNREACHABLE", reason=f"no report from {name} within 2000 ms", node=name)
+
+
+UNSEEN = replace(
+    UNFIT,
+    findings=(),
+    unseen=(
+        Reason(code="BLK_STORE", reason="no answer within 500 ms", node="arbiter"),
+        *(_unheard(name) for name in ("mail1", "mail3", "arbiter")),
+    ),
+)
+LOST = replace(
+    HEALTHY,
+    lease=LeaseStatus(state="ended"),
+    nodes=(replace(MAIL1, fresh=False, last_heard_ms=9_000), *HEALTHY.nodes[1:]),
+    failover=FailoverStatus(
+        possible=False,
+        blockers=(Reason(code="BLK_FLAPPING", reason="3 changes of primary within 3600 s, no more are allowed"),),
+    ),
+)
 SCENES = {
-    "healthy": Scene(status=_hosted(HEALTHY)),
-    "degraded": Scene(status=_hosted(DEGRADED), check=UNFIT),
-    "blocked": Scene(status=BLOCKED, check=UNFIT),
+    "healthy": Scene(status=_hosted(replace(HEALTHY, afford=ALL_AFFORDED))),
+    "degraded": Scene(status=_hosted(replace(DEGRADED, afford=NOT_ALL_AFFORDED)), check=UNFIT),
+    "blocked": Scene(status=BLOCKED, check=UNSEEN),
+    "lost": Scene(status=_hosted(LOST), check=UNFIT),
     "paused": Scene(status=_hosted(PAUSED)),
     "failed-over": Scene(
-        status=_hosted(FAILED_OVER), history=replace(HISTORY, changes=(FAILOVER, SWITCHOVER, ADOPTION))
+        status=_hosted(FAILED_OVER),
+        check=replace(FIT, failover=FAILED_OVER.failover, unseen=(_unheard("mail1"),)),
+        history=replace(HISTORY, changes=(FAILOVER, SWITCHOVER, ADOPTION)),
     ),
     "busy": Scene(status=_hosted(BUSY), check=UNFIT, history=replace(HISTORY, changes=(FAILOVER, SWITCHOVER))),
     "three": Scene(status=_hosted(many(3))),

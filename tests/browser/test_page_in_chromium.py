@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from chromium import NARROW, WIDE, Watched, chromium
+from control_stage import HEALTHY
 from page_stage import FAILOVER, HISTORY, HOSTILE_TEXT, SCENES, Listener, Scene
 from playwright.sync_api import expect
+
+from failoverd.runtime.document import ServiceStatus, StatusDocument, VipStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +136,7 @@ def test_it_says_why_nothing_may_move_and_links_each_code_to_its_page(page: Page
             "not mail3: BLK_UNREACHABLE no report from mail3 within 2000 ms",
         ]
     )
-    expect(page).to_have_title("✕ lab: primary mail1, no failover")
+    expect(page).to_have_title("✕ lab: primary mail1, mail not known, no failover")
     answer.get_by_role("link", name="BLK_STORE").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("BLK_STORE: ")
     page.get_by_role("link", name="Status").click()
@@ -153,6 +156,80 @@ def test_it_says_what_is_under_way_and_what_holds(page: Page, listener: Listener
     ):
         expect(facts).to_contain_text(words)
     expect(page.locator("table.nodes tbody tr", has_text="mail2").first).to_contain_text("maintenance")
+
+
+def mail_of(status: StatusDocument, **changed: Any) -> StatusDocument:
+    """Give the cluster with something else true of its primary."""
+    return replace(status, nodes=(replace(status.nodes[0], **changed), *status.nodes[1:]))
+
+
+DOWN = ServiceStatus(verdict="down", votes={"mail2": "SMTP_REFUSED connection refused"})
+UP = ServiceStatus(verdict="up", votes={"mail2": "ok"})
+
+
+SERVED = [
+    (HEALTHY, "✓served by mail1imap and smtp up, through the virtual IP"),
+    (mail_of(HEALTHY, serving=False), "✕NOT servedits gate is closed"),
+    (mail_of(HEALTHY, vip=VipStatus(present=False)), "✕NOT servedit has not the virtual IP"),
+    (mail_of(HEALTHY, services={"imap": UP, "smtp": DOWN}), "✕only in partsmtp down"),
+    (mail_of(HEALTHY, services={"imap": DOWN, "smtp": DOWN}), "✕NOT servedimap down, smtp down"),
+    (mail_of(HEALTHY, fresh=False), "?not knownmail1 is silent, and its lease still runs"),
+    (SCENES["blocked"].status, "?not knownwhether it still is, is not known: lease unknown"),
+    (SCENES["lost"].status, "✕NOT servedthe lease of mail1 has ended"),
+]
+
+
+def test_first_of_all_it_says_whether_mail_is_served(page: Page, listener: Listener) -> None:
+    for status, words in SERVED:
+        listener.show(Scene(status=status))
+        expect(page.locator(".answer").first).to_have_text(f"Mail{words}")
+
+
+def test_it_says_what_to_do_in_order_and_where_that_is_told(page: Page, listener: Listener) -> None:
+    todo = page.locator("#answer-do")
+    expect(todo).to_contain_text("✓nothing")
+    listener.show(SCENES["lost"])
+    expect(todo.locator("li")).to_have_text(
+        [
+            "remove what blocks the failover FAILOVER_BLOCKED",
+            "find out why the role moved so often, then failoverctl acknowledge BLK_FLAPPING",
+            "mail3: set sync_binlog = 1 SET_SYNC_BINLOG",
+        ]
+    )
+    expect(todo).to_contain_text("1 warning below")
+    todo.get_by_role("link", name="FAILOVER_BLOCKED").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("FAILOVER_BLOCKED: ")
+
+
+def test_it_says_what_can_still_be_lost(page: Page, listener: Listener) -> None:
+    lines = page.locator("#now .facts > div").filter(has=page.locator("dt", has_text="If lost"))
+    expect(lines).to_have_text(["If lost✓mail2, mail3 or arbiter the primary serves on, and could still be replaced"])
+    listener.show(SCENES["degraded"])
+    expect(lines).to_have_text(
+        [
+            "If lost✓mail3 the primary serves on, and could still be replaced",
+            "If lost!arbiter the primary serves on, and could not be replaced until it is back",
+            "If lost✕mail2 clients would wait until it is back",
+        ]
+    )
+    listener.show(SCENES["lost"])
+    expect(lines).to_have_count(0)
+
+
+def test_what_was_asked_for_in_vain_stands_between_the_changes(page: Page) -> None:
+    rows = page.locator("#history .changes > li")
+    expect(rows).to_have_count(3)  # the request that came to the switchover is told by it
+    expect(rows.nth(0)).to_contain_text("Switchover mail3 → mail1")
+    expect(rows.nth(1)).to_contain_text("!refusedpromote mail2")
+    expect(rows.nth(1)).to_contain_text("by bertBLK_LAG mail2 is 7000 ms behind, the limit is 1500 ms")
+    expect(rows.nth(2)).to_contain_text("Adoption mail1")
+
+
+def test_only_one_node_is_drawn_as_the_one_that_leads(page: Page, listener: Listener) -> None:
+    listener.show(SCENES["failed-over"])
+    expect(page.locator(".box.leads strong")).to_have_text(["mail2"])
+    expect(page.locator(".box.node", has_text="mail1").last).to_contain_text("was primary")
+    expect(page.locator("#answer-do li")).to_have_text(["mail1 is silent: bring it back BLK_UNREACHABLE"])
 
 
 def test_each_finding_has_its_meaning_its_fix_and_its_page(page: Page, listener: Listener) -> None:
@@ -278,12 +355,12 @@ def test_only_what_matters_is_read_aloud(page: Page, listener: Listener) -> None
         expect(page.locator('td[data-label="Lag"]').nth(2)).to_have_text("0.9 s" if lag_ms == 900 else "0.1 s")
     expect(aloud).to_have_text("")
     listener.show(SCENES["paused"])
-    expect(aloud).to_have_text("Primary: mail1. Failover not possible: BLK_PAUSED.")
+    expect(aloud).to_have_text("Mail: served by mail1. Primary: mail1. Failover not possible: BLK_PAUSED.")
     listener.show(SCENES["failed-over"])
-    expect(aloud).to_have_text("Primary: mail2. Failover possible.")
+    expect(aloud).to_have_text("Mail: served by mail2. Primary: mail2. Failover possible.")
     assert page.evaluate("said") == [
-        "Primary: mail1. Failover not possible: BLK_PAUSED.",
-        "Primary: mail2. Failover possible.",
+        "Mail: served by mail1. Primary: mail1. Failover not possible: BLK_PAUSED.",
+        "Mail: served by mail2. Primary: mail2. Failover possible.",
     ]
 
 

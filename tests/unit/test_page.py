@@ -26,9 +26,9 @@ RUNBOOKS = Runbooks(test_runbooks.RUNBOOKS)
 EMPTY = {"meta", "link", "hr", "br", "img"}
 
 
-def get(path: str, **headers: str) -> httpx.Response:
+def get(path: str, scheme: str = "http", **headers: str) -> httpx.Response:
     async def asked() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(APP), base_url="http://node") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(APP), base_url=f"{scheme}://node") as client:
             return await client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
     return asyncio.run(asked())
@@ -99,6 +99,12 @@ def test_a_part_has_its_type_its_policy_and_its_tag(path: str, media_type: str) 
     assert (known.status_code, known.content) == (httpx.codes.NOT_MODIFIED, b"")
     assert known.headers["content-security-policy"] == answer.headers["content-security-policy"]
     assert get(path, if_none_match='"other"').content == answer.content
+
+
+def test_a_browser_is_told_over_tls_alone_what_it_heeds_there_alone() -> None:
+    for path in ("/", "/page.js", "/runbooks/", "/runbooks/codes/NO_SUCH"):
+        assert get(path, "https").headers["cross-origin-opener-policy"] == "same-origin"
+        assert "cross-origin-opener-policy" not in get(path).headers  # it would complain in each reader's console
 
 
 def test_every_file_of_the_page_is_served_and_nothing_else_of_the_package() -> None:

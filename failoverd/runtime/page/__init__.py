@@ -24,7 +24,7 @@ from failoverd.runtime.page.runbooks import Runbooks
 from failoverd.runtime.public_shown import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
@@ -41,10 +41,11 @@ HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-cache",  # kept, and asked for again each time: an upgrade shows at the next look
 }
+# Ignored over plain HTTP, and then complained of in each reader's console.
+OVER_TLS = {**HEADERS, "cross-origin-opener-policy": "same-origin"}
 
 
 def assets() -> dict[str, bytes]:
@@ -66,8 +67,8 @@ def routes(_: Shown) -> list[BaseRoute]:
     def runbook(request: Request) -> Response:
         found, text = runbooks.page(request.path_params["name"])
         if not found:
-            return Response(text, 404, HEADERS, "text/html")
-        return answer(request, text.encode(), "text/html", HEADERS)
+            return Response(text, 404, _headers(request), "text/html")
+        return answer(request, text.encode(), "text/html", _headers(request))
 
     named = {f"/{name}": (content, MEDIA_TYPES[name.rpartition(".")[2]]) for name, content in parts.items()}
     named["/"] = named.pop(f"/{INDEX}")
@@ -79,6 +80,10 @@ def routes(_: Shown) -> list[BaseRoute]:
 
 def _asset(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     async def asset(request: Request) -> Response:
-        return answer(request, content, media_type, HEADERS)
+        return answer(request, content, media_type, _headers(request))
 
     return asset
+
+
+def _headers(request: Request) -> Mapping[str, str]:
+    return OVER_TLS if request.url.scheme == "https" else HEADERS

@@ -1,31 +1,53 @@
 // The last changes of primary, the newest first and open: who and why, how long clients were without service, and each
-// phase with where in time it lay.
+// phase with where in time it lay. Between them, in a line each, what operators asked for that changed no primary.
 import { h } from "./dom.js";
 import { badge, code, coded, distance, duration, moment, rule, seconds } from "./words.js";
 
 const SHOWN = 10;
 const KINDS = { switchover: "Switchover", failover: "Failover", forced: "Forced failover", adoption: "Adoption" };
-const OUTCOMES = { done: "good", failed: "bad", "under-way": "warn" };
+const OUTCOMES = { done: "good", failed: "bad", refused: "warn", "under-way": "warn" };
 
 export function history({ history: document, trouble, now }) {
   const failed = trouble.history && h("p", { class: "warned" }, badge("bad", "could not be read"), ` ${trouble.history}`);
   if (document === null) return [failed || h("p", {}, "Not read yet.")];
-  const changes = document.changes.slice(0, SHOWN);
-  const unseen = [document.unseen ?? []].flat();
+  const requests = new Set(document.changes.map((one) => one.request));
+  // A request that came to a change is told by the change.
+  const events = document.events.filter((event) => event.id === "" || !requests.has(event.id));
+  const newest = document.changes[0];
+  const all = [
+    ...document.changes.map((one) => [one.began, h("li", { "data-key": one.id }, whole(one, one === newest, now))]),
+    ...events.map((one) => [one.time, h("li", { class: "event", "data-key": `${one.time} ${one.text}` }, line(one, now))]),
+  ].sort(([one], [other]) => (one < other ? 1 : one > other ? -1 : 0));
   return [
     failed,
-    changes.length === 0 && h("p", {}, "None is on record."),
-    h("ol", { class: "changes" }, changes.map((change, at) => h("li", { "data-key": change.id }, one(change, at === 0, now)))),
-    document.changes.length > SHOWN && h("p", { class: "small" }, `${document.changes.length - SHOWN} older ones: failoverctl history`),
-    unseen.length > 0 && h("p", {}, "What could not be looked at: ", unseen.map((reason) => told(reason))),
+    all.length === 0 && h("p", {}, "None is on record."),
+    h("ol", { class: "changes" }, all.slice(0, SHOWN).map(([, element]) => element)),
+    all.length > SHOWN && h("p", { class: "small" }, `${all.length - SHOWN} older ones: failoverctl history`),
+    document.unseen.length > 0 && [
+      h("h3", {}, "What could not be looked at"),
+      h("ul", { class: "reasons" }, document.unseen.map((reason) => h("li", {}, code(reason.code), ` ${reason.reason}`))),
+    ],
   ];
 }
 
-const told = (reason) => (typeof reason === "string" ? `${reason} ` : [code(reason.code), ` ${reason.reason} `]);
-
-function one(change, open, now) {
-  const { kind, term, previous, holder, by, reason, began, ended, outcome, outage_ms, phases } = change;
+// "Failover mail1 → mail2"
+export function change({ kind, previous, holder }) {
   const from = previous && previous !== holder ? `${previous} → ${holder ?? "nobody"}` : (holder ?? "nobody");
+  return `${KINDS[kind] ?? kind} ${from}`;
+}
+
+function line({ time, text, outcome, by, result, code: reason }, now) {
+  return [
+    badge(OUTCOMES[outcome] ?? "unknown", outcome),
+    h("span", { class: "what" }, text),
+    h("span", { class: "small" }, moment(time), ` · ${distance(time, now)}`),
+    by && h("span", {}, `by ${by}`),
+    (reason || result) && h("span", { class: "result" }, reason && [code(reason), " "], result),
+  ];
+}
+
+function whole(one, open, now) {
+  const { term, by, reason, rule: id, began, ended, outcome, phases } = one;
   return h(
     "details",
     { open, class: "change" },
@@ -33,15 +55,15 @@ function one(change, open, now) {
       "summary",
       {},
       badge(OUTCOMES[outcome] ?? "unknown", outcome),
-      h("span", { class: "what" }, `${KINDS[kind] ?? kind} ${from}`),
+      h("span", { class: "what" }, change(one)),
       h("span", { class: "small" }, moment(began), ` · ${distance(began, now)}`),
-      h("span", { class: "outage" }, outage(change)),
+      h("span", { class: "outage" }, outage(one)),
     ),
     h(
       "dl",
       { class: "facts" },
       fact("Term", String(term)),
-      change.rule && fact("Rule", rule(change.rule)),
+      id && fact("Rule", rule(id)),
       by && fact("By", by),
       reason && fact("Why", coded(reason)),
       fact("Took", ended ? seconds(new Date(ended) - new Date(began)) : outcome === "under-way" ? "not ended yet" : "end not known"),

@@ -81,7 +81,7 @@ export class Live {
     const first = this.lost || this._heard === null;
     this._heard = { steady: performance.now(), wall: Date.now() };
     this.lost = false;
-    const found = JSON.stringify([this.status.nodes.map((node) => [node.name, node.findings, node.fresh]), this.status.refused]);
+    const found = JSON.stringify([this.status.nodes.map((node) => [node.name, node.findings, node.fresh]), this.status.refused, this.status.store.reachable]);
     const changed = `${this.status.term} ${this.status.holder} ${this.status.lease.state}`;
     if (first || found !== this._known) this._ask("check");
     if (first || changed !== this._changed) this._ask("history");

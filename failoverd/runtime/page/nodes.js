@@ -47,6 +47,7 @@ function name(node) {
     " ",
     h("span", { class: "small" }, node.address),
     node.maintenance && [" ", badge("warn", "maintenance")],
+    !node.fresh && [" ", badge("bad", "silent")],
   ];
 }
 

@@ -1,16 +1,20 @@
 // The status page: whenever something is new, and twice a second for what time alone moves, everything is drawn from the
 // newest documents and put into the page where it differs. Read-only: nothing here can change anything on a node.
+import { said, title } from "./answers.js";
 import { fill } from "./dom.js";
 import { findings } from "./findings.js";
 import { history } from "./history.js";
 import { Live } from "./live.js";
 import { nodes } from "./nodes.js";
-import { foot, now, oldNote, said, seen, title } from "./summary.js";
+import { foot, now, oldNote, seen } from "./summary.js";
 import { topology } from "./topology.js";
 import { badge, clock, duration } from "./words.js";
 
 const at = (id) => document.getElementById(id);
-let announced = null;
+const SETTLED_MS = 1000;
+let announced = null; // what was said last
+let heard = null; // what would be said, and since when
+let heardSince = 0;
 let software = null;
 
 function draw() {
@@ -53,11 +57,15 @@ function connection(view) {
   announce(view, words);
 }
 
-// Only what changes who serves, or whether anybody could take over, is spoken; and that this page no longer knows.
+// Only what changes whether mail is served, by whom, and whether anybody could take over is spoken; and that this page no
+// longer knows. It is said once it has settled: a failover passes through states that are over before they are read out.
 function announce(view, connected) {
   if (view.status === null) return;
   const words = connected === "Live" ? said(view.status) : "Connection lost: what is shown is old.";
-  if (announced !== null && words !== announced) at("announced").textContent = words;
+  announced ??= words;
+  if (words !== heard) [heard, heardSince] = [words, performance.now()];
+  if (words === announced || performance.now() - heardSince < SETTLED_MS) return;
+  at("announced").textContent = words;
   announced = words;
 }
 

@@ -1,10 +1,14 @@
-// The answers on top: who is primary, could it fail over now, to whom or why not, and what is under way.
+// The facts below the answers: what is under way, what is ordered, what can be lost; and what stands around the page.
+import { failover, mail, primary, todo } from "./answers.js";
 import { h } from "./dom.js";
-import { badge, clock, code, coded, distance, duration, moment, plural, rule } from "./words.js";
+import { change as told } from "./history.js";
+import { badge, clock, code, coded, distance, duration, listed, moment, rule } from "./words.js";
 
-export function now({ status, check, old, age, heardAt, now: today, outdated }) {
+export function now(view) {
+  const { status, history, now: today, outdated } = view;
+  const newest = history?.changes[0];
   return [
-    h("div", { class: "answers" }, primary(status, old, age, heardAt), failover(status, old)),
+    h("div", { class: "answers" }, mail(view), primary(view), failover(view), todo(view)),
     h(
       "dl",
       { class: "facts" },
@@ -15,9 +19,10 @@ export function now({ status, check, old, age, heardAt, now: today, outdated }) 
       status.request && fact("Under way", request(status.request)),
       status.scheduled && fact("Scheduled", scheduled(status.scheduled, today)),
       rebuilding(status).map((node) => fact("Rebuild", badge("warn", node.name), " ", rebuild(node.rebuild))),
+      afford(status).map((words) => fact("If lost", words)),
+      newest && fact("Last change", h("a", { href: "#history-heading" }, told(newest)), ` ${distance(newest.began, today)}`),
       fact("Rule in force", rule(status.rule.id), ` ${status.rule.why}`),
       fact("Store", store(status.store)),
-      fact("Findings", counted(check)),
       outdated && fact("Version", `${status.node} runs ${status.software} now: `, h("a", { href: "" }, "load this page anew")),
     ),
   ];
@@ -27,73 +32,22 @@ function fact(name, ...words) {
   return h("div", {}, h("dt", {}, name), h("dd", {}, ...words));
 }
 
-// ---- the two answers
-
-function primary(status, old, age, heardAt) {
-  const [kind, name, words] = holder(status, old ? 0 : age);
-  return h(
-    "div",
-    { id: "answer-primary", class: `answer ${old ? "unknown" : kind}` },
-    h("p", { class: "question" }, "Primary"),
-    h("p", { class: "big" }, badge(old ? "unknown" : kind, old ? `not known now; it was ${name}` : name)),
-    h("p", { class: "words" }, `term ${status.term}`, " · ", words, old && ` at ${clock(heardAt)}`),
-  );
-}
-
-// [kind, who, words about the lease]
-export function holder({ holder: name, lease }, age) {
-  const left = lease.left_ms === null ? "" : ` ${duration(Math.max(0, lease.left_ms - age))} left`;
-  if (name === null || lease.state === "none") return ["bad", "none", "no primary yet"];
-  switch (lease.state) {
-    case "held":
-      // Renewed each half second where all is well: counted down to nothing, nobody knows yet.
-      if (lease.left_ms - age <= 0) return ["unknown", name, "its lease has run out, unless it was renewed just now"];
-      return ["good", name, `lease${left}`];
-    case "condemned":
-      return ["bad", name, `${lease.by} has its power cut, lease${left}`];
-    case "revoked":
-      return ["bad", "none", `${name} gave its lease back`];
-    case "ended":
-      return ["bad", "none", `the lease of ${name} has ended`];
-    case "off":
-      return ["bad", "none", `${name} has no power (${lease.by})`];
-    default:
-      return ["unknown", name, `whether it still is, is not known: lease ${lease.state}${left}`];
-  }
-}
-
-function failover({ failover: { possible, candidate, blockers, rejected } }, old) {
-  const words = possible ? `possible, to ${candidate}` : "NOT possible";
-  const kind = old ? "unknown" : possible ? "good" : "bad";
-  return h(
-    "div",
-    { id: "answer-failover", class: `answer ${kind}` },
-    h("p", { class: "question" }, "Failover now"),
-    h("p", { class: "big" }, badge(kind, old ? `not known now; it was ${words}` : words)),
-    (blockers.length > 0 || rejected.length > 0) &&
-      h(
-        "ul",
-        { class: "reasons" },
-        blockers.map((reason) => h("li", {}, code(reason.code), ` ${reason.reason}`)),
-        rejected.map((reason) => h("li", {}, `not ${reason.node}: `, code(reason.code), ` ${reason.reason}`)),
-      ),
-    !possible && blockers.length === 0 && rejected.length === 0 && h("p", { class: "words" }, "No reason was given."),
-  );
-}
-
-// What is spoken when it changes.
-export function said(status) {
-  const [, name] = holder(status, 0);
-  const { possible, blockers } = status.failover;
-  const why = blockers.map((reason) => reason.code).join(", ");
-  return `Primary: ${name}. Failover ${possible ? "possible" : `not possible${why && `: ${why}`}`}.`;
-}
-
-export function title({ status, old }) {
-  if (old) return `? ${status.cluster}: connection lost`;
-  const [kind, name] = holder(status, 0);
-  const fine = kind === "good" && status.failover.possible;
-  return `${fine ? "✓" : "✕"} ${status.cluster}: primary ${name}${status.failover.possible ? "" : ", no failover"}`;
+// What would be left if a node besides the primary were lost as well, in the words of failoverctl; nothing where nobody
+// serves.
+function afford({ afford: losses }) {
+  if (!losses.some((loss) => loss.serves)) return [];
+  const kinds = [
+    [true, true, "good", "the primary serves on, and could still be replaced"],
+    [true, false, "warn", "the primary serves on, and could not be replaced until it is back"],
+    [false, true, "warn", "the primary could not go on, and another takes over"],
+    [false, false, "bad", "clients would wait until it is back"],
+  ];
+  return kinds
+    .map(([serves, replaceable, kind, words]) => {
+      const named = losses.filter((loss) => loss.serves === serves && loss.replaceable === replaceable);
+      return named.length > 0 && [badge(kind, listed(named.map((loss) => loss.node))), ` ${words}`];
+    })
+    .filter(Boolean);
 }
 
 // ---- what is under way
@@ -142,15 +96,6 @@ function store({ kind, node, reachable, version, error }) {
   return [badge("bad", "unreachable"), ` ${where}: ${error || "it does not answer"}`];
 }
 
-function counted(check) {
-  if (check === null) return "not read yet";
-  const blocking = check.findings.filter((finding) => finding.blocks && !finding.maintenance).length;
-  const others = check.findings.length - blocking;
-  const words = [blocking && `${blocking} block`, others && plural(others, "warning")].filter(Boolean).join(", ");
-  if (!words) return badge("good", "none");
-  return h("a", { href: "#findings-heading" }, badge(blocking ? "bad" : "warn", words));
-}
-
 // ---- around the page
 
 export function seen({ status }) {
@@ -164,7 +109,7 @@ export function oldNote({ status, age, heardAt }) {
   return [
     h("strong", {}, `${status.node} does not answer. `),
     `All below is old: from ${clock(heardAt)}, ${duration(age)} ago. The page tries again by itself; or ask `,
-    others.map((node, index) => [index ? (index === others.length - 1 ? " or " : ", ") : "", page(status, node)]),
+    listed(others.map((node) => page(status, node))),
     ".",
   ];
 }

@@ -2,9 +2,9 @@
 //
 //     virtual IP ─▶ mail1 primary ─┬▶ mail2 replica
 //                                  └▶ mail3 replica        arbiter · store
+import { holder } from "./answers.js";
 import { h } from "./dom.js";
 import { badge, duration } from "./words.js";
-import { holder } from "./summary.js";
 
 export function topology(view) {
   const { status } = view;
@@ -72,7 +72,8 @@ function box(view, node, source) {
   const leads = node.name === status.holder;
   return h(
     "div",
-    { class: `box node ${node.fresh ? "" : "stale"} ${node.actual === "primary" ? "leads" : ""}` },
+    // A dead node was primary to the last that it said: only one is drawn as the one that leads.
+    { class: `box node ${node.fresh ? "" : "stale"} ${leads || (node.fresh && node.actual === "primary") ? "leads" : ""}` },
     h("strong", {}, node.name),
     role(node),
     leads && h("span", { class: "small" }, old ? "lease not known now" : holder(status, age)[2]),
@@ -91,8 +92,8 @@ function serving(node, leads) {
 }
 
 export function role(node) {
-  const actual = node.actual ?? "not known";
   const known = node.actual !== null && node.fresh;
+  const actual = node.actual === null ? "not known" : known ? node.actual : `was ${node.actual}`;
   const kind = !known ? "unknown" : node.actual === "fenced" ? "warn" : node.actual === "primary" ? "good" : "off";
   if (node.desired === null || node.desired === node.actual) return badge(kind, actual);
   return [badge(known ? "warn" : "unknown", actual), " ", h("span", { class: "small" }, `should be ${node.desired}`)];

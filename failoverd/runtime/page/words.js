@@ -68,3 +68,8 @@ export function coded(words) {
 export function plural(count, one, more = `${one}s`) {
   return `${count} ${count === 1 ? one : more}`;
 }
+
+// "mail1, mail2 or mail3", of words or of elements.
+export function listed(items) {
+  return items.flatMap((item, at) => [at === 0 ? "" : at === items.length - 1 ? " or " : ", ", item]);
+}

@@ -172,6 +172,8 @@ class Verdicts(Known):
         for seen in self.looks.failing:
             if seen.observation.target == self.me.name and seen.observation.probe not in self._silent:
                 facts = seen.observation.reading.facts
+                if seen.observation.probe in PROBES and seen.health is Health.UNKNOWN:
+                    continue  # nobody knows whether it still is so: `check` has it among what is not seen
                 if isinstance(facts, (SettingsFacts, *FINDING)):
                     found += facts.found
                 else:

@@ -34,6 +34,7 @@ JOURNALCTL = "/usr/bin/journalctl"
 DIRECTORIES = (Path("/var/log/journal"), Path("/run/log/journal"))
 LINES_PER_S = 2000
 BEHIND_S = 30.0
+OPENING = "it is being opened"
 AGAIN_S = 30.0  # after a child that ended
 CHUNK = 65_536
 LINE_MOST = 65_536  # journalctl itself leaves out fields of more than 4096 bytes
@@ -66,7 +67,7 @@ class Journal:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        self.error = "it is being opened"
+        self.error = OPENING
         self.lost = 0  # how often it was too far behind
 
     def start(self) -> None:

@@ -10,6 +10,7 @@ A journal that cannot be read is UNKNOWN, with MON_NO_JOURNAL: nothing is known 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from failoverd.core.model import Health, Reading
 from failoverd.core.monitoring import LoginFacts
 from failoverd.probes import maillog
+from failoverd.probes.journal import OPENING
 from failoverd.probes.window import Window
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 RATE_MS = 60_000  # over which deliveries a second are counted
 NAMED = 3  # addresses in one reason
+OPENED_LOOKS, OPENED_EVERY_S = 20, 0.05
 
 
 def _now_ms() -> int:
@@ -151,6 +154,10 @@ class LoginsProbe:
             self._journal.start()
         except RuntimeError as error:
             return Reading(Health.UNKNOWN, "PROBE_EXHAUSTED", f"this node: {error}")
+        for _ in range(OPENED_LOOKS):  # or the first reading of a daemon would be that nothing can be read
+            if self._journal.error != OPENING:
+                break
+            await asyncio.sleep(OPENED_EVERY_S)
         if error_ := self._journal.error:
             return Reading(Health.UNKNOWN, "MON_NO_JOURNAL", f"the journal is not read: {error_}")
         return judged(self._tally.facts())

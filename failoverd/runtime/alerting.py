@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from failoverd.core import candidates
 from failoverd.core.alerts import Alert, Look
-from failoverd.core.findings import Severity
+from failoverd.core.findings import FINDINGS, Severity
 from failoverd.notify import circle
 from failoverd.notify.body import time_of
 from failoverd.runtime import document_alerts as doc
@@ -243,6 +243,10 @@ def _finding(finding: CheckedFinding) -> Alert:
 
 def _blocker(reason: Reason) -> Alert:
     page = f"runbooks/codes/{reason.code}.md"
+    if (known := FINDINGS.get(reason.code)) is not None:  # what monitoring cannot look at
+        return Alert(
+            reason.code, reason.node or "", known.severity, reason.reason, known.meaning, fix=known.fix, page=page
+        )
     return Alert(
         code=reason.code,
         node=reason.node or "",

@@ -12,6 +12,8 @@ from failoverd import actions, databases, fencing, notify, probes
 from failoverd.config import reload
 from failoverd.core import repair
 from failoverd.core.findings import FINDINGS, Finding, Severity
+from failoverd.core.model import Health
+from failoverd.core.monitoring import PROBES
 from failoverd.runtime import document as doc
 from failoverd.runtime import host, public_codes
 
@@ -128,7 +130,22 @@ def _unseen(view: View, status: doc.StatusDocument) -> list[doc.Reason]:
         elif node.kind == "data" and not _settings_seen(view, node.name):
             words = f"the settings of the database on {node.name} have not been read"
             found.append(doc.Reason(code="BLK_DATABASE", reason=words, node=node.name))
+        if node.fresh:
+            found += _unmeasured(view, node.name)
     return found
+
+
+def _unmeasured(view: View, name: str) -> list[doc.Reason]:
+    """What monitoring cannot look at on a node: it neither stands nor is it gone."""
+    if name == view.me.name:
+        claims = [seen.claim() for seen in view.sightings]
+    else:
+        claims = [claim for report in view.reports if report.sender == name for claim in report.claims]
+    return [
+        doc.Reason(code=claim.code, reason=claim.reason, node=name)
+        for claim in claims
+        if claim.probe in PROBES and claim.target == name and claim.health is Health.UNKNOWN
+    ]
 
 
 def _settings_seen(view: View, name: str) -> bool:

@@ -23,16 +23,6 @@ STORIES = CONFIG / "prometheus/failoverd.rules.test.yml"
 TEMPLATE = CONFIG / "zabbix/failoverd-template.yaml"
 DASHBOARD = CONFIG / "grafana/failoverd.json"
 PROMETHEUS_OWN = {"up"}
-# What monitoring measures of the mail services; only on nodes where it does.
-MONITORED: dict[str, set[str]] = {
-    "failoverd_mail_imap_connections": set(),
-    "failoverd_mail_deliveries_total": set(),
-    "failoverd_mail_logins_total": {"result"},
-    "failoverd_mail_connect_latency_seconds": {"service"},
-    "failoverd_sql_slow_queries_total": set(),
-    "failoverd_postfix_cpu_percent": set(),
-}
-TOLD = NAMES | MONITORED
 # Labels that prometheus.yml gives to every target.
 TARGET = {"cluster", "instance", "job"}
 
@@ -111,8 +101,8 @@ def test_each_section_of_the_page_of_alerts_is_led_to() -> None:
 
 def test_what_is_asked_of_prometheus_is_told_on_metrics() -> None:
     for place, expression in queries().items():
-        assert told_by(expression) <= TOLD.keys() | PROMETHEUS_OWN, place
-        labels = set().union(TARGET, *(TOLD.get(name, set()) for name in told_by(expression)))
+        assert told_by(expression) <= NAMES.keys() | PROMETHEUS_OWN, place
+        labels = set().union(TARGET, *(NAMES.get(name, set()) for name in told_by(expression)))
         for names in re.findall(r"(?:by|on|group_left) \(([^)]*)\)", expression):
             assert set(filter(None, names.replace(" ", "").split(","))) <= labels, place
 
@@ -195,8 +185,8 @@ def test_the_zabbix_template_asks_for_what_is_told_and_leads_to_pages() -> None:
     assert asked
     for pattern in asked:
         name, labels = re.fullmatch(r"(\w+)(\{.*\})?", pattern).groups()  # type: ignore[union-attr] # or it fails here
-        assert name in TOLD, pattern
-        assert set(re.findall(r"(\w+)=", labels or "")) <= TOLD[name], pattern
+        assert name in NAMES, pattern
+        assert set(re.findall(r"(\w+)=", labels or "")) <= NAMES[name], pattern
     triggers = [part for part in everything(export) if "priority" in part]
     assert triggers
     for trigger in triggers:

@@ -27,3 +27,13 @@ output = click.option(
     show_default=True,
     help="For people or for programs.",
 )
+config_file = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="FAILOVERD_CONFIG",
+    default="/etc/failoverd/failoverd.yaml",
+    show_default=True,
+    show_envvar=True,
+    metavar="FILE",
+    help="The configuration file, for who else can be asked where the daemon does not answer.",
+)

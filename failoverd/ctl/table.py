@@ -44,10 +44,11 @@ _PLAIN_WIDTH = 1000  # in a pipe nothing is cut or folded
 
 def show(document: StatusDocument) -> None:
     """Print the document to standard output."""
-    printed.screen(lambda console: _print(console, document))
+    printed.screen(lambda console: draw(console, document))
 
 
-def _print(console: Console, document: StatusDocument) -> None:
+def draw(console: Console, document: StatusDocument) -> None:
+    """Draw all of it."""
     console.print(header(document), soft_wrap=True)
     console.print()
     console.print(nodes(console, document), crop=False, no_wrap=True)

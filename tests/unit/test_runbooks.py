@@ -37,6 +37,7 @@ NO_CODES = {
     "AFTER_SYNC",  # MariaDB's
     "FAILOVERD_AUDIT",  # names in the environment
     "FAILOVERD_SOCKET",
+    "FAILOVERD_CONFIG",
     "JOURNAL_STREAM",
     "LC_ALL",
     "NOTIFY_SOCKET",

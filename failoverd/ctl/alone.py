@@ -1,0 +1,164 @@
+"""What this host can know by itself, where its daemon does not answer.
+
+Each thing is looked at beside the others, with one short deadline for all of them. What cannot be known is named with
+why: "needs root", "no answer within 200 ms". Another node that answers shows the cluster as it sees it.
+
+    socket silent ──> unit  lease  term  vip  gate  database  audit        this host
+                 └──> GET http://NODE:7480/v1/status                       every other node of the configuration file
+
+As a document (`-o json`), of a shape of its own: exit code 4 tells it from a status.
+
+    {"api": "v1",
+     "daemon": {"answers": false, "why": "/run/failoverd/control.sock: nobody listens: ..."},
+     "host": {"gate": {"known": true, "words": "closed", "open": false},
+              "vip": {"known": false, "why": "/etc/failoverd/failoverd.yaml: permission denied"}, ...},
+     "nodes": [{"name": "mail2", "address": "192.0.2.12", "answers": true, "why": ""}, ...],
+     "seen_from": "mail2",
+     "status": {what `failoverctl status -o json` says there}}
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from failoverd.ctl import alone_host, alone_peers
+from failoverd.ctl.alone_file import Known, known
+from failoverd.ctl.alone_found import Found, UnknownError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from failoverd.ctl.alone_peers import Heard
+
+WITHIN_S = 0.2  # for all of it: whoever asks has waited for the start and for the socket already
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things are on this host."""
+
+    runtime: Path  # where the socket should be
+    audit: Path
+    config: Path
+
+    @property
+    def state(self) -> Path:
+        """Where the daemon keeps what it must not forget."""
+        return self.audit.parent
+
+
+@dataclass(slots=True)
+class Alone:
+    """All that was found, or why not, by what was looked at."""
+
+    why: str
+    host: dict[str, Found | str]
+    nodes: list[Heard] = field(default_factory=list)
+    config: str = ""  # why it could not be read
+
+    @property
+    def seen(self) -> Heard | None:
+        """The node whose picture is worth most: of the newest term, one that reaches the store, hearing most."""
+        return max((node for node in self.nodes if node.status is not None), key=alone_peers.worth, default=None)
+
+    def document(self) -> dict[str, object]:
+        """The whole as plain JSON."""
+        seen = self.seen
+        return {
+            "api": "v1",
+            "daemon": {"answers": False, "why": self.why},
+            "host": {name: _told(found) for name, found in self.host.items()},
+            "nodes": [
+                {"name": n.name, "address": n.address, "answers": n.status is not None, "why": n.why}
+                for n in self.nodes
+            ],
+            "nodes_unknown": self.config,
+            "seen_from": seen.name if seen else None,
+            "status": seen.raw if seen else None,
+        }
+
+
+def look(places: Places, why: str, within_s: float = WITHIN_S) -> Alone:
+    """Look at everything. `why`: the daemon does not answer. Takes `within_s` at most."""
+    end = time.monotonic() + within_s
+    about = known(places.config)
+    looks: dict[str, Callable[[], Found]] = {
+        "unit": lambda: alone_host.units(about.unit, within_s),
+        "lease": lambda: alone_host.lease(places.runtime),
+        "term": lambda: alone_host.term(places.state),
+        "vip": lambda: alone_host.vip(_asked(about, "vip"), within_s),
+        "gate": alone_host.gate,
+        "database": lambda: alone_host.database(about.socket, within_s),
+        "audit": lambda: alone_host.audit(places.audit),
+    }
+    own = os.uname().nodename
+    peers = {name: address for name, address in about.nodes.items() if name != own}
+    asks = {name: _asking(about, name, address, within_s) for name, address in peers.items()}
+    both: dict[object, Callable[[], object]] = dict(looks.items())
+    both.update((("ask", name), ask) for name, ask in asks.items())
+    results = side_by_side(both, end)
+    alone = Alone(why, {name: _found(results[name], within_s) for name in looks}, config=about.why)
+    for name, address in peers.items():
+        heard = results["ask", name]
+        if isinstance(heard, alone_peers.Heard):
+            alone.nodes.append(heard)
+        else:
+            silent = f"no answer within {within_s * 1000:.0f} ms" if heard is None else str(heard)
+            alone.nodes.append(alone_peers.Heard(name, address, why=silent))
+    return alone
+
+
+def side_by_side(looks: Mapping[object, Callable[[], object]], end: float) -> dict[object, object]:
+    """What each gave until `end`, an UnknownError where it cannot be known, None where nothing came in time.
+
+    Threads that nobody waits for at the end of the process: a look that hangs in the kernel must not hold it up. What
+    ends in any other way is a bug, and is raised here.
+    """
+    results: dict[object, object] = dict.fromkeys(looks)
+    bugs: list[Exception] = []
+
+    def run(name: object, one: Callable[[], object]) -> None:
+        try:
+            results[name] = one()
+        except UnknownError as error:
+            results[name] = error
+        except Exception as error:  # noqa: BLE001 - raised below, in the thread that can be seen
+            bugs.append(error)
+
+    threads = [threading.Thread(target=run, args=each, daemon=True) for each in looks.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(end - time.monotonic(), 0))
+    if bugs:
+        raise bugs[0]
+    return dict(results)
+
+
+def _asking(about: Known, name: str, address: str, within_s: float) -> Callable[[], Heard]:
+    return lambda: alone_peers.ask(name, address, about.port, within_s, tls=about.tls)
+
+
+def _asked(about: Known, what: str) -> str:
+    """A value of the configuration file. Raises UnknownError."""
+    value = str(getattr(about, what))
+    if not value:
+        raise UnknownError(about.why or f"no {what} stands in the configuration file")
+    return value
+
+
+def _found(result: object, within_s: float) -> Found | str:
+    if isinstance(result, Found):
+        return result
+    return f"no answer within {within_s * 1000:.0f} ms" if result is None else str(result)
+
+
+def _told(found: Found | str) -> dict[str, object]:
+    if isinstance(found, str):
+        return {"known": False, "why": found}
+    return {"known": True, "words": found.words, **found.detail}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # together take longer than `status` itself.
 COMMANDS: Mapping[str, str] = {
     "status": "status",
+    "top": "top",
     "check": "check",
     "history": "history",
     "explain": "explain",

@@ -55,8 +55,13 @@ def screen(draw: Callable[[Console], None]) -> None:
     if not terminal:
         text = "".join(line.rstrip() + "\n" for line in text.splitlines())
     if "utf" not in (sys.stdout.encoding or "").lower():
-        text = text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+        text = ascii_of(text)
     sys.stdout.write(text)
+
+
+def ascii_of(text: str) -> str:
+    """The same for a terminal that knows no more."""
+    return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
 
 
 def local(moment: str, *, precise: bool = False) -> str:

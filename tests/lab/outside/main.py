@@ -6,6 +6,7 @@ switchover, then cuts the primary's power. Every attempt of a client must be ans
 service, how many attempts failed, and when a session that was open ended. Prometheus must have every node as a target,
 count one primary before and after each change, and fire alerts on the move and on the dead node, which resolve once it
 is back.
+What the nodes have logged and recorded meanwhile must pass the settings for Filebeat and Logstash, carried out here.
 With --zabbix a real Zabbix 6.0 server (built once, about two minutes) is given the template, too.
 
 Exit code 0 only if everything followed; 1 if not; 2 for wrong usage.
@@ -30,7 +31,7 @@ from rich.table import Table
 from trials.cluster import Cluster
 from trials.sole import sole_use
 
-from outside import monitoring, programs, zabbix_server
+from outside import monitoring, programs, shipped, zabbix_server
 from outside.attempts import trusting
 from outside.held import Held
 from outside.paths import Clients, Figures
@@ -102,6 +103,8 @@ class Run:
             self._lab.boot(second)
             self.say(f"{second} has its power again")
             prometheus.wait_for_no_alerts(self.say, DEAD)
+            lines = shipped.carried(self._lab, layout.HOSTS)
+            self.say(f"Filebeat's and Logstash's settings: {lines['journald']} lines, {lines['filestream']} records")
             if zabbix is not None:
                 zabbix.wait_for_the_all_clear(second)
 

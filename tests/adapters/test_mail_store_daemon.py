@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_node_controller import HELD, Node, Unused
+from node_stage import HELD, Node, Unused
 
 from failoverd.config import load
 from failoverd.core.effects import Perform, Step, StepKind

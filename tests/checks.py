@@ -38,6 +38,8 @@ DEBIAN = {  # what root and browser tests call on this machine: a program, and t
     "haproxy": "haproxy",
     "nginx": "nginx libnginx-mod-mail",
     "chromium": "chromium",
+    "groff": "groff-base",  # the manual pages are read by both
+    "mandoc": "mandoc",
     "/lib/systemd/systemd-journal-remote": "systemd-journal-remote",  # it writes a journal from a text
 }
 

@@ -1,7 +1,7 @@
 """What this host can know by itself, where its daemon does not answer.
 
 Each thing is looked at beside the others, with one short deadline for all of them. What cannot be known is named with
-why: "needs root", "no answer within 200 ms". Another node that answers shows the cluster as it sees it.
+why: "needs root", "no answer within 150 ms". Another node that answers shows the cluster as it sees it.
 
     socket silent ──> unit  lease  term  vip  gate  database  audit        this host
                  └──> GET http://NODE:7480/v1/status                       every other node of the configuration file
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from failoverd.ctl.alone_peers import Heard
 
-WITHIN_S = 0.2  # for all of it: whoever asks has waited for the start and for the socket already
+WITHIN_S = 0.15  # for all of it: whoever asks has waited for the start and for the socket already
 
 
 @dataclass(frozen=True, slots=True)

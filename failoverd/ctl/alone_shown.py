@@ -6,7 +6,7 @@ This host, without its daemon
   gate      not known: needs root
   ...
   mail2     answers on 10.89.1.12
-  mail3     no answer within 200 ms
+  mail3     no answer within 150 ms
 
 The cluster, seen from mail2:
 """

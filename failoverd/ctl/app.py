@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "alerts": "alerts",
     "config": "config",
     "version": "version",
+    "man": "man",
     "completion": "completion",
 }
 

@@ -40,7 +40,9 @@ NO_CODES = {
     "FAILOVERD_CONFIG",
     "JOURNAL_STREAM",
     "LC_ALL",
+    "NO_COLOR",
     "NOTIFY_SOCKET",
+    "SOURCE_DATE_EPOCH",
     "SYSLOG_IDENTIFIER",  # a field of the journal
     "SC_CLK_TCK",  # of sysconf
     "SUDO_USER",

@@ -107,6 +107,7 @@ def test_who_wants_no_motion_gets_none(browser: Browser, listener: Listener) -> 
 def test_it_shows_each_node_as_it_is(page: Page, listener: Listener) -> None:
     listener.show(SCENES["degraded"])
     expect(page.locator(".news")).to_contain_text("mail3 smtp down")
+    expect(page.locator(".news")).not_to_contain_text("in term")
     assert cell(page, "mail1", "Role") == "✓primary"
     assert cell(page, "mail3", "Role") == "!fenced should be replica"
     assert cell(page, "mail3", "Services") == "✓imap up ✕smtp down"
@@ -156,6 +157,11 @@ def test_it_says_what_is_under_way_and_what_holds(page: Page, listener: Listener
     ):
         expect(facts).to_contain_text(words)
     expect(page.locator("table.nodes tbody tr", has_text="mail2").first).to_contain_text("maintenance")
+
+
+def test_a_node_of_another_term_is_told(page: Page, listener: Listener) -> None:
+    listener.show(Scene(status=mail_of(HEALTHY, term=6)))
+    expect(page.locator(".news")).to_have_text("mail1 is in term 6: and mail2 in term 7")
 
 
 def mail_of(status: StatusDocument, **changed: Any) -> StatusDocument:

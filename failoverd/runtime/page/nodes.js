@@ -148,6 +148,7 @@ function newsOf(node, { status, age }) {
     say(`${service} ${verdict}`, against.join("; ") || "nobody has looked yet");
   }
   for (const unit of node.units) if (unit.active !== "active") say(unit.unit, `${unit.active} (${unit.sub})`);
+  if (node.fresh && node.term !== null && node.term !== status.term) say(`is in term ${node.term}`, `and ${status.node} in term ${status.term}`);
   if (node.fresh && node.ready === false) say("is not ready", "its own services do not all answer its own probes");
   if (node.vip?.others.length) say("virtual IP", `also answered by ${node.vip.others.join(", ")}`);
   const stream = node.database?.replication;

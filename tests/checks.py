@@ -59,7 +59,7 @@ ALL = (
     Part("simulated seeds", ("-m", "simulation"), 360),
     Part("root tests", ("-m", "root and not lab"), 300),
     Part("browser tests", ("-m", "browser and not lab"), 240),
-    Part("lab tests", ("-m", "lab"), 840),
+    Part("lab tests", ("-m", "lab"), 1020),
 )
 
 

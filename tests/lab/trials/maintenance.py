@@ -3,7 +3,7 @@
 Boots the lab and types the commands of the page on the hosts that it names, in its order: both replicas, the arbiter,
 the switchover, the former primary. The lab's hosts have no network but their own and no machine under them, so three
 commands have a stand-in: nothing for apt-get, failoverd's files copied anew from the tree for pip, and for `systemctl
-reboot` the host is shut down by its own systemd and switched on. Two minutes, on a machine that has nothing else to do:
+reboot` the host is shut down by its own systemd and switched on. A minute, on a machine that has nothing else to do:
 a host that boots takes the processor from its neighbours, and IMAP clients then wait for each other's locks.
 
 Exit code 0 only if no attempt of the client failed but for those of the switchover, nothing that was acknowledged is

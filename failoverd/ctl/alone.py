@@ -97,6 +97,8 @@ def look(places: Places, why: str, within_s: float = WITHIN_S) -> Alone:
         "audit": lambda: alone_host.audit(places.audit),
     }
     own = os.uname().nodename
+    if own in about.arbiters:  # it has no role to keep, and no database
+        looks = {name: one for name, one in looks.items() if name not in {"lease", "vip", "gate", "database"}}
     peers = {name: address for name, address in about.nodes.items() if name != own}
     asks = {name: _asking(about, name, address, within_s) for name, address in peers.items()}
     both: dict[object, Callable[[], object]] = dict(looks.items())

@@ -21,6 +21,7 @@ class Known:
     """What the file says. `why`: it says nothing, and why."""
 
     nodes: dict[str, str] = field(default_factory=dict)  # addresses by name
+    arbiters: set[str] = field(default_factory=set)
     vip: str = ""  # without the prefix length
     port: int = 7480
     tls: bool = False
@@ -48,6 +49,8 @@ def known(path: Path) -> Known:
         address = _mapping(node).get("address")
         if _is_address(address):
             found.nodes[str(name)] = str(address)
+        if _mapping(node).get("kind") == "arbiter":
+            found.arbiters.add(str(name))
     vip = str(_mapping(data, "vip").get("address", "")).partition("/")[0]
     found.vip = vip if _is_address(vip) else ""
     http, database = _mapping(data, "http"), _mapping(data, "database")

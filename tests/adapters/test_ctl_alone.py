@@ -141,6 +141,13 @@ def test_without_the_file_the_rest_is_still_said(tmp_path: Path) -> None:
     assert rows(status(tmp_path).stdout)["nodes"] == f"not known: {tmp_path}/failoverd.yaml: no YAML, line 2"
 
 
+@pytest.mark.usefixtures("patient")
+def test_an_arbiter_is_not_asked_for_what_it_never_has_and_does_not_ask_itself(tmp_path: Path) -> None:
+    own = os.uname().nodename
+    (tmp_path / "failoverd.yaml").write_text(f"nodes:\n  {own}: {{kind: arbiter, address: 127.0.0.8}}\n")
+    assert list(rows(status(tmp_path).stdout)) == ["unit", "term", "audit"]
+
+
 # ---- this host --------------------------------------------------------------------------------------------------
 
 

@@ -40,8 +40,10 @@ HISTORY_S = 5.0  # it asks every node
 ANSWER_S = 2.0
 
 
-class _Ended(BaseException):
-    """SIGTERM: the terminal first, then the signal's own way."""
+class _Signals:
+    """The newest signal that ends it. Not as an exception: one in the middle of drawing would leave the screen half."""
+
+    ended = 0
 
 
 @click.command()
@@ -63,21 +65,18 @@ def top(every: float, socket: Path) -> Exit:
         raise click.UsageError("top needs a terminal; elsewhere: failoverctl status --watch, or status -o json")
     from failoverd.ctl.top_screen import Picture  # noqa: PLC0415 - rich is slow to import and only needed here
 
-    picture = Picture(str(socket))
-    try:
-        with _cbreak(sys.stdin.fileno()), _wakened() as wake:
-            _look_in_threads(picture, socket, every, wake[1])
-            _watch(picture, wake[0])
-    except KeyboardInterrupt:
-        return Exit.DONE
-    except _Ended:
+    picture, signals = Picture(str(socket)), _Signals()
+    with _wakened(signals) as (wake, wakes), _cbreak(sys.stdin.fileno()):
+        _look_in_threads(picture, socket, every, wakes)
+        _watch(picture, wake, signals)
+    if signals.ended == signal.SIGTERM:  # the terminal is as it was: now the signal's own way
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
     return Exit.DONE
 
 
-def _watch(picture: Picture, wake: int) -> None:
-    """Draw at each look, each key and each change of the terminal's size, until q."""
+def _watch(picture: Picture, wake: int, signals: _Signals) -> None:
+    """Draw at each look, each key and each change of the terminal's size, until q or a signal ends it."""
     from rich.console import Console  # noqa: PLC0415 - as above
     from rich.live import Live  # noqa: PLC0415 - likewise
 
@@ -85,7 +84,7 @@ def _watch(picture: Picture, wake: int) -> None:
     console = Console(highlight=False, markup=False, emoji=False, _environ=_environment())
     keys = sys.stdin.fileno()
     with Live(picture, console=console, screen=True, auto_refresh=False, redirect_stderr=False) as live:
-        while True:
+        while not signals.ended:
             live.refresh()
             ready, _, _ = select.select([keys, wake], [], [], REDRAW_S)
             if wake in ready:
@@ -152,24 +151,21 @@ def _cbreak(terminal: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _wakened() -> Iterator[tuple[int, int]]:
-    """A pipe that becomes readable when the terminal changes its size; SIGTERM ends through it as an exception."""
+def _wakened(signals: _Signals) -> Iterator[tuple[int, int]]:
+    """A pipe that becomes readable at a signal: Python writes a byte into it by itself."""
 
-    def resized(_number: int, _frame: FrameType | None) -> None:
-        """Nothing but the pipe's byte, which Python writes by itself."""
-
-    def ended(_number: int, _frame: FrameType | None) -> None:
-        raise _Ended
+    def came(number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGWINCH:  # for that one, to draw anew is all there is to do
+            signals.ended = number
 
     read, write = os.pipe()
     os.set_blocking(read, False)
     os.set_blocking(write, False)
-    before = [(signal.SIGWINCH, signal.signal(signal.SIGWINCH, resized)),
-              (signal.SIGTERM, signal.signal(signal.SIGTERM, ended))]  # fmt: skip
     woken = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, came) for number in (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM)}
     try:
         yield read, write
     finally:
-        signal.set_wakeup_fd(woken)
-        for number, handler in before:
+        for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(woken)

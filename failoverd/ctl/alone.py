@@ -23,15 +23,15 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from failoverd.ctl import alone_host, alone_peers
+from failoverd.ctl import alone_host, alone_peers, source
 from failoverd.ctl.alone_file import Known, known
 from failoverd.ctl.alone_found import Found, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from failoverd.ctl.alone_peers import Heard
 
@@ -85,8 +85,8 @@ class Alone:
 
 def look(places: Places, why: str, within_s: float = WITHIN_S) -> Alone:
     """Look at everything. `why`: the daemon does not answer. Takes `within_s` at most."""
+    about = _file(places.config, within_s)
     end = time.monotonic() + within_s
-    about = known(places.config)
     looks: dict[str, Callable[[], Found]] = {
         "unit": lambda: alone_host.units(about.unit, within_s),
         "lease": lambda: alone_host.lease(places.runtime),
@@ -94,7 +94,7 @@ def look(places: Places, why: str, within_s: float = WITHIN_S) -> Alone:
         "vip": lambda: alone_host.vip(_asked(about, "vip"), within_s),
         "gate": alone_host.gate,
         "database": lambda: alone_host.database(about.socket, within_s),
-        "audit": lambda: alone_host.audit(places.audit),
+        "audit": lambda: alone_host.audit(_audit(places, about)),
     }
     own = os.uname().nodename
     if own in about.arbiters:  # it has no role to keep, and no database
@@ -113,6 +113,17 @@ def look(places: Places, why: str, within_s: float = WITHIN_S) -> Alone:
             silent = f"no answer within {within_s * 1000:.0f} ms" if heard is None else str(heard)
             alone.nodes.append(alone_peers.Heard(name, address, why=silent))
     return alone
+
+
+def _file(path: Path, within_s: float) -> Known:
+    """The configuration file, which a file system that hangs may never give: the rest is told without it then."""
+    found = side_by_side({"file": lambda: known(path)}, time.monotonic() + within_s)["file"]
+    return found if isinstance(found, Known) else Known(why=f"{path}: no answer within {within_s * 1000:.0f} ms")
+
+
+def _audit(places: Places, about: Known) -> Path:
+    """Where the configuration file has it, unless the command line names another place."""
+    return Path(about.audit) if about.audit and str(places.audit) == source.DIRECTORY else places.audit
 
 
 def side_by_side(looks: Mapping[object, Callable[[], object]], end: float) -> dict[object, object]:

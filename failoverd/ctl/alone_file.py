@@ -27,6 +27,7 @@ class Known:
     tls: bool = False
     socket: str = "/run/mysqld/mysqld.sock"
     unit: str = ""
+    audit: str = ""  # the directory, where it is not the default one
     why: str = ""
 
 
@@ -58,6 +59,8 @@ def known(path: Path) -> Known:
     found.port = port if isinstance(port, int) else found.port
     found.tls = http.get("certificate") is not None
     found.socket = str(database.get("socket", found.socket))
+    directory = _mapping(data, "audit").get("directory")
+    found.audit = directory if isinstance(directory, str) else ""
     found.unit = str(database.get("unit", ""))
     if not found.nodes:
         found.why = f"{path}: no nodes with addresses are in it"

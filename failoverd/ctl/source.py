@@ -17,6 +17,7 @@ from failoverd.ctl.exits import UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DIRECTORY = "/var/lib/failoverd/audit"
 NEWEST_BYTES = 4 << 20  # more is not written between two looks
 
 audit = click.option(
@@ -24,7 +25,7 @@ audit = click.option(
     "directory",
     type=click.Path(path_type=Path),
     envvar="FAILOVERD_AUDIT",
-    default="/var/lib/failoverd/audit",
+    default=DIRECTORY,
     show_default=True,
     show_envvar=True,
     metavar="DIR",

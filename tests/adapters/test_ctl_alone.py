@@ -148,6 +148,30 @@ def test_an_arbiter_is_not_asked_for_what_it_never_has_and_does_not_ask_itself(t
     assert list(rows(status(tmp_path).stdout)) == ["unit", "term", "audit"]
 
 
+def test_a_file_that_hangs_is_named_and_the_rest_is_still_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "failoverd.yaml")  # nobody writes it, as on a file system that is gone
+    shown = status(tmp_path)
+    os.close(os.open(tmp_path / "failoverd.yaml", os.O_WRONLY | os.O_NONBLOCK))  # lets the look go
+    assert shown.exit_code == Exit.UNREACHABLE
+    said = rows(shown.stdout)
+    assert said["nodes"] == f"not known: {tmp_path}/failoverd.yaml: no answer within 150 ms"
+    assert said["lease"] == "none is noted: nothing is held here"
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_audit_is_read_where_the_file_has_it(tmp_path: Path) -> None:
+    configured(tmp_path, 1)
+    with (tmp_path / "failoverd.yaml").open("a") as file:
+        file.write(f"audit: {{directory: {tmp_path}/kept}}\n")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/audit.jsonl").write_text('{"seq": 4, "term": 7, "kind": "decision", "text": "kept there"}\n')
+    place = ["--socket", str(tmp_path / "run/control.sock"), "--config", str(tmp_path / "failoverd.yaml")]
+    shown = CliRunner().invoke(app, ["status", *place, "-o", "json"], prog_name="failoverctl")
+    (record,) = json.loads(shown.stdout)["host"]["audit"]["records"]
+    assert record["text"] == "kept there"
+    assert json.loads(status(tmp_path, "-o", "json").stdout)["host"]["audit"]["records"] == []  # named: tmp_path/lib
+
+
 # ---- this host --------------------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from failoverd.ctl.alone_peers import Heard
 
 WITHIN_S = 0.15  # for all of it: whoever asks has waited for the start and for the socket already
+PATIENCE_S = 1.0  # while no other node has answered: without one the cluster is not seen at all
+STEP_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Alone:
 
 
 def look(places: Places, why: str, within_s: float = WITHIN_S) -> Alone:
-    """Look at everything. `why`: the daemon does not answer. Takes `within_s` at most."""
+    """Look at everything. `why`: the daemon does not answer. Takes `within_s`, or PATIENCE_S while nobody answers."""
     about = _file(places.config, within_s)
     end = time.monotonic() + within_s
     looks: dict[str, Callable[[], Found]] = {
@@ -100,18 +102,19 @@ def look(places: Places, why: str, within_s: float = WITHIN_S) -> Alone:
     if own in about.arbiters:  # it has no role to keep, and no database
         looks = {name: one for name, one in looks.items() if name not in {"lease", "vip", "gate", "database"}}
     peers = {name: address for name, address in about.nodes.items() if name != own}
-    asks = {name: _asking(about, name, address, within_s) for name, address in peers.items()}
+    asks = {name: _asking(about, name, address, PATIENCE_S) for name, address in peers.items()}
     both: dict[object, Callable[[], object]] = dict(looks.items())
     both.update((("ask", name), ask) for name, ask in asks.items())
-    results = side_by_side(both, end)
+    results = side_by_side(both, end, end - within_s + PATIENCE_S, enough=_somebody_answers)
     alone = Alone(why, {name: _found(results[name], within_s) for name in looks}, config=about.why)
+    within_s = within_s if _somebody_answers(results) else PATIENCE_S
+    silent = f"no answer within {within_s * 1000:.0f} ms"
     for name, address in peers.items():
         heard = results["ask", name]
         if isinstance(heard, alone_peers.Heard):
             alone.nodes.append(heard)
         else:
-            silent = f"no answer within {within_s * 1000:.0f} ms" if heard is None else str(heard)
-            alone.nodes.append(alone_peers.Heard(name, address, why=silent))
+            alone.nodes.append(alone_peers.Heard(name, address, why=silent if heard is None else str(heard)))
     return alone
 
 
@@ -126,8 +129,19 @@ def _audit(places: Places, about: Known) -> Path:
     return Path(about.audit) if about.audit and str(places.audit) == source.DIRECTORY else places.audit
 
 
-def side_by_side(looks: Mapping[object, Callable[[], object]], end: float) -> dict[object, object]:
+def _somebody_answers(results: Mapping[object, object]) -> bool:
+    return any(isinstance(found, alone_peers.Heard) and found.status is not None for found in results.values())
+
+
+def side_by_side(
+    looks: Mapping[object, Callable[[], object]],
+    end: float,
+    at_most: float | None = None,
+    enough: Callable[[Mapping[object, object]], bool] = lambda _results: True,
+) -> dict[object, object]:
     """What each gave until `end`, an UnknownError where it cannot be known, None where nothing came in time.
+
+    Until `at_most` while what has come is not `enough`.
 
     Threads that nobody waits for at the end of the process: a look that hangs in the kernel must not hold it up. What
     ends in any other way is a bug, and is raised here.
@@ -146,8 +160,12 @@ def side_by_side(looks: Mapping[object, Callable[[], object]], end: float) -> di
     threads = [threading.Thread(target=run, args=each, daemon=True) for each in looks.items()]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join(max(end - time.monotonic(), 0))
+    while any(thread.is_alive() for thread in threads):
+        now = time.monotonic()
+        if now >= end and (at_most is None or now >= at_most or enough(results)):
+            break
+        for thread in threads:
+            thread.join(STEP_S / len(threads))
     if bugs:
         raise bugs[0]
     return dict(results)

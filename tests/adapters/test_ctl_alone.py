@@ -125,7 +125,7 @@ def test_a_node_that_hangs_is_named_and_not_waited_for(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.6", 0)) as silent:
         configured(tmp_path, silent.getsockname()[1], mail2="127.0.0.6")
         shown = status(tmp_path)
-    assert rows(shown.stdout)["mail2"] == "no answer within 150 ms (127.0.0.6)"
+    assert rows(shown.stdout)["mail2"] == "no answer within 1000 ms (127.0.0.6)"
     assert shown.stdout.endswith("The cluster is not known from here: ask failoverctl status on another node\n")
 
 

@@ -104,8 +104,8 @@ def _answer_of_record(turn: Turn, record: Record) -> None:
     view = turn.view
     mine = record.holder == view.me.name and not record.revoked
     if view.leaving is not None and record.revoked and record.term == view.leaving.term:
-        turn.see(leaving=None, held=None)
-        turn.effects.append(KeepLease(None))
+        turn.see(leaving=None)
+        turn.lose()  # also where somebody else has revoked it, before the gate was seen to be closed
         turn.note("given-back", f"term {record.term} is given back", successor=str(record.successor or ""))
         return
     held = view.held

@@ -290,6 +290,19 @@ def begun(me: NodeName, *, here_before: bool) -> State:
     return State(view=known, software="0.1.0")
 
 
+def test_a_term_that_somebody_else_revokes_while_it_is_given_back_leaves_no_open_gate() -> None:
+    state = begun(DATA[0], here_before=True)
+    for now_ms in (NOW + 500, NOW + 1500):
+        state = step(state, Ticked(), now_ms).state
+    assert (state.view.leaving is not None, state.view.gate) == (True, GateState.OPEN), "the example has become another"
+    swap = Swap(Purpose.RENEW, 40, record(version=40), NOW + 500)
+    revoked = record(version=40, counter=28, holder=None, revoked=True)
+    reaction = step(state, Swapped(swap, Outcome.FAILED, revoked), NOW + 1500)
+    the_role_needs_the_lease(reaction.state, reaction.effects)
+    assert (reaction.state.view.held, reaction.state.view.gate) == (None, GateState.UNKNOWN)
+    without_the_lease_the_gate_is_being_closed(reaction.state)
+
+
 @settings(max_examples=120, deadline=None)
 @given(data=st.data(), me=st.sampled_from([DATA[0], DATA[1], NAMES[3]]), here_before=st.booleans())
 def test_one_node_in_any_world(data: st.DataObject, me: NodeName, *, here_before: bool) -> None:

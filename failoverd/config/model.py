@@ -20,6 +20,7 @@ from pydantic import (
 
 from failoverd.config import relations
 from failoverd.config.alerts import Alerts
+from failoverd.config.drill import Drill
 from failoverd.config.error import wrong
 from failoverd.config.http import Http
 from failoverd.config.monitoring import Monitoring
@@ -393,6 +394,7 @@ class Config(Section):
     rebuild: Rebuild = Rebuild()
     http: Http = Http()
     monitoring: Monitoring = Monitoring()
+    drill: Drill = Drill()
     _this: str = PrivateAttr(default="")
 
     @cached_property

@@ -1,0 +1,152 @@
+"""A fault as a unit of systemd: brought about when it starts, taken away when it ends, however it ends.
+
+    /run/systemd/system/failoverd-fault.service
+        ExecStartPre=   each command of `inject`: one that fails ends it, and what was done is taken away
+        ExecStart=      sleep: the fault is there for as long as this lives
+        ExecStopPost=-  each command of `undo`, whatever became of the others
+        RuntimeMaxSec=  the fault's own limit
+
+So there is nothing of failoverd's in the way of its end: not a process that may be killed, not a network that is cut,
+not a disk that stands still. A boot forgets it, as it forgets what the commands do.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from failoverd.drill import DrillError
+from failoverd.drill_files import FAULT_UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from failoverd.drill.model import Command, Fault
+
+PLACE = Path("/run/systemd/system")
+START_S, STOP_S = 60, 120  # systemd's own limits; a thaw or a boot of a server takes its time
+ASK_S = 15.0
+_MARK = "# failoverd-drill"
+
+
+def quoted(command: Command) -> str:
+    """Return a command as systemd.service(5) reads it: nothing in it is expanded, split or a specifier."""
+    words = []
+    for word in command:
+        plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+        words.append('"' + plain.replace("\n", "\\n").replace("\t", "\\t") + '"')
+    return " ".join(words)
+
+
+def unit_text(fault: Fault, drill: str) -> str:
+    """Return the unit that is the fault."""
+    words = "".join(letter if letter.isprintable() else " " for letter in fault.words).replace("%", "%%")
+    lines = [
+        f"{_MARK} {drill}",
+        "[Unit]",
+        f"Description=failoverd drill: {words}; ends by itself",
+        "CollectMode=inactive-or-failed",
+        "[Service]",
+        "Type=exec",
+        *(f"ExecStartPre={quoted(command)}" for command in fault.inject),
+        "ExecStart=sleep infinity",
+        *(f"ExecStopPost=-{quoted(command)}" for command in fault.undo),
+        f"RuntimeMaxSec={fault.limit_s}",
+        f"TimeoutStartSec={START_S}",
+        f"TimeoutStopSec={STOP_S}",
+        "Restart=no",
+        "OOMScoreAdjust=-900",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where faults are brought about. `place` is systemd's directory of units that a boot forgets."""
+
+    place: Path = PLACE
+
+    @property
+    def _file(self) -> Path:
+        return self.place / FAULT_UNIT
+
+    def drill(self) -> str:
+        """Return whose fault is here, "" where none is."""
+        try:
+            first = self._file.read_text().partition("\n")[0]
+        except FileNotFoundError:
+            return ""
+        return first.removeprefix(_MARK).strip() or "unknown"
+
+    def bring(self, fault: Fault, drill: str) -> None:
+        """Bring it about. Raises DrillError: then nothing of it is left, or DRILL_UNDO_FAILED says what is."""
+        other = self.drill()
+        if other:
+            raise DrillError("DRILL_RUNNING", f"{fault.node} has a fault of {other} already")
+        self.place.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(unit_text(fault, drill))
+        try:
+            _systemctl("daemon-reload")
+            started = _run(("systemctl", "start", FAULT_UNIT), START_S + STOP_S + ASK_S)
+        except DrillError:
+            self.take(fault)
+            raise
+        if started is not None:
+            why = f"{started}; {_last_words()}"
+            self.take(fault)
+            raise DrillError("DRILL_INJECT_FAILED", f"{fault.words}: could not be brought about: {why}")
+
+    def take(self, fault: Fault | None) -> None:
+        """Take away whatever is here, and see that it is gone. Idempotent. Raises DrillError (DRILL_UNDO_FAILED)."""
+        if self._file.exists():
+            failed = _run(("systemctl", "stop", FAULT_UNIT), STOP_S + ASK_S)
+            if failed is not None:
+                raise DrillError("DRILL_UNDO_FAILED", f"{FAULT_UNIT} does not stop: {failed}")
+            self._file.unlink(missing_ok=True)
+            _systemctl("daemon-reload")
+        if fault is not None:
+            left = self.left_of(fault)
+            if left:
+                raise DrillError("DRILL_UNDO_FAILED", f"{fault.words}: still so, says `{left}`")
+
+    @staticmethod
+    def left_of(fault: Fault) -> str:
+        """Return the first command that says that something of it is left; "" where none does."""
+        return next((" ".join(command) for command in fault.gone if _run(command, ASK_S) is not None), "")
+
+
+def _systemctl(*arguments: str) -> None:
+    failed = _run(("systemctl", *arguments), ASK_S)
+    if failed is not None:
+        raise DrillError("DRILL_INJECT_FAILED", f"systemctl {' '.join(arguments)}: {failed}")
+
+
+def _run(command: Sequence[str], limit_s: float) -> str | None:
+    """Run it to its end: None where it succeeded, else why not."""
+    try:
+        ended = subprocess.run(  # noqa: S603 - no shell; the commands are the scenarios'
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done within {limit_s:.0f} s"
+    except OSError as error:
+        return f"{command[0]}: {error.strerror}"
+    if ended.returncode == 0:
+        return None
+    lines = (ended.stderr or ended.stdout).strip().splitlines()
+    return lines[-1] if lines else f"exit code {ended.returncode}"
+
+
+def _last_words() -> str:
+    """What the unit's commands said last, for a person."""
+    shown = subprocess.run(
+        ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=3", f"--unit={FAULT_UNIT}"],  # noqa: S607
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=ASK_S,
+        check=False,
+    )
+    return " / ".join(shown.stdout.strip().splitlines()) or "the journal has nothing of it"

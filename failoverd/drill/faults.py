@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from failoverd.drill import DrillError
+from failoverd.drill.model import OURSELVES
 from failoverd.drill_files import FAULT_UNIT
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def quoted(command: Command) -> str:
     return " ".join(words)
 
 
-def unit_text(fault: Fault, drill: str) -> str:
-    """Return the unit that is the fault."""
+def unit_text(fault: Fault, drill: str, program: Command) -> str:
+    """Return the unit that is the fault. `program` is what stands for OURSELVES."""
+    inject, undo = ([installed(command, program) for command in side] for side in (fault.inject, fault.undo))
     words = "".join(letter if letter.isprintable() else " " for letter in fault.words).replace("%", "%%")
     lines = [
         f"{_MARK} {drill}",
@@ -50,9 +52,9 @@ def unit_text(fault: Fault, drill: str) -> str:
         "CollectMode=inactive-or-failed",
         "[Service]",
         "Type=exec",
-        *(f"ExecStartPre={quoted(command)}" for command in fault.inject),
+        *(f"ExecStartPre={quoted(command)}" for command in inject),
         "ExecStart=sleep infinity",
-        *(f"ExecStopPost=-{quoted(command)}" for command in fault.undo),
+        *(f"ExecStopPost=-{quoted(command)}" for command in undo),
         f"RuntimeMaxSec={fault.limit_s}",
         f"TimeoutStartSec={START_S}",
         f"TimeoutStopSec={STOP_S}",
@@ -62,10 +64,16 @@ def unit_text(fault: Fault, drill: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def installed(command: Command, program: Command) -> Command:
+    """Put the program's own place into a command of a scenario."""
+    return (*program, *command[1:]) if command[0] == OURSELVES else command
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """Where faults are brought about. `place` is systemd's directory of units that a boot forgets."""
 
+    program: Command
     place: Path = PLACE
 
     @property
@@ -86,7 +94,7 @@ class Host:
         if other:
             raise DrillError("DRILL_RUNNING", f"{fault.node} has a fault of {other} already")
         self.place.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(unit_text(fault, drill))
+        self._file.write_text(unit_text(fault, drill, self.program))
         try:
             _systemctl("daemon-reload")
             started = _run(("systemctl", "start", FAULT_UNIT), START_S + STOP_S + ASK_S)
@@ -111,10 +119,10 @@ class Host:
             if left:
                 raise DrillError("DRILL_UNDO_FAILED", f"{fault.words}: still so, says `{left}`")
 
-    @staticmethod
-    def left_of(fault: Fault) -> str:
+    def left_of(self, fault: Fault) -> str:
         """Return the first command that says that something of it is left; "" where none does."""
-        return next((" ".join(command) for command in fault.gone if _run(command, ASK_S) is not None), "")
+        asked = (installed(command, self.program) for command in fault.gone)
+        return next((" ".join(command) for command in asked if _run(command, ASK_S) is not None), "")
 
 
 def _systemctl(*arguments: str) -> None:
@@ -141,7 +149,7 @@ def _run(command: Sequence[str], limit_s: float) -> str | None:
 
 def _last_words() -> str:
     """What the unit's commands said last, for a person."""
-    shown = subprocess.run(
+    shown = subprocess.run(  # noqa: S603 - a fixed command
         ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=3", f"--unit={FAULT_UNIT}"],  # noqa: S607
         stdin=subprocess.DEVNULL,
         capture_output=True,

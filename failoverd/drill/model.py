@@ -33,6 +33,7 @@ Protocol = Literal["imap", "smtp"]
 PROTOCOLS: tuple[Protocol, ...] = ("imap", "smtp")
 Stage = Literal["baseline", "fault", "load", "ending"]
 Command = tuple[str, ...]
+OURSELVES = "failoverd"  # as the first word of a command: this program, wherever it is installed
 
 
 # ---- what was asked ------------------------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault on one node, as systemd is told: see faults.py. Commands are absolute paths with their arguments.
+    """A fault on one node, as systemd is told: see faults.py. Commands are programs with their arguments.
 
     `inject` one after the other, all must succeed; `undo` one after the other, each whatever became of the others.
     `gone`: what succeeds exactly when nothing of it is left. `words` is what an operator is shown.

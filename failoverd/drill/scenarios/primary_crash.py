@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.core.model import NodeName
-from failoverd.drill.model import Fault
+from failoverd.drill.model import OURSELVES, Fault
 from failoverd.drill.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ LIMIT_S = 1800  # without its coordinator: by then the machine has power again
 
 
 def _power(action: str, node: str) -> Command:
-    return ("/opt/failoverd/bin/failoverd", "drill-power", action, node)
+    return (OURSELVES, "drill-power", action, node)
 
 
 def _fault(_config: Config, cast: Cast) -> Fault:

@@ -10,7 +10,15 @@ from pydantic import BeforeValidator, Field, model_validator
 from failoverd.config.error import wrong
 from failoverd.config.http import Networks
 from failoverd.config.section import Section
-from failoverd.config.values import AbsolutePath, Port, PrivateFile, duration, percentage
+from failoverd.config.values import (
+    AbsolutePath,
+    DataNodeSecretFile,
+    Port,
+    PrivateFile,
+    Text,
+    duration,
+    percentage,
+)
 
 ScenarioName = Literal[
     "switchover",
@@ -97,6 +105,8 @@ class Drill(Section):
     allow: Annotated[tuple[ScenarioName, ...], Field(strict=False)] = SCENARIOS
     port: Port = 7402
     window: str = "01:00-05:00"
+    user: Text = "failoverd_drill"
+    password: Annotated[DataNodeSecretFile | None, Field(alias="password_file")] = None
     max_lag_ms: Annotated[int, duration("100ms", "1m"), Field(alias="max_lag")] = 500
     load: Load = Load()
     backup: Backup = Backup()

@@ -415,6 +415,7 @@ class Config(Section):
         """All of them, for whoever hides them."""
         found = [self.database.password, self.database.replication_password]
         found += [self.mail.imap.password] if self.mail.imap is not None else []
+        found += [self.drill.password] if self.drill.password is not None else []
         return [*found, *self.fencing.secrets, *self.alerts.secrets]
 
     @property

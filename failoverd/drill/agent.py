@@ -35,7 +35,7 @@ from starlette.routing import Route
 from failoverd.drill import DrillError, model
 from failoverd.drill.faults import Host
 from failoverd.drill.jobs import KINDS, Job
-from failoverd.drill.model import Cast, Fault
+from failoverd.drill.model import Cast, Fault  # noqa: TC001 - pydantic reads the annotations
 from failoverd.drill.node import facts_of, keep_report
 from failoverd.drill.scenarios import SCENARIOS
 from failoverd.runtime.http import NodeServer

@@ -8,6 +8,7 @@ makes a server follow as soon as it answers, never sees one without its position
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import signal
@@ -20,6 +21,8 @@ from failoverd.databases.connection import Failure
 from failoverd.rebuild import RebuildError, local, programs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from failoverd.config import Config, Database
     from failoverd.rebuild.programs import Programs
 
@@ -72,7 +75,20 @@ def own(new: Path, like: Path) -> None:
 
 def start_once(new: Path, work: Path, config: Config, tools: Programs, *, position: str, binlog_state: str) -> None:
     """Start a server on `new`, set its positions, end it. Raises RebuildError."""
-    database = config.database
+    with (
+        served(new, work, config, tools) as path,
+        local.opened(path, config.database, 30_000) as (connection, deadline),
+    ):
+        connection.run(deadline, "SET GLOBAL gtid_binlog_state = %s", binlog_state)
+        connection.run(deadline, "SET GLOBAL gtid_slave_pos = %s", position)
+
+
+@contextlib.contextmanager
+def served(new: Path, work: Path, config: Config, tools: Programs) -> Iterator[Path]:
+    """Run a server on `new` that nobody else can reach; give its socket. It has ended well afterwards.
+
+    Raises RebuildError; what is raised within as a Failure of the server as well.
+    """
     path = work / "sock"
     log = work / "private.log"
     path.unlink(missing_ok=True)
@@ -96,10 +112,8 @@ def start_once(new: Path, work: Path, config: Config, tools: Programs, *, positi
         code="REBUILD_PREPARE_FAILED",
     )
     try:
-        _await_answer(child, path, database, log)
-        with local.opened(path, database, 30_000) as (connection, deadline):
-            connection.run(deadline, "SET GLOBAL gtid_binlog_state = %s", binlog_state)
-            connection.run(deadline, "SET GLOBAL gtid_slave_pos = %s", position)
+        _await_answer(child, path, config.database, log)
+        yield path
         child.send_signal(signal.SIGTERM)
         code = child.wait(STOP_S)
     except Failure as failure:

@@ -125,12 +125,17 @@ def _unfenced(config: Config) -> tuple[str, ...]:
     return tuple(name for name in data if name not in config.fencing.nodes)
 
 
+def levels_of(config: Config) -> dict[NodeName, list[list[Device]]]:
+    """Each node's fence devices, in levels."""
+    return {
+        NodeName(name): [[_device(device) for device in level] for level in levels]
+        for name, levels in config.fencing.nodes.items()
+    }
+
+
 def fence_of(config: Config) -> Fence | None:
     """The fence agents, where there are any."""
-    nodes = config.fencing.nodes
-    levels = {
-        NodeName(name): [[_device(device) for device in level] for level in levels] for name, levels in nodes.items()
-    }
+    levels = levels_of(config)
     return FENCES["agent"](levels) if levels else None
 
 

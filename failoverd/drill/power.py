@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from failoverd.core.model import NodeName, Outcome
 from failoverd.drill import DrillError
-from failoverd.fencing.agent import DONE, ON, AgentFence, Device
+from failoverd.fencing.agent import DONE, ON, AgentFence
 from failoverd.runtime.assembly import levels_of
 
 if TYPE_CHECKING:
@@ -23,48 +23,54 @@ AGAIN_S = 2.0
 ON_S = 120.0  # agents of machines that boot slowly wait until they are on
 
 
-async def power(config: Config, action: Action, node: str) -> None:
-    """Do it. Raises DrillError."""
-    name = NodeName(node)
-    levels = levels_of(config).get(name)
-    if not levels:
-        raise DrillError("DRILL_NO_FENCE", f"no fence agent is configured for {node}")
-    fence = AgentFence({name: levels})
-    if action == "off":
-        result = await fence.power_off(name, deadline_ms=config.fencing.timeout_ms)
+class Power:
+    """One node's supply."""
+
+    def __init__(self, config: Config, node: str) -> None:
+        self._node = NodeName(node)
+        self._limit_ms = config.fencing.timeout_ms
+        levels = levels_of(config).get(self._node, [])
+        if not levels:
+            raise DrillError("DRILL_NO_FENCE", f"no fence agent is configured for {node}")
+        self._fence = AgentFence({self._node: levels})
+        self._devices = [device for level in levels for device in level]
+
+    async def off(self) -> None:
+        """Cut it. Raises DrillError unless it is confirmed to be off."""
+        result = await self._fence.power_off(self._node, deadline_ms=self._limit_ms)
         if result.outcome is not Outcome.SUCCEEDED:
-            raise DrillError("DRILL_INJECT_FAILED", f"{node} is not known to be off: {result.reason}")
-        return
-    devices = [device for level in levels for device in level]
-    if action == "is-on":
-        for device in devices:
-            await _one(fence, device, "status", name, ON, config.fencing.timeout_ms)
-        return
-    until = asyncio.get_running_loop().time() + ON_S
-    while True:  # whatever else fails, a machine that is left without power is the worst end of a drill
-        try:
-            for device in devices:
-                await _one(fence, device, "on", name, DONE, config.fencing.timeout_ms)
-        except DrillError:
-            if asyncio.get_running_loop().time() > until:
-                raise
-            await asyncio.sleep(AGAIN_S)
-        else:
-            return
+            raise DrillError("DRILL_INJECT_FAILED", f"{self._node} is not known to be off: {result.reason}")
 
+    async def on(self) -> None:
+        """Give it back, again and again: a machine that is left without power is the worst end of a drill."""
+        until = asyncio.get_running_loop().time() + ON_S
+        while True:
+            try:
+                await self._each("on", DONE)
+            except DrillError:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
-async def _one(
-    fence: AgentFence, device: Device, action: Literal["on", "status"], node: NodeName, wanted: int, limit_ms: int
-) -> None:
-    code, failure = await fence.ask(device, action, node, deadline_ms=limit_ms)
-    if code != wanted:
-        raise DrillError("DRILL_UNDO_FAILED", failure.reason or f"{device.name} {action} {node}: exit {code}")
+    async def is_on(self) -> None:
+        """Raise DrillError unless every device says so."""
+        await self._each("status", ON)
+
+    async def _each(self, action: Literal["on", "status"], wanted: int) -> None:
+        for device in self._devices:
+            code, failure = await self._fence.ask(device, action, self._node, deadline_ms=self._limit_ms)
+            if code != wanted:
+                reason = f"{device.name} {action} {self._node}: exit {code}"
+                raise DrillError("DRILL_UNDO_FAILED", failure.reason or reason)
 
 
 def main(config: Config, action: Action, node: str) -> int:
     """Entry point: 0 done, 1 not."""
     try:
-        asyncio.run(power(config, action, node))
+        supply = Power(config, node)
+        asyncio.run({"off": supply.off, "on": supply.on, "is-on": supply.is_on}[action]())
     except DrillError as error:
         sys.stderr.write(f"drill-power: {error}\n")
         return 1

@@ -1,0 +1,189 @@
+"""The sums of all tables of one node, as of one transaction that all nodes agree on.
+
+    coordinator        primary's job                     each job, the primary's too
+    {"hold": n}   ──>  BACKUP STAGE BLOCK_COMMIT
+                       {"held": gtid}
+    {"open": n}   ─────────────────────────────────────> START TRANSACTION WITH CONSISTENT SNAPSHOT
+                                                         {"opened": gtid}
+    {"let_go"}    ──>  commits go on (by itself after HOLD_MS, whatever the coordinator does)
+    {"sum"}  where all opened the same, or {"hold": n} again
+
+While commits are held, replicas apply what is on its way, and so all snapshots can be of the same transaction; nothing
+but commits waits, and for some 100 ms. Reading goes on afterwards for as long as it takes, and nobody waits for it.
+
+A table's digest is of its rows as a set: each row's SHA-256, put together by XOR and by sum, so that the order in which
+a server reads them does not matter. Only engines with transactions have snapshots: other tables are not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from failoverd.databases.connection import Connection, Deadline, Failure
+from failoverd.drill import DrillError
+from failoverd.drill.model import TablesDone, TableSum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from failoverd.config import Config
+
+HOLD_MS = 300
+ASK_MS = 5_000
+SUM_MS = 6 * 3_600_000
+
+
+class Tables:
+    """One node's. Blocks; raises DrillError."""
+
+    def __init__(self, config: Config, tell: Callable[[dict[str, Any]], None]) -> None:
+        if config.drill.password is None:
+            raise DrillError(
+                "DRILL_DIFFERS", "drill.password_file is missing: nobody may read the rows to compare them"
+            )
+        self._config, self._tell = config, tell
+        self._password = config.drill.password.get_secret_value()
+        self._snapshot: Connection | None = None
+        self._held: Connection | None = None
+        self._gtid = ""
+        self._lock = threading.Lock()
+
+    def run(self, orders: Iterator[dict[str, Any]]) -> TablesDone:
+        """Do what the coordinator says until it says `sum`."""
+        began = time.monotonic()
+        try:
+            for order in orders:
+                if "hold" in order:
+                    self._hold()
+                elif "open" in order:
+                    self._open()
+                elif "let_go" in order:
+                    self._let_go()
+                elif "sum" in order:
+                    return TablesDone(
+                        node=self._config.this.name,
+                        gtid=self._gtid,
+                        tables=tuple(self._sums()),
+                        took_s=round(time.monotonic() - began, 3),
+                    )
+        except Failure as failure:
+            raise DrillError("DRILL_DIFFERS", f"{self._config.this.name}: {failure}") from None
+        finally:
+            self._let_go()
+            self._drop()
+        raise DrillError("DRILL_DIFFERS", "the coordinator is gone")
+
+    def _connect(self) -> Connection:
+        connection = Connection(self._config.drill.user, self._password)
+        connection.log_in(str(self._config.database.socket), Deadline(ASK_MS), lambda _: None)
+        return connection
+
+    def _hold(self) -> None:
+        held, deadline = self._connect(), Deadline(ASK_MS)
+        with self._lock:
+            self._held = held
+        # A statement that holds a lock is not waited for: whoever comes behind us would wait as well.
+        held.run(deadline, "SET SESSION lock_wait_timeout = 1")
+        held.run(deadline, "BACKUP STAGE START")
+        timer = threading.Timer(HOLD_MS / 1000, self._let_go)
+        timer.daemon = True
+        timer.start()
+        held.run(deadline, "BACKUP STAGE BLOCK_COMMIT")
+        row = held.run(deadline, "SELECT @@GLOBAL.gtid_binlog_pos AS p")[0]
+        self._tell({"held": str(row["p"])})
+
+    def _let_go(self) -> None:
+        """End the session, which ends what it holds. Idempotent; also by the timer."""
+        with self._lock:
+            held, self._held = self._held, None
+        if held is not None:
+            held.drop()
+
+    def _drop(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.drop()
+            self._snapshot = None
+
+    def _open(self) -> None:
+        self._drop()
+        self._snapshot, deadline = self._connect(), Deadline(ASK_MS)
+        self._snapshot.run(deadline, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        self._snapshot.run(deadline, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        # Of this snapshot, and not of this moment: https://mariadb.com/kb/en/enhancements-for-start-transaction-with-consistent-snapshot/
+        rows = self._snapshot.run(deadline, "SHOW STATUS LIKE 'binlog_snapshot_%'")
+        found = {str(row["Variable_name"]).lower(): str(row["Value"]) for row in rows}
+        place = found["binlog_snapshot_file"], int(found["binlog_snapshot_position"])
+        self._gtid = str(self._snapshot.run(deadline, "SELECT BINLOG_GTID_POS(%s, %s) AS p", *place)[0]["p"] or "")
+        self._tell({"opened": self._gtid})
+
+    def _sums(self) -> Iterator[TableSum]:
+        assert self._snapshot is not None  # noqa: S101 - the coordinator opens before it sums
+        connection, deadline = self._snapshot, Deadline(SUM_MS)
+        connection.run(deadline, "SET SESSION max_statement_time = 0")
+        tables = connection.run(
+            deadline,
+            "SELECT T.TABLE_SCHEMA AS s, T.TABLE_NAME AS t FROM information_schema.TABLES T"
+            " JOIN information_schema.ENGINES E ON E.ENGINE = T.ENGINE AND E.TRANSACTIONS = 'YES'"
+            " WHERE T.TABLE_TYPE = 'BASE TABLE'"
+            " AND T.TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1, 2",
+        )
+        for number, table in enumerate(tables, 1):
+            schema, name = str(table["s"]), str(table["t"])
+            self._tell({"table": f"{schema}.{name}", "number": number, "of": len(tables)})
+            yield self._sum(connection, deadline, schema, name)
+
+    @staticmethod
+    def _sum(connection: Connection, deadline: Deadline, schema: str, name: str) -> TableSum:
+        columns = connection.run(
+            deadline,
+            "SELECT COLUMN_NAME AS c, DATA_TYPE AS d FROM information_schema.COLUMNS"
+            " WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION",
+            schema,
+            name,
+        )
+        row = connection.run(deadline, sum_statement(schema, name, [(str(c["c"]), str(c["d"])) for c in columns]))[0]
+        lanes = [str(row[lane]) for lane in ("n", "a", "b", "c", "d", "s")]
+        shape = ",".join(f"{column['c']} {column['d']}" for column in columns)
+        digest = hashlib.sha256("|".join([shape, *lanes]).encode()).hexdigest()
+        return TableSum(name=f"{schema}.{name}", rows=int(row["n"]), digest=digest)
+
+
+_SPATIAL = frozenset(
+    [
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+        "multilinestring",
+        "multipolygon",
+        "geometrycollection",
+    ]
+)
+
+
+def sum_statement(schema: str, name: str, columns: list[tuple[str, str]]) -> str:
+    """Return the statement that sums up a table: count, four lanes of XOR and one of sum, over each row's SHA-256.
+
+    Each value has its own hash first: what is put together stays short, whatever max_allowed_packet is, and a value
+    cannot pass for the end of one and the beginning of the next.
+    """
+
+    def quoted(word: str) -> str:
+        return "`" + word.replace("`", "``") + "`"
+
+    def value(column: str, kind: str) -> str:
+        shown = f"ST_AsWKB({quoted(column)})" if kind.lower() in _SPATIAL else quoted(column)
+        return f"IFNULL(SHA2({shown},256),'-')"
+
+    row = f"SHA2(CONCAT_WS(',',{','.join(value(*column) for column in columns)}),256)"
+    lanes = ", ".join(
+        f"BIT_XOR(CAST(CONV(SUBSTR(h,{start},16),16,10) AS UNSIGNED)) AS {lane}"
+        for lane, start in (("a", 1), ("b", 17), ("c", 33), ("d", 49))
+    )
+    total = "COALESCE(SUM(CAST(CONV(SUBSTR(h,1,12),16,10) AS UNSIGNED)),0) AS s"
+    table = f"{quoted(schema)}.{quoted(name)}"
+    return f"SELECT COUNT(*) AS n, {lanes}, {total} FROM (SELECT {row} AS h FROM {table}) AS hashed"  # noqa: S608 - names, quoted

@@ -84,12 +84,8 @@ def _clients(axis: Axis, gaps: Sequence[Gap], objectives: Sequence[Objective]) -
         y = row * _CLIENT_ROW
         longest = max((gap.until_ms - gap.from_ms for gap in own), default=0)
         limit = next((one for one in objectives if one.name.startswith(protocol.upper()) and one.unit == "s"), None)
-        allowed = f" of {duration(limit.limit * 1000)} allowed" if limit else ""
-        words = (
-            f"{protocol.upper()}: {duration(longest)} without service{allowed}"
-            if own
-            else f"{protocol.upper()}: served"
-        )
+        allowed = f", limit {duration(limit.limit * 1000)}" if limit else ""
+        words = f"{protocol.upper()}: outage {duration(longest)}{allowed}" if own else f"{protocol.upper()}: served"
         begin = min((gap.from_ms for gap in own), default=axis.zero_ms)
         marks.append(svg.bar(axis, axis.from_ms, axis.until_ms, "served", y=y + 18, height=14))
         marks += [svg.bar(axis, gap.from_ms, gap.until_ms, "outage", y=y + 18, height=14) for gap in own]
@@ -105,7 +101,7 @@ def _steps(axis: Axis, node: str, steps: Sequence[ChangePhase]) -> Panel:
         y = row * _STEP_ROW
         end = axis.until_ms if step.ended_ms is None else step.ended_ms
         took = "not ended" if step.ended_ms is None else duration(step.ended_ms - step.began_ms)
-        bad = "" if step.outcome in {"succeeded", "done"} else f" {step.outcome} {step.code}".rstrip()
+        bad = "" if step.outcome in {"succeeded", "done"} else f" {step.outcome}"
         marks.append(svg.bar(axis, step.began_ms, end, "step failed" if bad else "step", y=y + 17, height=8))
         marks.append(svg.beside(axis, step.began_ms, end, f"{step.name} {took}{bad}", y=y + 13))
     return Panel(label=node, height=len(steps) * _STEP_ROW, marks=marks)
@@ -163,7 +159,7 @@ def load(report: Report) -> Markup | None:
         *svg.curve(axis, _scaled(sessions, top), "ok", filled=True),
         *svg.curve(axis, _scaled(users, top), "wish"),
     ]
-    panels.append(Panel(label="Users: wanted (dashed), logged in", height=70, curves=curves, ticks=_linear(top)))
+    panels.append(Panel(label="Users", height=70, curves=curves, ticks=_linear(top)))
     about.append(f"At most {number(max(point.sessions for point in points))} sessions were logged in at once.")
     return svg.chart("load", "Load, and what of it failed", " ".join(about), panels=panels, axis=axis, over=over)
 
@@ -173,7 +169,7 @@ def _operations(axis: Axis, protocol: str, ok: Series, bad: Series) -> Panel:
     step_ms = ok[1][0] - ok[0][0] if len(ok) > 1 else 1000.0
     failed = [(at_ms, (value or 0) / top) for at_ms, value in bad]
     return Panel(
-        label=f"{protocol.upper()}, operations a second: good (line), not good (columns)",
+        label=f"{protocol.upper()}, operations a second",
         height=_HIGH,
         curves=[*svg.curve(axis, _scaled(ok, top), "ok", filled=True), *svg.columns(axis, failed, step_ms, "failed")],
         ticks=_linear(top),
@@ -195,14 +191,15 @@ def latency(report: Report) -> Markup | None:
     if not known:
         return None
     axis, over = _whole(report, (point.at_ms for point in points))
-    top = _decade(max(known))
+    limits = {
+        protocol: _limit(report.objectives, f"{protocol.upper()}: latency under load, p95") for protocol in series
+    }
+    top = _decade(max(*known, *(limit or 0 for limit in limits.values())))
     panels, about = [], []
     for protocol, one in series.items():
-        limit = _limit(report.objectives, f"{protocol.upper()}: latency under load, p95")
-        marks = (
-            [svg.level(_log(limit, top) * 100, f"limit under load {duration(limit)}")] if limit and limit <= top else []
-        )
-        label = f"{protocol.upper()}, p95 of each second (logarithmic)"
+        limit = limits[protocol]
+        marks = [svg.level(_log(limit, top) * 100, f"limit under load {duration(limit)}")] if limit else []
+        label = f"{protocol.upper()}, p95 of each second"
         curves = svg.curve(axis, [(at, None if value is None else _log(value, top)) for at, value in one], "ok")
         panels.append(Panel(label=label, height=_HIGH, marks=marks, curves=curves, ticks=_decades(top)))
         worst = max((value for _, value in one if value is not None), default=None)
@@ -231,8 +228,7 @@ def lag(report: Report) -> Markup | None:
         panels.append(Panel(label=node, height=56, marks=marks, curves=curves, ticks=_decades(top)))
         worst = max((value for value in own if value is not None), default=None)
         about.append(f"{node}: at most {duration(worst)} behind." if worst is not None else f"{node}: not known.")
-    title = "Replication lag (logarithmic; grey: not known, or no replica then)"
-    return svg.chart("lag", title, " ".join(about), panels=panels, axis=axis, over=over)
+    return svg.chart("lag", "Replication lag", " ".join(about), panels=panels, axis=axis, over=over)
 
 
 def _unknown(series: Series) -> list[tuple[float, float]]:

@@ -133,8 +133,10 @@ def backup(report: Report) -> Child:
             ("At", h("span", f"GTID {done.gtid}", of={"class": "code"})),
             (
                 "Took",
-                (f"{duration(done.made_s * 1000)} to make, {duration(done.prepared_s * 1000)} to prepare,"
-                f" {duration(done.started_s * 1000)} to start"),
+                (
+                    f"{duration(done.made_s * 1000)} to make, {duration(done.prepared_s * 1000)} to prepare,"
+                    f" {duration(done.started_s * 1000)} to start"
+                ),
             ),
             ("SHA-256", [h("code", done.sha256), " of the manifest, which has each file's"]),
         ]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from failoverd.drill.model import Report
     from failoverd.drill.report.element import Child
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"  # no script at all
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _TITLE_LENGTH = 200
 
 

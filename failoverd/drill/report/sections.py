@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _AUDIT_SHOWN = 500
 _NOTES_SHOWN = 300
 _GAPS_SHOWN = 50
+_LOAD_READ = "Lines: what went well, and sessions that were logged in. Columns: what did not. Dashed: users wanted."
+_LATENCY_READ = "What 95 of 100 operations of a second kept to, on a logarithmic scale; broken where there were none."
+_LAG_READ = "How far behind each replica was, on a logarithmic scale. Grey: not known, or no replica at that time."
 
 
 def all_of(report: Report) -> Markup:
@@ -29,7 +32,7 @@ def all_of(report: Report) -> Markup:
         _section("fault", "The fault, as clients saw it", _fault(report)),
         _section("phases", "Phases of the drill", _phases(report)),
         _section("load", "Load", _load(report)),
-        _section("lag", "Replication", _chart(charts.lag(report), "The lag of no replica was measured.")),
+        _section("lag", "Replication", _chart(charts.lag(report), "The lag of no replica was measured.", _LAG_READ)),
         _section("consistency", "Consistency", evidence_tables.consistency(report)),
         _section("backup", "Backup", evidence_tables.backup(report)),
         _section("honesty", "Honesty of the load generator", evidence_tables.honesty(report)),
@@ -44,8 +47,8 @@ def _section(name: str, title: str, *content: Child) -> Markup:
     )
 
 
-def _chart(drawn: Markup | None, otherwise: str) -> Markup:
-    return h("figure", drawn) if drawn else h("p", otherwise)
+def _chart(drawn: Markup | None, otherwise: str, caption: str = "") -> Markup:
+    return h("figure", drawn, h("figcaption", caption) if caption else None) if drawn else h("p", otherwise)
 
 
 def _objectives(report: Report) -> Child:
@@ -95,7 +98,17 @@ def _fault(report: Report) -> Child:
             ("Without a primary", f"{outage} by the cluster's own clocks"),
         ]
     drawn = _chart(charts.timeline(report), "No fault was brought about.")
-    return [evidence_tables.facts(facts), drawn, _gaps(report)]
+    bad = [step for step in change.phases if step.code] if change else []
+    failed = [
+        h("li", f"{step.node}: {step.name} {step.outcome}: ", h("span", step.code, of={"class": "code"}))
+        for step in bad
+    ]
+    return [
+        evidence_tables.facts(facts),
+        drawn,
+        h("ul", failed, of={"class": "names"}) if failed else None,
+        _gaps(report),
+    ]
 
 
 def _gaps(report: Report) -> Child:
@@ -161,7 +174,7 @@ def _load(report: Report) -> Child:
                 ("\N{EN DASH}" if value is None else duration(value))
                 for value in (one.p50_ms, one.p95_ms, one.p99_ms, one.max_ms)
             ),
-            duration(one.outage_ms) if one.outage_ms else "below 0.5 s",
+            duration(one.outage_ms) if one.outage_ms else "< 0.5 s",
         ]
         for one in report.protocols
     ]
@@ -185,15 +198,15 @@ def _load(report: Report) -> Child:
     return [
         h(
             "p",
-            f"{plural(asked.users, 'user')} for {duration(asked.duration_s * 1000)} were wanted. Each operation's time was"
-            " set beforehand and its latency counts from then, so that a stall is counted. Refused: a temporary answer,"
-            " after which clients try again. Rejected: a permanent one.",
+            f"{plural(asked.users, 'user')} for {duration(asked.duration_s * 1000)} were wanted. The time of each"
+            " operation was set beforehand and its latency counts from then, so that a stall is counted. Refused: a"
+            " temporary answer, after which clients try again. Rejected: a permanent one.",
             of={"class": "lead"},
         ),
         table("Operations and latency", titles, rows, kind="figures"),
-        _chart(charts.load(report), "No operation was counted."),
+        _chart(charts.load(report), "No operation was counted.", _LOAD_READ),
         h("h3", "Latency"),
-        _chart(charts.latency(report), "No latency was measured."),
+        _chart(charts.latency(report), "No latency was measured.", _LATENCY_READ),
     ]
 
 

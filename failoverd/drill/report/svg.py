@@ -1,8 +1,8 @@
 """The frame of every chart: panels one above the other, one axis of time, and what tells a reader without eyes.
 
-Letters and lines keep their size at every width: the outer picture has no viewBox, places are percentages, and only
-curves are drawn in a stretched picture of their own. So one picture serves a phone, a screen and a sheet of paper, in
-either colour scheme, since colours are the page's.
+Letters and lines keep their size at every width: the outer picture has no viewBox, places are percentages of what its
+padding leaves, and only curves are drawn in a stretched picture of their own. So one picture serves a phone, a screen
+and a sheet of paper, in either colour scheme, since colours are the page's.
 
     ┌ label, unit ────────────────┐
     │ 100 ┤      panel            │   each: a label, ticks, marks in percent, curves stretched
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDE, HIGH = 1200, 200  # of a curve's own picture
-_LEFT, _BARE, _TOP, _GAP, _FOOT = 48, 4, 22, 14, 40
+_LEFT, _HEAD, _TOP, _UNDER, _GAP, _FOOT = 48, 10, 22, 12, 10, 40  # _LEFT is the padding of .ticked as well
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 21_600)
 _MOST_TICKS = 7
 
@@ -71,22 +71,22 @@ def chart(
     name: str, title: str, about: str, *, panels: Sequence[Panel], axis: Axis, over: Sequence[Markup] = ()
 ) -> Markup:
     """Draw them. `over` is drawn across all panels (the fault, say); `name` makes the ids unique in the page."""
-    y, drawn = _TOP, []
-    bare = not any(panel.ticks for panel in panels)
+    y, drawn = _TOP + (_HEAD if over else 0), []
+    ticked = any(panel.ticks for panel in panels)
     for panel in panels:
-        drawn.append(h("text", panel.label, of={"class": "label", "x": 0, "y": y}))
-        drawn.append(_panel(panel, y + 6, bare=bare))
-        y += panel.height + 6 + _TOP + _GAP
+        drawn.append(h("text", panel.label, of={"class": "label", "x": -_LEFT if ticked else 0, "y": y}))
+        drawn.append(_panel(panel, y + _UNDER))
+        y += panel.height + _UNDER + _TOP + _GAP
     foot = y - _TOP - _GAP
-    whole = _plot({"y": 0, "height": foot}, over, bare=bare)
+    whole = _plot(0, foot, over)
     height = foot + _FOOT
     return h(
         "svg",
         h("title", title, of={"id": f"{name}-title"}),
         h("desc", about, of={"id": f"{name}-about"}),
-        h("g", whole, drawn, _foot(axis, foot, bare=bare), of={"aria-hidden": "true"}),
+        h("g", whole, drawn, _foot(axis, foot), of={"aria-hidden": "true"}),
         of={
-            "class": "chart",
+            "class": "chart ticked" if ticked else "chart",
             "role": "img",
             "aria-labelledby": f"{name}-title {name}-about",
             "width": "100%",
@@ -95,13 +95,11 @@ def chart(
     )
 
 
-def _plot(place: dict[str, object], children: Sequence[Markup], *, bare: bool) -> Markup:
-    """What lies beside the ticks, or has the whole width. As an attribute, it is for what knows no calc() there."""
-    own = {"class": "plot bare", "x": _BARE} if bare else {"class": "plot", "x": _LEFT}
-    return h("svg", children, of={**own, "width": "85%", **place})
+def _plot(y: float, height: float, children: Sequence[Markup]) -> Markup:
+    return h("svg", children, of={"y": y, "width": "100%", "height": height})
 
 
-def _panel(panel: Panel, y: int, *, bare: bool) -> Markup:
+def _panel(panel: Panel, y: int) -> Markup:
     grid = []
     for percent, words in panel.ticks:
         at = f"{100 - percent:g}%"
@@ -109,10 +107,10 @@ def _panel(panel: Panel, y: int, *, bare: bool) -> Markup:
         grid.append(h("text", words, of={"class": "tick", "x": -6, "y": at, "dy": 4, "text-anchor": "end"}))
     frame = {"viewBox": f"0 0 {WIDE} {HIGH}", "preserveAspectRatio": "none", "width": "100%", "height": "100%"}
     curves = h("svg", panel.curves, of=frame) if panel.curves else None
-    return _plot({"y": y, "height": panel.height}, [*grid, *([curves] if curves else []), *panel.marks], bare=bare)
+    return _plot(y, panel.height, [*grid, *([curves] if curves else []), *panel.marks])
 
 
-def _foot(axis: Axis, y: int, *, bare: bool) -> Markup:
+def _foot(axis: Axis, y: int) -> Markup:
     unit, ticks = axis.ticks()
     parts = [h("line", of={"class": "axis", "x1": "0", "x2": "100%", "y1": 1, "y2": 1})]
     for percent, words in ticks:
@@ -120,7 +118,7 @@ def _foot(axis: Axis, y: int, *, bare: bool) -> Markup:
         parts.append(h("line", of={"class": "axis", "x1": at, "x2": at, "y1": 1, "y2": 6}))
         parts.append(h("text", words, of={"class": "tick", "x": at, "y": 18, "text-anchor": "middle"}))
     parts.append(h("text", f"{unit} {axis.words}", of={"class": "unit", "x": "100%", "y": 35, "text-anchor": "end"}))
-    return _plot({"y": y, "height": _FOOT}, parts, bare=bare)
+    return _plot(y, _FOOT, parts)
 
 
 # ---- marks, in percent -----------------------------------------------------------------------------------------------

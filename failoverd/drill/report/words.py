@@ -18,13 +18,13 @@ STAGES = {
 
 
 def duration(ms: float | None) -> str:
-    """12 ms, 2.65 s, 41 s, 20 min 5 s, 3 h 2 min."""
+    """12 ms, 2.65 s, 2 s, 41 s, 20 min 5 s, 3 h 2 min."""
     if ms is None:
         return NOT_KNOWN
     if ms < 1000:
         return f"{number(ms, 1 if ms < 10 else 0)} ms"
     if ms < 9_995:
-        return f"{ms / 1000:.2f} s"
+        return f"{number(ms / 1000, 2)} s"
     if ms < 59_950:
         return f"{number(ms / 1000, 1)} s"
     seconds = round(ms / 1000)
@@ -75,7 +75,7 @@ def wanted(one: Objective) -> str:
 def was(one: Objective) -> str:
     """What came of it. An outage of nothing is one that beats of a tenth of a second did not see."""
     if one.unit == "s" and one.value == 0:
-        return "below 0.5 s"
+        return "less than 0.5 s"
     return "none" if one.value == 0 and one.limit == 0 else objective(one.value, one.unit)
 
 

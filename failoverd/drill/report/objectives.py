@@ -129,12 +129,13 @@ def advice(evidence: Evidence, found: Sequence[Objective]) -> Iterator[Advice]:
     bad = [phase for phase in evidence.drill.phases if phase.outcome in {"failed", "aborted"} and phase.code]
     for phase in bad:
         yield _advice(phase.code, f"{phase.name.value}: {phase.reason}")
-    drill = evidence.drill
-    if drill.code and drill.code not in {"DRILL_OBJECTIVE", *(phase.code for phase in bad)}:
+    drill, told = evidence.drill, {phase.code for phase in bad}  # a phase says more than its objective
+    if drill.code and drill.code not in {"DRILL_OBJECTIVE", *told}:
         yield _advice(drill.code, drill.reason)
     for one in found:
-        if not one.met and one.value is not None:
-            yield _advice(_CODES.get(one.name, "DRILL_OBJECTIVE"), _missed(one, evidence), _where(one, evidence))
+        code = _CODES.get(one.name, "DRILL_OBJECTIVE")
+        if not one.met and one.value is not None and (one.name != HOME or code not in told):
+            yield _advice(code, _missed(one, evidence), _where(one, evidence))
     unknown = [one.name for one in found if one.value is None]
     if unknown and not bad and not drill.code and drill.outcome != "under-way":
         yield _advice("DRILL_OBJECTIVE", f"not measured: {', '.join(unknown)}")

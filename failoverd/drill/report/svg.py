@@ -28,6 +28,7 @@ WIDE, HIGH = 1200, 200  # of a curve's own picture
 _LEFT, _HEAD, _TOP, _UNDER, _GAP, _FOOT = 48, 10, 22, 12, 10, 40  # _LEFT is the padding of .ticked as well
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 21_600)
 _MOST_TICKS = 7
+_WORDS = 60  # characters of a label: names are the cluster's own, and may be anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def chart(
     y, drawn = _TOP + (_HEAD if over else 0), []
     ticked = any(panel.ticks for panel in panels)
     for panel in panels:
-        drawn.append(h("text", panel.label, of={"class": "label", "x": -_LEFT if ticked else 0, "y": y}))
+        drawn.append(h("text", _short(panel.label), of={"class": "label", "x": -_LEFT if ticked else 0, "y": y}))
         drawn.append(_panel(panel, y + _UNDER))
         y += panel.height + _UNDER + _TOP + _GAP
     foot = y - _TOP - _GAP
@@ -97,6 +98,10 @@ def chart(
 
 def _plot(y: float, height: float, children: Sequence[Markup]) -> Markup:
     return h("svg", children, of={"y": y, "width": "100%", "height": height})
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= _WORDS else f"{words[:_WORDS]}…"
 
 
 def _panel(panel: Panel, y: int) -> Markup:
@@ -143,7 +148,7 @@ def beside(axis: Axis, from_ms: float, until_ms: float, words: str, *, y: int, s
     begin, end = axis.percent(from_ms), axis.percent(until_ms)
     right = begin > 100 - end and begin > 45
     place = {"x": f"{end if right else begin:.2f}%", "y": y, "text-anchor": "end" if right else "start"}
-    return h("text", words, of={"class": "strong" if strong else "word", **place})
+    return h("text", _short(words), of={"class": "strong" if strong else "word", **place})
 
 
 def moment(axis: Axis, at_ms: float, words: str) -> Markup:

@@ -1,0 +1,177 @@
+"""The coordinator's side of the agents: every question bounded, every refusal with its code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import httpx
+
+from failoverd.drill import CODES, DrillError, model
+from failoverd.drill.model import Cast, Fault, NodeFacts
+from failoverd.tls import client_context
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from types import TracebackType
+
+    from failoverd.config import Config
+
+ASK_S = 5.0
+FAULT_S = 300.0  # a fault's own limits are longer than its units', a thaw or a boot takes its time
+PULSE_S = 10.0  # a job's stream has a line a second
+_T = TypeVar("_T")
+
+
+class Agents:
+    """All nodes' agents. `async with` ends their connections."""
+
+    def __init__(self, config: Config) -> None:
+        self._nodes = {str(name): node.address for name, node in config.nodes.items()}
+        self._port = config.drill.port
+        tls = config.peer
+        context = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
+        self._client = httpx.AsyncClient(verify=context, timeout=ASK_S, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        """Nothing is asked yet."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all connections."""
+        await self._client.aclose()
+
+    def _url(self, node: str, path: str) -> str:
+        return f"https://{self._nodes[node]}:{self._port}{path}"
+
+    async def _ask(self, method: str, node: str, path: str, body: object = None, *, limit_s: float = ASK_S) -> Any:  # noqa: ANN401 - JSON
+        try:
+            answer = await self._client.request(
+                method, self._url(node, path), json=body if body is not None else None, timeout=limit_s
+            )
+        except httpx.HTTPError as error:
+            raise DrillError("DRILL_NO_AGENT", f"{node}: {error or error.__class__.__name__}") from None
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        raise _refusal(node, answer)
+
+    # ---- lock -------------------------------------------------------------------------------------------------------
+
+    async def lock(self, node: str, drill: str, by: str, coordinator: str) -> None:
+        """Take it, or keep it. Raises DrillError (DRILL_RUNNING: who has it)."""
+        await self._ask("PUT", node, "/v1/lock", {"id": drill, "by": by, "node": coordinator})
+
+    async def release(self, node: str, drill: str) -> None:
+        """Give it back: its jobs are ended and its fault is seen to be gone. Raises DrillError."""
+        await self._ask("DELETE", node, f"/v1/lock/{drill}", limit_s=FAULT_S)
+
+    # ---- what a node does -------------------------------------------------------------------------------------------
+
+    async def facts(self, node: str) -> NodeFacts:
+        """What it knows of itself."""
+        return model.load(NodeFacts, json.dumps(await self._ask("GET", node, "/v1/facts", limit_s=30.0)))
+
+    async def inject(self, node: str, drill: str, scenario: str, cast: Cast) -> Fault:
+        """Bring a scenario's fault about on the node. Returns it, as that node's configuration makes it."""
+        body = {"drill": drill, "scenario": scenario, "cast": json.loads(model.dump(cast))}
+        return model.load(Fault, json.dumps(await self._ask("PUT", node, "/v1/fault", body, limit_s=FAULT_S)))
+
+    async def undo(self, node: str, drill: str) -> None:
+        """Take it away; it is seen to be gone."""
+        await self._ask("DELETE", node, f"/v1/fault/{drill}", limit_s=FAULT_S)
+
+    async def keep(self, node: str, drill: str, *, state: str, report: str, page: str) -> None:
+        """Leave the evidence there."""
+        await self._ask(
+            "PUT", node, f"/v1/reports/{drill}", {"state": state, "report": report, "page": page}, limit_s=60.0
+        )
+
+    # ---- jobs -------------------------------------------------------------------------------------------------------
+
+    async def start(self, node: str, drill: str, kind: str, arguments: dict[str, Any]) -> Job:
+        """Start a job there."""
+        answer = await self._ask("POST", node, "/v1/jobs", {"drill": drill, "kind": kind, "arguments": arguments})
+        return Job(self, node, str(answer["job"]))
+
+    async def stream(self, node: str, path: str) -> AsyncIterator[dict[str, Any]]:
+        """Each line that says something. Raises DrillError where it breaks off."""
+        limit = httpx.Timeout(ASK_S, read=PULSE_S)
+        try:
+            async with self._client.stream("GET", self._url(node, path), timeout=limit) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _refusal(node, answer)
+                async for line in answer.aiter_lines():
+                    if line.strip():
+                        yield json.loads(line)
+        except httpx.HTTPError as error:
+            raise DrillError("DRILL_NO_AGENT", f"{node}: {error or error.__class__.__name__}") from None
+
+    async def tell(self, node: str, job: str, message: dict[str, Any]) -> None:
+        """One more line for a job."""
+        await self._ask("POST", node, f"/v1/jobs/{job}", message)
+
+
+class Job:
+    """A job that runs on a node."""
+
+    def __init__(self, agents: Agents, node: str, job: str) -> None:
+        self._agents, self.node, self._job = agents, node, job
+        self._lines = agents.stream(node, f"/v1/jobs/{job}")
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        """One more line for it."""
+        await self._agents.tell(self.node, self._job, message)
+
+    async def progress(self) -> dict[str, Any]:
+        """Return the next thing that it tells. Raises DrillError where it has failed, or ended."""
+        async for line in self._lines:
+            if "progress" in line:
+                return dict(line["progress"])
+            raise _failed(self.node, line)
+        raise DrillError("DRILL_NO_AGENT", f"{self.node}: the job's lines end without its last word")
+
+    async def result(self, kind: type[_T], tell: Callable[[str], None]) -> _T:
+        """Wait for its end; `tell` gets what it says meanwhile. Raises DrillError."""
+        async for line in self._lines:
+            if "progress" in line:
+                words = line["progress"].get("text")
+                if words:
+                    tell(f"{self.node}: {words}")
+            elif "done" in line:
+                return model.load(kind, json.dumps(line["done"]))
+            else:
+                raise _failed(self.node, line)
+        raise DrillError("DRILL_NO_AGENT", f"{self.node}: the job's lines end without its last word")
+
+
+def _failed(node: str, line: dict[str, Any]) -> DrillError:
+    failed = line.get("failed")
+    if not isinstance(failed, dict):
+        return DrillError("DRILL_BUG", f"{node}: a job has said what is not understood")
+    code = str(failed.get("code"))
+    return DrillError(code if code in CODES else "DRILL_BUG", f"{node}: {failed.get('reason')}")
+
+
+def _refusal(node: str, answer: httpx.Response) -> DrillError:
+    try:
+        said = answer.json()
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and said.get("code") in CODES:
+        return DrillError(str(said["code"]), str(said.get("reason")))
+    if isinstance(said, dict) and answer.status_code == httpx.codes.CONFLICT:
+        return DrillError("DRILL_RUNNING", f"{node} is in drill {said.get('id')} of {said.get('node')}")
+    return DrillError("DRILL_NO_AGENT", f"{node} answers {answer.status_code}: {answer.text[:200]}")
+
+
+async def all_of(*waiting: Any) -> list[Any]:  # noqa: ANN401 - whatever each gives
+    """Wait for all, also where one fails; then raise the first failure."""
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+    return ended

@@ -1,6 +1,6 @@
 """May this drill begin now, and who is who in it. Pure: of documents, facts and the time, nothing is asked here.
 
-Everything that could hurt refuses, with its code, before anything is changed; all reasons are told, not the first alone.
+Everything that could hurt refuses, with its code, before anything is changed; all reasons are told at once.
 """
 
 from __future__ import annotations
@@ -98,14 +98,20 @@ def refusals(
         return [("DRILL_NOT_FIT", "there is no primary, or nobody whom the fault could hit")]
     scenario = SCENARIOS[asked.scenario]
     return [
-        *_of_the_cluster(status, check, scenario),
+        *_of_the_cluster(status, check),
+        *_of_candidates(status, scenario),
         *_of_orders(status),
         *_of_replicas(config, status),
         *_of_the_cast(config, cast, scenario),
     ]
 
 
-def _of_the_cluster(status: StatusDocument, check: CheckDocument, scenario: Scenario) -> Iterator[Why]:
+def unwell(config: Config, status: StatusDocument, check: CheckDocument) -> list[Why]:
+    """Why the cluster is not as it was before a drill: what every drill waits for at its end."""
+    return [*_of_the_cluster(status, check), *_of_replicas(config, status)]
+
+
+def _of_the_cluster(status: StatusDocument, check: CheckDocument) -> Iterator[Why]:
     if status.lease.state != "held":
         yield "DRILL_NOT_FIT", f"the lease of {status.holder} is {status.lease.state}"
     if not status.store.reachable:
@@ -121,6 +127,9 @@ def _of_the_cluster(status: StatusDocument, check: CheckDocument, scenario: Scen
     for finding in check.findings:
         if finding.blocks:
             yield "DRILL_NOT_FIT", f"{finding.node}: {finding.code}: {finding.reason}"
+
+
+def _of_candidates(status: StatusDocument, scenario: Scenario) -> Iterator[Why]:
     if scenario.moves is not False and status.failover.candidate is None:
         yield "DRILL_NOT_FIT", "nobody could take over"
 
@@ -167,7 +176,7 @@ def _of_the_cast(config: Config, cast: Cast, scenario: Scenario) -> Iterator[Why
 
 
 def of_facts(config: Config, asked: Asked, cast: Cast, facts: Mapping[str, NodeFacts]) -> list[Why]:
-    """Why it may not begin by what the agents know. A node that is not in `facts` could not be asked: told elsewhere."""
+    """Why it may not begin by what the agents know. Who could not be asked is not in `facts`."""
     return [*_of_agents(cast, facts), *_of_room(config, asked, cast, facts), *_of_the_disk(asked, cast, facts)]
 
 

@@ -1,0 +1,357 @@
+"""One drill from its first question to its report: the phases in their order, each with its gate and its limit.
+
+    preflight ── backup ── baseline ── inject ── observe ── load ── recover ── rejoin ── consistency ── report
+                             └──────── the generator runs ────────┘
+        anything fails, somebody aborts ──> unwind: the fault away, all home, then the report all the same
+
+Beside the phases run the lock's renewal, the look at real clients, and the ceiling on the load; the first of them that
+fails ends the phase. Whatever ends this process itself: see recover.py, and the agents' own lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from failoverd.drill import DrillError, preflight
+from failoverd.drill.calls import Agents, all_of
+from failoverd.drill.evidence import Evidence
+from failoverd.drill.generator import Generator, plan_of
+from failoverd.drill.holding import Holding
+from failoverd.drill.model import BackupDone, PhaseName
+from failoverd.drill.scenarios import SCENARIOS
+from failoverd.drill.watching import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from datetime import datetime
+
+    from failoverd.config import Config
+    from failoverd.drill.book import Book
+    from failoverd.drill.local import LocalDaemon
+    from failoverd.drill.model import Cast, Outcome
+    from failoverd.runtime.document import StatusDocument
+
+LOOK_S = 0.5
+CALM_S = 20  # that a role which has to stay has to stay for, at least
+LIMITS_S = {  # of each phase, beside what the configuration asks for
+    PhaseName.PREFLIGHT: 60,
+    PhaseName.BACKUP: 0,
+    PhaseName.BASELINE: 60,
+    PhaseName.INJECT: 120,
+    PhaseName.OBSERVE: 180,
+    PhaseName.LOAD: 60,
+    PhaseName.RECOVER: 360,
+    PhaseName.REJOIN: 3600,
+    PhaseName.CONSISTENCY: 6 * 3600,
+    PhaseName.REPORT: 300,
+}
+TIMEOUTS = {  # what it means that a phase is not done in time; any other: DRILL_PHASE_TIMEOUT
+    PhaseName.BACKUP: "DRILL_BACKUP_FAILED",
+    PhaseName.BASELINE: "DRILL_LOAD_FAILED",
+    PhaseName.INJECT: "DRILL_INJECT_FAILED",
+    PhaseName.OBSERVE: "DRILL_NOT_SEEN",
+    PhaseName.RECOVER: "DRILL_UNDO_FAILED",
+    PhaseName.REJOIN: "DRILL_NOT_HOME",
+}
+UNWIND_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a coordinator works with."""
+
+    config: Config
+    book: Book
+    agents: Agents
+    daemon: LocalDaemon
+    now: Callable[[], datetime]
+
+
+class Coordinator:
+    """One drill. `run` ends in every case with a verdict in the book."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._config, self._book = stage.config, stage.book
+        self._agents, self._daemon = stage.agents, stage.daemon
+        self._asked = stage.book.drill.asked
+        self._scenario = SCENARIOS[self._asked.scenario]
+        self._evidence = Evidence(stage.config, stage.book, stage.agents, stage.daemon)
+        self._generator: Generator | None = None
+        self._holding: Holding | None = None
+        self._watcher: Watcher | None = None
+        self._beside: set[asyncio.Task[None]] = set()
+        self._cast_: Cast | None = None
+        self._waits = ""  # what the phase under way still waits for
+        self._clean = False
+
+    @property
+    def _cast(self) -> Cast:
+        assert self._cast_ is not None  # noqa: S101 - preflight comes first
+        return self._cast_
+
+    # ---- the whole --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> Outcome:
+        """Do all of it; return how it ended."""
+        phases: tuple[tuple[PhaseName, float, Callable[[], Coroutine[Any, Any, None]]], ...] = (
+            (PhaseName.PREFLIGHT, 0, self._preflight),
+            (PhaseName.BACKUP, self._config.drill.backup.limit_ms / 1000 * 2, self._backup),
+            (PhaseName.BASELINE, self._config.drill.load.ramp_ms / 1000 + self._baseline_s, self._baseline),
+            (PhaseName.INJECT, 0, self._inject),
+            (PhaseName.OBSERVE, 0, self._observe),
+            (PhaseName.LOAD, self._asked.duration_s, self._load),
+            (PhaseName.RECOVER, 0, self._recover),
+            (PhaseName.REJOIN, 0, self._rejoin),
+            (PhaseName.CONSISTENCY, 0, self._consistency),
+        )
+        try:
+            for name, more_s, work in phases:
+                await self._phase(name, LIMITS_S[name] + more_s, work)
+        except DrillError as error:
+            begun = self._cast_ is not None and any(p.name is not PhaseName.PREFLIGHT for p in self._book.drill.phases)
+            self._book.end("failed", error.code, error.reason)
+            self._book.conclude("failed" if begun else "skipped", error.code, error.reason)
+        except asyncio.CancelledError:
+            self._book.end("aborted", "DRILL_ABORTED", "somebody ended it")
+            self._book.conclude("aborted", "DRILL_ABORTED", "somebody ended it")
+        await self._unwind()
+        await self._phase(PhaseName.REPORT, LIMITS_S[PhaseName.REPORT], self._report)
+        if self._clean:
+            self._book.close()
+        return self._book.drill.outcome
+
+    async def _phase(self, name: PhaseName, limit_s: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._book.begin(name)
+        self._waits = ""
+        doing = asyncio.ensure_future(work())
+        try:
+            ended, _ = await asyncio.wait({doing, *self._beside}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if not ended:
+                why = f"not done within {limit_s:.0f} s" + (f": {self._waits}" if self._waits else "")
+                raise DrillError(TIMEOUTS.get(name, "DRILL_PHASE_TIMEOUT"), why)
+            for task in ended:
+                task.result()
+        finally:
+            doing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, DrillError):
+                await doing
+        self._book.end("passed")
+
+    def _beside_of(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it beside the phases. It never ends well: how it ends is how the phase ends."""
+        self._beside.add(asyncio.ensure_future(work))
+
+    async def _end_beside(self) -> None:
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
+        self._beside.clear()
+
+    # ---- phases -----------------------------------------------------------------------------------------------------
+
+    async def _preflight(self) -> None:
+        whys = preflight.early(self._config, self._asked, self._stage.now())
+        _refuse(whys)
+        status, check = await self._daemon.status(), await self._daemon.check()
+        cast = preflight.cast_of(self._config, self._asked, status)
+        whys = preflight.refusals(self._config, self._asked, cast, status, check)
+        _refuse(whys)
+        assert cast is not None  # noqa: S101 - its absence is a refusal
+        nodes = (*cast.data_nodes, *cast.arbiters)
+        facts = dict(zip(nodes, await all_of(*(self._agents.facts(node) for node in nodes)), strict=True))
+        _refuse(preflight.of_facts(self._config, self._asked, cast, facts))
+        self._holding = Holding(self._agents, nodes, self._asked.id, self._asked.by, cast.coordinator)
+        await self._holding.take()
+        self._cast_ = cast
+        self._book.cast(cast)
+        self._beside_of(self._holding.keep())
+        self._evidence.software = {node: known.software for node, known in facts.items()}
+        self._book.found(primary=cast.primary, heir=cast.heir, target=cast.target or "nobody", term=cast.term)
+
+    async def _backup(self) -> None:
+        if self._asked.backup == "none":
+            self._book.found(made=False)
+            return
+        node = preflight.backup_node(self._cast)
+        arguments = {"drill": self._asked.id, "kind": self._asked.backup}
+        job = await self._agents.start(node, self._asked.id, "backup", arguments)
+        done = await job.result(BackupDone, self._book.note)
+        self._evidence.backup = done
+        self._book.found(node=node, kind=done.kind, bytes=done.bytes, sha256=done.sha256, tables=done.tables)
+
+    @property
+    def _baseline_s(self) -> float:
+        """How long what is normal is looked at: enough to compare with, and no more than that."""
+        return float(min(max(self._asked.duration_s / 10, 10), 120))
+
+    async def _baseline(self) -> None:
+        if self._asked.users == 0:
+            self._book.found(users=0)
+            return
+        plan = plan_of(self._config, self._asked, self._book.place)
+        self._generator = Generator(plan, self._book, self._evidence)
+        await self._generator.start()
+        self._watcher = Watcher(self._config, self._daemon, self._generator, self._evidence, wanted=self._asked.users)
+        self._beside_of(self._generator.runs())
+        self._beside_of(self._watcher.watch())
+        await self._generator.until_users(self._config.drill.load.ramp_ms / 1000 + LIMITS_S[PhaseName.BASELINE])
+        await asyncio.sleep(self._baseline_s)
+        self._book.found(users=self._asked.users, sessions=self._generator.sessions)
+
+    async def _inject(self) -> None:
+        await self._stage_of("fault")
+        self._evidence.injected_ms = self._book.now_ms()
+        if self._scenario.by == "switchover":
+            words = f"drill {self._asked.id}"
+            await self._daemon.promote(self._cast.heir, self._asked.by, words)
+            self._book.found(asked=f"{self._cast.heir} shall be primary")
+            return
+        fault = self._scenario.fault(self._config, self._cast)
+        assert fault is not None  # noqa: S101 - only a switchover breaks nothing
+        assert self._holding is not None  # noqa: S101 - preflight comes first
+        self._holding.excuse(self._cast.target)
+        self._book.fault(fault)
+        await self._agents.inject(fault.node, self._asked.id, self._scenario.name, self._cast)
+        self._book.found(fault=fault.words)
+
+    async def _observe(self) -> None:
+        moved = await self._until(self._as_expected)
+        self._book.found(primary=moved)
+        if self._scenario.moves is False:
+            await asyncio.sleep(CALM_S)
+            status = await self._daemon.status()
+            if status.holder != self._cast.primary or status.term != self._cast.term:
+                reason = f"{status.holder} is primary in term {status.term}: the role had to stay"
+                raise DrillError("DRILL_WRONG_END", reason)
+
+    async def _as_expected(self, status: StatusDocument) -> str:
+        """Who serves, once that is as the scenario wants; "" before. Raises DrillError where it never will be."""
+        holder, moved = status.holder, status.term != self._cast.term
+        if status.lease.state not in {"held", "unknown"} or holder is None:
+            return ""
+        if self._scenario.moves is True and not moved:
+            return ""
+        if self._scenario.moves is True and holder == self._cast.primary:
+            raise DrillError("DRILL_WRONG_END", f"{holder} is primary again: the role had to move")
+        node = next(node for node in status.nodes if node.name == holder)
+        up = bool(node.services) and all(service.verdict == "up" for service in node.services.values())
+        return holder if up and node.serving and node.vip is not None and node.vip.present else ""
+
+    async def _load(self) -> None:
+        await self._stage_of("load")
+        if self._asked.users:
+            await asyncio.sleep(self._asked.duration_s)
+
+    async def _recover(self) -> None:
+        fault = self._book.drill.fault
+        if fault is not None:
+            await self._agents.undo(fault.node, self._asked.id)
+            self._book.note(f"{fault.words}: taken away")
+            self._book.fault(None)
+        if self._holding is not None and self._cast.target:
+            await self._until_agent(self._cast.target)
+            self._holding.expect(self._cast.target)
+
+    async def _rejoin(self) -> None:
+        await self._daemon.acknowledge(self._asked.by, f"drill {self._asked.id}")
+        await self._until(self._all_home)
+
+    async def _all_home(self, status: StatusDocument) -> str:
+        whys = preflight.unwell(self._config, status, await self._daemon.check())
+        self._waits = preflight.in_words(whys)
+        return "" if whys else str(status.holder)
+
+    async def _consistency(self) -> None:
+        if self._generator is not None:
+            await self._end_load()
+        await self._evidence.compare(self._cast)
+
+    async def _report(self) -> None:
+        await self._evidence.write(self._cast_)
+
+    # ---- the way back -----------------------------------------------------------------------------------------------
+
+    async def _unwind(self) -> None:
+        """Leave nothing behind, whatever has failed: each part is tried, and what fails of it is noted."""
+        await self._end_beside()
+        await self._tried(self._end_load())
+        if self._holding is None:
+            self._clean = True
+            return
+        fault = self._book.drill.fault
+        if fault is not None:
+            await self._tried(self._agents.undo(fault.node, self._asked.id))
+        await self._tried(self._evidence.clean(self._cast_))
+        if self._book.drill.outcome != "under-way":
+            await self._tried(self._until_home())
+        self._book.fault(None)
+        self._clean = await self._holding.release(self._left, within_s=UNWIND_S)
+
+    async def _until_home(self) -> None:
+        try:
+            async with asyncio.timeout(LIMITS_S[PhaseName.REJOIN]):
+                await self._rejoin()
+        except TimeoutError:
+            raise DrillError("DRILL_NOT_HOME", self._waits) from None
+
+    def _left(self, code: str, reason: str) -> None:
+        self._book.note(f"something of the drill may be left: {reason}", code)
+        self._book.conclude("failed", code, reason)
+
+    async def _tried(self, part: Awaitable[None]) -> None:
+        try:
+            await part
+        except DrillError as error:
+            self._book.note(f"while everything was taken back: {error.reason}", error.code)
+            self._book.conclude("failed", error.code, error.reason)
+
+    async def _end_load(self) -> None:
+        if self._generator is not None:
+            generator, self._generator = self._generator, None
+            await self._end_beside_but_lock()
+            self._evidence.load = await generator.stop()
+
+    async def _end_beside_but_lock(self) -> None:
+        await self._end_beside()
+        if self._holding is not None:
+            self._beside_of(self._holding.keep())
+
+    # ---- waiting ----------------------------------------------------------------------------------------------------
+
+    async def _stage_of(self, name: str) -> None:
+        if self._generator is not None:
+            await self._generator.stage(name)
+
+    async def _until(self, right: Callable[[StatusDocument], Awaitable[str]]) -> str:
+        """Look again and again until `right` says something. The phase's limit ends it."""
+        while True:
+            try:
+                status = await self._daemon.status()
+            except DrillError as error:  # it may be busy with what we wait for; the limit counts
+                self._waits = error.reason
+            else:
+                self._evidence.saw(status)
+                found = await right(status)
+                if found:
+                    return found
+            await asyncio.sleep(LOOK_S)
+
+    async def _until_agent(self, node: str) -> None:
+        while True:
+            try:
+                await self._agents.facts(node)
+            except DrillError as error:
+                if error.code != "DRILL_NO_AGENT":
+                    raise
+                await asyncio.sleep(LOOK_S)
+            else:
+                return
+
+
+def _refuse(whys: list[tuple[str, str]]) -> None:
+    if whys:
+        raise DrillError(whys[0][0], preflight.in_words(whys))

@@ -1,0 +1,151 @@
+"""The load's process, from the coordinator's side: started, told how many and which stage, listened to, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from failoverd.drill import DrillError, accounts, model
+from failoverd.drill.model import LoadDone, LoadPlan, Second
+from failoverd.rebuild.programs import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from failoverd.config import Config
+    from failoverd.drill.book import Book
+    from failoverd.drill.evidence import Evidence
+    from failoverd.drill.model import Asked
+
+LINE_BYTES = 1 << 20
+SILENT_S = 45.0  # a second is told when nothing in it is open any more, which takes an operation's deadline at most
+END_S = 15.0
+LOOK_S = 0.5
+
+
+def plan_of(config: Config, asked: Asked, place: Path) -> LoadPlan:
+    """Return what the generator is told. Raises DrillError where there are no accounts, or no services for them."""
+    imap, smtp, load = config.mail.imap, config.mail.smtp, config.drill.load
+    accounts.read(load.accounts)
+    if imap is None or smtp is None or imap.ca is None:
+        raise DrillError("DRILL_LOAD_FAILED", "services has no imap, no smtp, or no ca: nobody can be simulated")
+    return LoadPlan(
+        drill=asked.id,
+        address=config.vip.address,
+        server_name=imap.server_name or config.vip.address,
+        ca=str(imap.ca),
+        imap_port=imap.port,
+        imap_tls=imap.tls,
+        smtp_port=load.port,
+        smtp_tls=load.tls,
+        accounts_file=str(load.accounts),
+        directory=str(place),
+        users=asked.users,
+        ramp_s=max(1, load.ramp_ms // 1000),
+    )
+
+
+class Generator:
+    """One run of it."""
+
+    def __init__(self, plan: LoadPlan, book: Book, evidence: Evidence) -> None:
+        self._plan, self._book, self._evidence = plan, book, evidence
+        self._process: asyncio.subprocess.Process | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._done: LoadDone | None = None
+        self._heard = asyncio.Event()
+        self.sessions = 0
+        self.users = plan.users
+
+    async def start(self) -> None:
+        """Start it. Raises DrillError."""
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "failoverd",
+                "drill-load",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=ENVIRONMENT,
+                limit=LINE_BYTES,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise DrillError("DRILL_LOAD_FAILED", f"the generator does not start: {error.strerror}") from None
+        await self._tell({"plan": json.loads(model.dump(self._plan))})
+        self._listening = asyncio.ensure_future(self._listen(self._process))
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        assert self._process is not None  # noqa: S101 - start comes first
+        assert self._process.stdin is not None  # noqa: S101 - it was asked for
+        with contextlib.suppress(ConnectionError):  # it has ended: its silence is what is told
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            await self._process.stdin.drain()
+
+    async def stage(self, name: str) -> None:
+        """What comes now counts as of this stage."""
+        await self._tell({"stage": name})
+
+    async def limit(self, users: int) -> None:
+        """Simulate so many from now on."""
+        if users != self.users:
+            self.users = users
+            await self._tell({"users": users})
+
+    async def until_users(self, within_s: float) -> None:
+        """Wait until all wanted users have sessions. Raises DrillError."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self.sessions < self.users:
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            words = f"{self.sessions} of {self.users} users are logged in after {within_s:.0f} s"
+            raise DrillError("DRILL_LOAD_FAILED", words) from None
+
+    async def runs(self) -> None:
+        """Return never. Raises DrillError where it has ended, or is silent."""
+        assert self._listening is not None  # noqa: S101 - start comes first
+        while not self._listening.done():
+            self._heard.clear()
+            waiting = asyncio.ensure_future(self._heard.wait())
+            await asyncio.wait({self._listening, waiting}, timeout=SILENT_S, return_when=asyncio.FIRST_COMPLETED)
+            heard = waiting.done()
+            waiting.cancel()
+            if not heard and not self._listening.done():
+                raise DrillError("DRILL_LOAD_FAILED", f"the generator is silent for {SILENT_S:.0f} s")
+        await self._listening
+        raise DrillError("DRILL_LOAD_FAILED", "the generator has ended by itself")
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None  # noqa: S101 - it was asked for
+        while line := await process.stdout.readline():
+            said = json.loads(line)
+            if "second" in said:
+                second = model.load(Second, json.dumps(said["second"]))
+                self.sessions = second.sessions
+                self._evidence.second(second)
+            elif "done" in said:
+                self._done = model.load(LoadDone, json.dumps(said["done"]))
+            self._heard.set()
+
+    async def stop(self) -> LoadDone | None:
+        """End it and return its last word, None where it gave none. Raises DrillError where it fails at its end."""
+        process, listening = self._process, self._listening
+        if process is None or listening is None:
+            return None
+        await self._tell({"stop": True})
+        try:
+            async with asyncio.timeout(END_S):
+                await asyncio.shield(listening)
+                await process.wait()
+        except TimeoutError:
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+            listening.cancel()
+            raise DrillError("DRILL_LOAD_FAILED", f"the generator did not end within {END_S:.0f} s") from None
+        return self._done

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from failoverd.drill import DrillError, preflight
 from failoverd.drill.calls import Agents, all_of
-from failoverd.drill.evidence import Evidence
+from failoverd.drill.collecting import Collector
 from failoverd.drill.generator import Generator, plan_of
 from failoverd.drill.holding import Holding
 from failoverd.drill.model import BackupDone, PhaseName
@@ -79,7 +79,7 @@ class Coordinator:
         self._agents, self._daemon = stage.agents, stage.daemon
         self._asked = stage.book.drill.asked
         self._scenario = SCENARIOS[self._asked.scenario]
-        self._evidence = Evidence(stage.config, stage.book, stage.agents, stage.daemon)
+        self._found = Collector(stage.config, stage.book, stage.agents, stage.daemon)
         self._generator: Generator | None = None
         self._holding: Holding | None = None
         self._watcher: Watcher | None = None
@@ -119,6 +119,7 @@ class Coordinator:
             self._book.end("aborted", "DRILL_ABORTED", "somebody ended it")
             self._book.conclude("aborted", "DRILL_ABORTED", "somebody ended it")
         await self._unwind()
+        self._found.judge()
         await self._phase(PhaseName.REPORT, LIMITS_S[PhaseName.REPORT], self._report)
         if self._clean:
             self._book.close()
@@ -169,7 +170,7 @@ class Coordinator:
         self._cast_ = cast
         self._book.cast(cast)
         self._beside_of(self._holding.keep())
-        self._evidence.software = {node: known.software for node, known in facts.items()}
+        self._found.software = {node: known.software for node, known in facts.items()}
         self._book.found(primary=cast.primary, heir=cast.heir, target=cast.target or "nobody", term=cast.term)
 
     async def _backup(self) -> None:
@@ -180,7 +181,7 @@ class Coordinator:
         arguments = {"drill": self._asked.id, "kind": self._asked.backup}
         job = await self._agents.start(node, self._asked.id, "backup", arguments)
         done = await job.result(BackupDone, self._book.note)
-        self._evidence.backup = done
+        self._found.backup = done
         self._book.found(node=node, kind=done.kind, bytes=done.bytes, sha256=done.sha256, tables=done.tables)
 
     @property
@@ -193,9 +194,9 @@ class Coordinator:
             self._book.found(users=0)
             return
         plan = plan_of(self._config, self._asked, self._book.place)
-        self._generator = Generator(plan, self._book, self._evidence)
+        self._generator = Generator(plan, self._book, self._found)
         await self._generator.start()
-        self._watcher = Watcher(self._config, self._daemon, self._generator, self._evidence, wanted=self._asked.users)
+        self._watcher = Watcher(self._config, self._daemon, self._generator, self._found, wanted=self._asked.users)
         self._beside_of(self._generator.runs())
         self._beside_of(self._watcher.watch())
         await self._generator.until_users(self._config.drill.load.ramp_ms / 1000 + LIMITS_S[PhaseName.BASELINE])
@@ -204,7 +205,6 @@ class Coordinator:
 
     async def _inject(self) -> None:
         await self._stage_of("fault")
-        self._evidence.injected_ms = self._book.now_ms()
         if self._scenario.by == "switchover":
             words = f"drill {self._asked.id}"
             await self._daemon.promote(self._cast.heir, self._asked.by, words)
@@ -268,10 +268,10 @@ class Coordinator:
     async def _consistency(self) -> None:
         if self._generator is not None:
             await self._end_load()
-        await self._evidence.compare(self._cast)
+        await self._found.compare(self._cast)
 
     async def _report(self) -> None:
-        await self._evidence.write(self._cast_)
+        await self._found.write(self._cast_)
 
     # ---- the way back -----------------------------------------------------------------------------------------------
 
@@ -285,7 +285,8 @@ class Coordinator:
         fault = self._book.drill.fault
         if fault is not None:
             await self._tried(self._agents.undo(fault.node, self._asked.id))
-        await self._tried(self._evidence.clean(self._cast_))
+        await self._tried(self._found.gather(self._cast_))
+        await self._tried(self._found.clean(self._cast_))
         if self._book.drill.outcome != "under-way":
             await self._tried(self._until_home())
         self._book.fault(None)
@@ -313,7 +314,7 @@ class Coordinator:
         if self._generator is not None:
             generator, self._generator = self._generator, None
             await self._end_beside_but_lock()
-            self._evidence.load = await generator.stop()
+            self._found.load = await generator.stop()
 
     async def _end_beside_but_lock(self) -> None:
         await self._end_beside()
@@ -334,7 +335,7 @@ class Coordinator:
             except DrillError as error:  # it may be busy with what we wait for; the limit counts
                 self._waits = error.reason
             else:
-                self._evidence.saw(status)
+                self._found.saw(status)
                 found = await right(status)
                 if found:
                     return found

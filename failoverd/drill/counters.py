@@ -26,7 +26,7 @@ SOURCES = ("dovecot", "postfix/cleanup", "postfix/submission/cleanup")
 
 def count(node: str, lines: Iterable[str], accounts: Collection[str], domain: str) -> CountersDone:
     """Count what lines of the journal tell; a Message-ID once."""
-    logins, taken = 0, set()
+    logins, taken = 0, set[str]()
     for line in lines:
         login = _LOGIN.search(line)
         if login is not None:
@@ -35,7 +35,7 @@ def count(node: str, lines: Iterable[str], accounts: Collection[str], domain: st
         message = _TAKEN.match(line)
         if message is not None and message[1].endswith(f"@{domain}>"):
             taken.add(message[1])
-    return CountersDone(node=node, logins=logins, submitted=len(taken), appended=0)
+    return CountersDone(node=node, logins=logins, submitted=tuple(sorted(taken)))
 
 
 def look(node: str, accounts: Collection[str], domain: str, since_ms: int, until_ms: int) -> CountersDone:

@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
     from failoverd.config import Config
     from failoverd.drill.book import Book
-    from failoverd.drill.evidence import Evidence
+    from failoverd.drill.collecting import Collector
     from failoverd.drill.model import Asked
 
 LINE_BYTES = 1 << 20
 SILENT_S = 45.0  # a second is told when nothing in it is open any more, which takes an operation's deadline at most
 END_S = 15.0
-LOOK_S = 0.5
 
 
 def plan_of(config: Config, asked: Asked, place: Path) -> LoadPlan:
@@ -52,8 +51,8 @@ def plan_of(config: Config, asked: Asked, place: Path) -> LoadPlan:
 class Generator:
     """One run of it."""
 
-    def __init__(self, plan: LoadPlan, book: Book, evidence: Evidence) -> None:
-        self._plan, self._book, self._evidence = plan, book, evidence
+    def __init__(self, plan: LoadPlan, book: Book, found: Collector) -> None:
+        self._plan, self._book, self._found = plan, book, found
         self._process: asyncio.subprocess.Process | None = None
         self._listening: asyncio.Task[None] | None = None
         self._done: LoadDone | None = None
@@ -102,7 +101,8 @@ class Generator:
         try:
             async with asyncio.timeout(within_s):
                 while self.sessions < self.users:
-                    await asyncio.sleep(LOOK_S)
+                    self._heard.clear()
+                    await self._heard.wait()
         except TimeoutError:
             words = f"{self.sessions} of {self.users} users are logged in after {within_s:.0f} s"
             raise DrillError("DRILL_LOAD_FAILED", words) from None
@@ -128,7 +128,7 @@ class Generator:
             if "second" in said:
                 second = model.load(Second, json.dumps(said["second"]))
                 self.sessions = second.sessions
-                self._evidence.second(second)
+                self._found.second(second)
             elif "done" in said:
                 self._done = model.load(LoadDone, json.dumps(said["done"]))
             self._heard.set()

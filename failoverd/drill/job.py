@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from failoverd.audit import reading
 from failoverd.drill import DrillError, counters, mailboxes, model
 from failoverd.drill.backup import Backup
+from failoverd.drill.model import AuditDone
 from failoverd.drill.tables import Tables
 from failoverd.rebuild.programs import Programs
 
@@ -53,11 +56,32 @@ def _run(config: Config, kind: str, asked: dict[str, Any], lines: Iterator[dict[
         case "counters":
             domain = domain_of(asked["drill"])
             return counters.look(node, set(asked["accounts"]), domain, asked["since_ms"], asked["until_ms"])
+        case "audit":
+            return _audit(config, asked["since_ms"], asked["until_ms"])
         case "clean":
             mailboxes.expunge(asked["accounts"], str(asked["drill"]))
             return None
         case _:
             raise DrillError("DRILL_BUG", f"{kind!r} is no job")
+
+
+def _audit(config: Config, since_ms: int, until_ms: int) -> AuditDone:
+    found = []
+    for read in reading.records(reading.files_of(config.audit.directory)):
+        record = read.record
+        if record is None or not since_ms <= _epoch_ms(record.get("time")) <= until_ms:
+            continue
+        asked = record.get("input")
+        short = {name: value for name, value in asked.items() if name != "view"} if isinstance(asked, dict) else asked
+        found.append({**record, "input": short} if short is not None else dict(record))
+    return AuditDone(node=str(config.this.name), records=tuple(found))
+
+
+def _epoch_ms(moment: object) -> float:
+    try:
+        return datetime.fromisoformat(str(moment)).timestamp() * 1000
+    except ValueError:
+        return -1.0
 
 
 def _lines() -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from failoverd.drill.model import Command
 
-KINDS = ("backup", "tables", "mailboxes", "counters", "clean")
+KINDS = ("backup", "tables", "mailboxes", "counters", "audit", "clean")
 LINE_BYTES = 64 << 20  # the sums of every table and mailbox of a large site
 TERM_S = 10.0
 PULSE_S = 1.0

@@ -302,8 +302,15 @@ class CountersDone:
 
     node: str
     logins: int
-    submitted: int
-    appended: int
+    submitted: tuple[str, ...]  # Message-IDs: one that is handed on to another node is counted there as well
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditDone:
+    """One node's audit records of a time, oldest first; without the views that decisions were made on."""
+
+    node: str
+    records: tuple[dict[str, Any], ...]
 
 
 # ---- the report ------------------------------------------------------------------------------------------------------

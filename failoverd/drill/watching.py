@@ -14,7 +14,7 @@ from failoverd.drill.model import PhaseName
 
 if TYPE_CHECKING:
     from failoverd.config import Config
-    from failoverd.drill.evidence import Evidence
+    from failoverd.drill.collecting import Collector
     from failoverd.drill.generator import Generator
     from failoverd.drill.local import LocalDaemon
     from failoverd.runtime.document import NodeStatus, StatusDocument
@@ -27,10 +27,10 @@ class Watcher:
     """Beside the phases, from the baseline to the load's end."""
 
     def __init__(
-        self, config: Config, daemon: LocalDaemon, generator: Generator, evidence: Evidence, *, wanted: int
+        self, config: Config, daemon: LocalDaemon, generator: Generator, found: Collector, *, wanted: int
     ) -> None:
         self._abort, self._load = config.drill.abort, config.drill.load
-        self._daemon, self._generator, self._evidence = daemon, generator, evidence
+        self._daemon, self._generator, self._found = daemon, generator, found
         self._wanted = wanted
         self._down_s = 0.0
 
@@ -42,9 +42,9 @@ class Watcher:
                 status = await self._daemon.status()
             except DrillError:  # nothing is known of clients for this second: that is no suffering
                 continue
-            self._evidence.saw(status)
+            self._found.saw(status)
             await self._keep_below(status)
-            if self._evidence.phase() in EXPECTED:
+            if self._found.phase() in EXPECTED:
                 self._down_s = 0.0
             else:
                 self._look(status)
@@ -60,7 +60,7 @@ class Watcher:
                 if mean.node == status.holder and mean.mean_ms > self._abort.latency_ms:
                     words = f"{mean.service} takes {mean.mean_ms} ms on average; allowed: {self._abort.latency_ms}"
                     raise DrillError("DRILL_CLIENTS_SUFFER", words)
-        errors = self._evidence.recent_errors_percent()
+        errors = self._found.recent_errors_percent()
         if errors is not None and errors > self._abort.errors_percent:
             words = f"{errors:.1f} % of the load's operations failed lately; allowed: {self._abort.errors_percent:g} %"
             raise DrillError("DRILL_CLIENTS_SUFFER", words)

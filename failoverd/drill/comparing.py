@@ -1,0 +1,151 @@
+"""Is everything there, once, and the same everywhere: rows at one transaction, mails, what was acknowledged.
+
+Asked while the cluster works: nothing is stopped but commits, for some 100 ms at a time (tables.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from failoverd.drill import DrillError, accounts, model
+from failoverd.drill.calls import all_of
+from failoverd.drill.model import (
+    Acknowledged,
+    ComparedTable,
+    Consistency,
+    Counter,
+    CountersDone,
+    MailboxesDone,
+    TablesDone,
+)
+from failoverd.drill_files import LEDGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from failoverd.config import Config
+    from failoverd.drill.calls import Agents, Job
+    from failoverd.drill.model import LoadDone
+
+ATTEMPTS = 20
+NAMED = 100
+
+
+class Comparison:
+    """All nodes' data, asked of their agents. Raises DrillError where it could not be compared."""
+
+    def __init__(self, config: Config, agents: Agents, drill: str, tell: Callable[[str], None]) -> None:
+        self._config, self._agents, self._drill, self._tell = config, agents, drill, tell
+        load = config.drill.load.accounts
+        self._accounts = list(accounts.read(load)) if load is not None else []
+
+    async def tables(self, nodes: Sequence[str], primary: str) -> list[TablesDone]:
+        """Every node's sums at one transaction. Raises DrillError where they do not meet at one."""
+        jobs = {node: await self._agents.start(node, self._drill, "tables", {}) for node in nodes}
+        for attempt in range(ATTEMPTS):
+            if await self._at_one(jobs, jobs[primary], attempt):
+                break
+        else:
+            raise DrillError("DRILL_DIFFERS", f"in {ATTEMPTS} attempts the nodes were never at one transaction")
+        for job in jobs.values():
+            await job.tell({"sum": True})
+        return list(await all_of(*(job.result(TablesDone, self._tell) for job in jobs.values())))
+
+    @staticmethod
+    async def _at_one(jobs: Mapping[str, Job], primary: Job, attempt: int) -> bool:
+        await primary.tell({"hold": attempt})
+        await primary.progress()
+        try:
+            for job in jobs.values():
+                await job.tell({"open": attempt})
+            opened = [(await job.progress())["opened"] for job in jobs.values()]
+        finally:
+            await primary.tell({"let_go": attempt})
+        return len({_sorted(gtid) for gtid in opened}) == 1
+
+    async def mailboxes(self, nodes: Sequence[str]) -> list[MailboxesDone]:
+        """Every node's view of the drill's accounts."""
+        arguments = {"drill": self._drill, "accounts": self._accounts}
+        jobs = [await self._agents.start(node, self._drill, "mailboxes", arguments) for node in nodes]
+        return list(await all_of(*(job.result(MailboxesDone, self._tell) for job in jobs)))
+
+    async def counters(self, nodes: Sequence[str], since_ms: int, until_ms: int) -> list[CountersDone]:
+        """What every node's servers counted."""
+        arguments = {"drill": self._drill, "accounts": self._accounts, "since_ms": since_ms, "until_ms": until_ms}
+        jobs = [await self._agents.start(node, self._drill, "counters", arguments) for node in nodes]
+        return list(await all_of(*(job.result(CountersDone, self._tell) for job in jobs)))
+
+    async def clean(self, node: str) -> None:
+        """Remove the drill's mails, by one node: all see the same store."""
+        job = await self._agents.start(node, self._drill, "clean", {"drill": self._drill, "accounts": self._accounts})
+        await job.result(dict, self._tell)
+
+
+def _sorted(gtid: str) -> str:
+    return ",".join(sorted(part.strip() for part in gtid.split(",")))
+
+
+def ledger(place: Path) -> list[Acknowledged]:
+    """What servers took responsibility for. A last line that a crash has cut off was not acknowledged to anybody."""
+    try:
+        lines = (place / LEDGER).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    return [model.load(Acknowledged, line) for line in lines[:-1] if line.strip()]
+
+
+def consistency(
+    tables: Sequence[TablesDone], boxes: Sequence[MailboxesDone], acknowledged: Sequence[Acknowledged], primary: str
+) -> Consistency:
+    """Put together what nodes found. Pure."""
+    found = next(box.found for box in boxes if box.node == primary) if boxes else {}
+    wanted = {one.message_id for one in acknowledged}
+    lost = sorted(wanted - found.keys())
+    twice = sorted(name for name, count in found.items() if count > 1)
+    sums = [
+        (box.account, box.mailbox, box.content, box.flags, box.messages, of.node)
+        for of in boxes
+        for box in of.mailboxes
+    ]
+    by_box: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for account, mailbox, content, flags, _, _ in sums:
+        by_box.setdefault((account, mailbox), set()).add((content, flags))
+    counts = {name: sum(1 for one in sums if one[:2] == name) for name in by_box}
+    differ = sorted(
+        f"{account} {mailbox}"
+        for (account, mailbox), seen in by_box.items()
+        if len(seen) > 1 or counts[account, mailbox] != len(boxes)
+    )
+    return Consistency(
+        gtid=tables[0].gtid if tables else "",
+        tables=tuple(compared(tables)),
+        mailboxes=len(by_box),
+        messages=sum(box.messages for node in boxes if node.node == primary for box in node.mailboxes),
+        mailboxes_differ=tuple(differ),
+        acknowledged=len(wanted),
+        lost=tuple(lost[:NAMED]),
+        lost_count=len(lost),
+        twice=tuple(twice[:NAMED]),
+        twice_count=len(twice),
+    )
+
+
+def compared(tables: Sequence[TablesDone]) -> Iterable[ComparedTable]:
+    """Each table that any node has; a node that lacks it has no digest. Pure."""
+    names = sorted({table.name for node in tables for table in node.tables})
+    for name in names:
+        digests = {node.node: next((t.digest for t in node.tables if t.name == name), "") for node in tables}
+        rows = max(t.rows for node in tables for t in node.tables if t.name == name)
+        yield ComparedTable(name=name, rows=rows, digests=digests, same=len(set(digests.values())) == 1)
+
+
+def counters(ours: LoadDone, servers: Sequence[CountersDone], found: Mapping[str, int], appended: int) -> list[Counter]:
+    """Ours beside the servers'. `found`: Message-IDs in the mailboxes, of which `appended` were appended."""
+    taken = {name for node in servers for name in node.submitted}
+    return [
+        Counter(name="IMAP logins", ours=ours.logins, servers=sum(node.logins for node in servers)),
+        Counter(name="messages submitted", ours=ours.submitted, servers=len(taken)),
+        Counter(name="messages in the mailboxes", ours=ours.submitted + ours.appended, servers=len(found)),
+        Counter(name="messages appended", ours=ours.appended, servers=appended),
+    ]

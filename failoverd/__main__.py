@@ -57,9 +57,30 @@ def _program(loaded: Config, options: argparse.Namespace) -> int:
         from failoverd.rebuild import main as rebuild  # noqa: PLC0415 - as above
 
         return rebuild.main(loaded, options)
+    if options.command.startswith("drill"):
+        return _drill(loaded, options)
     from failoverd.runtime import drop  # noqa: PLC0415 - as above
 
     return drop.main(loaded, options)
+
+
+def _drill(loaded: Config, options: argparse.Namespace) -> int:
+    """Run a part of a drill."""
+    if options.command == "drill":
+        from failoverd.drill import main as drill  # noqa: PLC0415 - as above
+
+        return drill.main(loaded, options)
+    if options.command == "drill-agent":
+        from failoverd.drill import agent  # noqa: PLC0415 - as above
+
+        return agent.main(loaded, options)
+    if options.command == "drill-job":
+        from failoverd.drill import job  # noqa: PLC0415 - as above
+
+        return job.main(loaded, options.kind)
+    from failoverd.drill import power  # noqa: PLC0415 - as above
+
+    return power.main(loaded, options.action, options.of)
 
 
 def _run(loaded: object, options: argparse.Namespace) -> int:

@@ -18,6 +18,10 @@ COMMANDS = {
     "close": "close the gate of a node that has been in a cluster, and hold its mail queue; touch nothing else",
     "donor": "give a backup of this node's database to a data node that is rebuilt",
     "rebuild": "make this node's database anew from another node's, after saving what the primary lacks",
+    "drill": "conduct the drill that was asked for, or that is due",
+    "drill-agent": "do for a drill what is to be done on this node, and take it away when the drill is gone",
+    "drill-job": "do one thing for the drill agent, which starts it",
+    "drill-power": "cut a node's power for a drill by its fence agents, or give it back",
 }
 
 
@@ -39,6 +43,13 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--programs", type=Path, help=argparse.SUPPRESS)  # a directory with MariaDB's
         if name == "rebuild":
             _add_rebuild(command)
+        if name == "drill":
+            command.add_argument("--recover", action="store_true", help="clear up after one that did not end by itself")
+        if name == "drill-job":
+            command.add_argument("kind", help="see failoverd/drill/jobs.py")
+        if name == "drill-power":
+            command.add_argument("action", choices=("off", "on", "is-on"))
+            command.add_argument("of", metavar="NODE")
     return made
 
 

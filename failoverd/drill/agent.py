@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,11 +39,13 @@ from failoverd.drill.jobs import KINDS, Job
 from failoverd.drill.model import Cast, Fault  # noqa: TC001 - pydantic reads the annotations
 from failoverd.drill.node import facts_of, keep_report
 from failoverd.drill.scenarios import SCENARIOS
+from failoverd.runtime import logging
 from failoverd.runtime.http import NodeServer
 from failoverd.runtime.systemd import Notifier
 from failoverd.tls import server_context
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
@@ -297,3 +300,18 @@ async def run(config: Config, program: Command, state: Path) -> None:
         await server.stop()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+
+
+def main(config: Config, options: argparse.Namespace) -> int:
+    """Entry point."""
+    end_log = logging.start(config.secrets)
+    # As this one was started: so it finds the same programs, configuration and name.
+    program = (sys.executable, "-m", "failoverd")
+    try:
+        asyncio.run(run(config, program, options.state))
+    except OSError as error:
+        _log.critical("the drill agent ends", reason=str(error))
+        return 1
+    finally:
+        end_log()
+    return 0

@@ -70,10 +70,12 @@ class Collector:
         phases = self._book.drill.phases
         return phases[-1].name if phases and phases[-1].outcome == "under-way" else None
 
-    def second(self, second: Second) -> None:
-        """One more second of load."""
+    def second(self, second: Second, *, keep: bool = True) -> None:
+        """One more second of load. `keep`: on disk as well."""
         self._seconds.append(second)
         self._recent.append(second)
+        if not keep:
+            return
         with self._load_file.open("ab") as file:
             file.write(model.dump(second) + b"\n")
 

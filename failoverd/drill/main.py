@@ -1,0 +1,111 @@
+"""`failoverd drill`: the coordinator. By failoverd-drill.service alone: what an operator types is `failoverctl drill`.
+
+    failoverd drill              what the daemon was asked for; else, where one is due, what the schedule says
+    failoverd drill --recover    clear up after one that has not ended by itself
+
+Exit codes: 0 passed, or none was due; 1 failed or aborted, and all is taken back; 3 refused or skipped: nothing was
+touched; 4 something of it may be left, which the journal names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from failoverd.drill import DrillError, model, recover, schedule
+from failoverd.drill.book import Book
+from failoverd.drill.calls import Agents
+from failoverd.drill.coordinator import Coordinator, Stage
+from failoverd.drill.local import LocalDaemon
+from failoverd.drill.model import Asked
+from failoverd.drill_files import DIRECTORY, LAST, REQUEST
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from failoverd.config import Config
+
+DONE, FAILED, REFUSED, LEFT = 0, 1, 3, 4
+SOCKET = "control.sock"
+
+
+def main(config: Config, options: argparse.Namespace) -> int:
+    """Entry point."""
+    if options.recover:
+        clean = asyncio.run(recover.recover(config, options.state, options.runtime / SOCKET, _say))
+        return DONE if clean else LEFT
+    try:
+        asked = _asked(config, options.runtime, options.state)
+    except DrillError as error:
+        _say(str(error))
+        return REFUSED
+    if asked is None:
+        _say("none was asked for, and none is due")
+        return DONE
+    return asyncio.run(_run(config, options.state, options.runtime / SOCKET, asked))
+
+
+def _asked(config: Config, runtime: Path, state: Path) -> Asked | None:
+    """What was asked for, or is due. A request is taken once. Raises DrillError."""
+    request = runtime / REQUEST
+    try:
+        text = request.read_bytes()
+    except FileNotFoundError:
+        return _scheduled(config, state)
+    request.unlink()
+    try:
+        return model.load(Asked, text)
+    except ValueError as error:
+        raise DrillError("DRILL_BUG", f"{request}: {error}") from None
+
+
+def _scheduled(config: Config, state: Path) -> Asked | None:
+    now, wanted = datetime.now(UTC), config.drill.schedule
+    if wanted is None or not schedule.due(wanted, str(config.this.name), last_passed(state), now):
+        return None
+    load = config.drill.load
+    return Asked(
+        id=f"{now:%Y%m%d-%H%M%S}-{wanted.scenario}",
+        scenario=wanted.scenario,
+        by="failoverd",
+        users=load.users,
+        duration_s=load.duration_ms // 1000,
+        backup=config.drill.backup.kind,
+        reason=f"due every {wanted.days} days",
+        scheduled=True,
+    )
+
+
+def last_passed(state: Path) -> datetime | None:
+    """When the newest that passed ended; None where none did. Raises ValueError where that cannot be read."""
+    try:
+        value = json.loads((state / DIRECTORY / LAST).read_text())
+    except FileNotFoundError:
+        return None
+    return datetime.fromisoformat(str(value["ended"]))
+
+
+async def _run(config: Config, state: Path, socket: Path, asked: Asked) -> int:
+    if Book.unfinished(state, _say) is not None and not await recover.recover(config, state, socket, _say):
+        _say("DRILL_RUNNING: an earlier drill has left something; see its state")
+        return LEFT
+    book = Book.opened(state, asked, config.cluster, _say)
+    async with Agents(config) as agents, LocalDaemon(socket) as daemon:
+        stage = Stage(config, book, agents, daemon, lambda: datetime.now().astimezone())
+        running = asyncio.ensure_future(Coordinator(stage).run())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+        outcome = await running
+    if not book.drill.clean:
+        return LEFT
+    return {"passed": DONE, "skipped": REFUSED}.get(outcome, FAILED)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"drill: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,70 @@
+"""What a drill has left whose own process is gone: the fault away, the locks given back, a report that says so.
+
+Run by systemd when failoverd-drill.service ends, however it ended, and at boot where a drill is unfinished. Nothing of
+the drill is gone on with: what was broken is mended, and the drill has failed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from failoverd.drill import DrillError, model
+from failoverd.drill.book import Book
+from failoverd.drill.calls import Agents
+from failoverd.drill.collecting import Collector
+from failoverd.drill.holding import Holding
+from failoverd.drill.local import LocalDaemon
+from failoverd.drill.model import PhaseName, Second
+from failoverd.drill_files import LOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from failoverd.config import Config
+
+RELEASE_S = 60.0
+GONE = "its own process ended in the middle"
+
+
+async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str], None]) -> bool:
+    """Clear up. False where something of the drill may be left; it is tried again by whoever comes next."""
+    book = Book.unfinished(state, tell)
+    if book is None:
+        return True
+    cast = book.drill.cast
+    book.end("failed", "DRILL_ENDED", GONE)
+    book.conclude("failed", "DRILL_ENDED", GONE)
+    clean = True
+    async with Agents(config) as agents, LocalDaemon(socket) as daemon:
+        if cast is not None:
+            nodes = (*cast.data_nodes, *cast.arbiters)
+            holding = Holding(agents, nodes, book.drill.asked.id, book.drill.asked.by, cast.coordinator)
+
+            def left(code: str, reason: str) -> None:
+                book.note(f"something of the drill may be left: {reason}", code)
+
+            clean = await holding.release(left, within_s=RELEASE_S)
+        if clean:
+            book.fault(None)
+        found = Collector(config, book, agents, daemon)
+        for line in _seconds(book):
+            found.second(line, keep=False)
+        book.begin(PhaseName.REPORT)
+        try:
+            await found.write(cast)
+        except DrillError as error:
+            book.note(f"the report: {error.reason}", error.code)
+        book.end("passed")
+    if clean:
+        book.close()
+    return clean
+
+
+def _seconds(book: Book) -> list[Second]:
+    """What the load had told. A last line that was cut off is none."""
+    try:
+        lines = (book.place / LOAD).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    return [model.load(Second, line) for line in lines[:-1] if line]

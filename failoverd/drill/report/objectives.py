@@ -27,8 +27,8 @@ TWICE = "acknowledged messages there twice"
 TABLES = "tables that differ between nodes"
 MAILBOXES = "mailboxes that differ between nodes"
 LATE = "load generator: own lateness, p99"
-HOME = "old primary not back as a replica"
-BACKUP = "backup not shown to start"
+HOME = "old primaries not back as replicas"
+BACKUP = "backups not shown to start"
 _SHOWN = 20  # Message-IDs and names that one piece of advice repeats
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from failoverd.drill.report import charts, evidence_tables
 from failoverd.drill.report.element import h, join
 from failoverd.drill.report.tables import badge, table
-from failoverd.drill.report.words import NOT_KNOWN, STAGES, duration, moment, number, plural, was
+from failoverd.drill.report.words import NOT_KNOWN, STAGES, duration, moment, number, plural, size, was
 from failoverd.drill.report.words import wanted as wanted_words
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def all_of(report: Report) -> Markup:
         _section("consistency", "Consistency", evidence_tables.consistency(report)),
         _section("backup", "Backup", evidence_tables.backup(report)),
         _section("honesty", "Honesty of the load generator", evidence_tables.honesty(report)),
-        _section("versions", "Versions and configuration", evidence_tables.versions(report)),
         _section("record", "Record", _record(report)),
+        _section("versions", "Versions and configuration", evidence_tables.versions(report)),
     )
 
 
@@ -143,7 +143,7 @@ def _phases(report: Report) -> Child:
     rows: list[list[Cell]] = []
     for phase in phases:
         end = last if phase.ended_ms is None else phase.ended_ms
-        facts = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in phase.facts.items())
+        facts = "; ".join(_fact(name, value) for name, value in phase.facts.items())
         kind = _OUTCOMES[phase.outcome]
         why = [
             h("span", phase.code, of={"class": "code"}) if phase.code else None,
@@ -159,6 +159,16 @@ def _phases(report: Report) -> Child:
             ]
         )
     return table("Phases of the drill", ["Phase", "At", "Took", "Outcome", ""], rows, kind="phases")
+
+
+def _fact(name: str, value: str | float) -> str:
+    """With the unit that its name ends with."""
+    words, _, unit = name.rpartition("_")
+    if isinstance(value, str | bool) or (unit not in {"ms", "s"} and name != "bytes"):
+        return f"{name.replace('_', ' ')}: {value}"
+    if name == "bytes":
+        return size(int(value))
+    return f"{words.replace('_', ' ')}: {duration(value * (1000 if unit == 's' else 1))}"
 
 
 def _load(report: Report) -> Child:

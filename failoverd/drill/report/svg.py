@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDE, HIGH = 1200, 200  # of a curve's own picture
-_LEFT, _HEAD, _TOP, _UNDER, _GAP, _FOOT = 48, 10, 22, 12, 10, 40  # _LEFT is the padding of .ticked as well
+_LEFT, _HEAD, _TOP, _UNDER, _GAP, _FOOT = 52, 10, 22, 12, 10, 40  # _LEFT is the padding of .ticked as well
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 21_600)
 _MOST_TICKS = 7
 _WORDS = 60  # characters of a label: names are the cluster's own, and may be anything

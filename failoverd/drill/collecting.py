@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections import deque
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -218,9 +219,12 @@ class Collector:
             config_digest=membership_digest(self._config),
         )
 
-    async def write(self, cast: Cast | None) -> None:
-        """Write the report here, and leave it on every node. Raises OSError."""
-        made = report(self._evidence(self._book.drill), self._config.drill.objectives)
+    async def write(self, cast: Cast | None, *, clean: bool) -> None:
+        """Write the report here, and leave it on every node. Raises OSError.
+
+        `clean`: nothing of the drill is left; the state says so only once this is written.
+        """
+        made = report(self._evidence(replace(self._book.drill, clean=clean)), self._config.drill.objectives)
         text, html = model.dump(made).decode(), page(made)
         durable(self._book.place / REPORT, text)
         durable(self._book.place / PAGE, html)

@@ -206,6 +206,7 @@ class Coordinator:
     async def _inject(self) -> None:
         await self._stage_of("fault")
         if self._scenario.by == "switchover":
+            self._book.found(injected_ms=self._book.now_ms())
             words = f"drill {self._asked.id}"
             await self._daemon.promote(self._cast.heir, self._asked.by, words)
             self._book.found(asked=f"{self._cast.heir} shall be primary")
@@ -215,6 +216,7 @@ class Coordinator:
         assert self._holding is not None  # noqa: S101 - preflight comes first
         self._holding.excuse(self._cast.target)
         self._book.fault(fault)
+        self._book.found(injected_ms=self._book.now_ms())
         await self._agents.inject(fault.node, self._asked.id, self._scenario.name, self._cast)
         self._book.found(fault=fault.words)
 
@@ -271,7 +273,7 @@ class Coordinator:
         await self._found.compare(self._cast)
 
     async def _report(self) -> None:
-        await self._found.write(self._cast_)
+        await self._found.write(self._cast_, clean=self._clean)
 
     # ---- the way back -----------------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str
             found.second(line, keep=False)
         book.begin(PhaseName.REPORT)
         try:
-            await found.write(cast)
+            await found.write(cast, clean=clean)
         except DrillError as error:
             book.note(f"the report: {error.reason}", error.code)
         book.end("passed")

@@ -208,6 +208,21 @@ def test_without_a_backup_asked_for_none_is_missed() -> None:
     assert made.BACKUP not in found(evidence)
 
 
+def test_without_users_their_figures_are_not_missed_and_the_clusters_own_outage_counts() -> None:
+    drill = replace(DRILL, asked=replace(DRILL.asked, users=0))
+    evidence = replace(passed(), drill=drill, seconds=(), generator=None, counters=())
+    told = found(evidence)
+    assert all(one.met for one in told.values())
+    assert told[made.NO_PRIMARY].value == 2.65
+    assert not [name for name in told if "IMAP" in name or "generator" in name]
+
+
+def test_what_was_not_measured_is_told_also_where_it_decided() -> None:
+    drill = replace(DRILL, outcome="failed", code="DRILL_OBJECTIVE", reason="not met: it")
+    told = report(replace(passed(), drill=drill, counters=()), WANTED).advice
+    assert [one.reason for one in told] == ["not measured: generator and servers apart"]
+
+
 @pytest.mark.parametrize(("outcome", "value"), [("passed", 0), ("failed", 1), ("under-way", None)])
 def test_the_old_primary_has_to_come_home(outcome: str, value: int | None) -> None:
     phases = tuple(replace(one, outcome=outcome) if one.name == PhaseName.REJOIN else one for one in PHASES)

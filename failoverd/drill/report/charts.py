@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 1200  # of a curve: more than a screen has columns, and what keeps a day's drill a small file
 _LEAST_SPAN_MS = 4000
+_BEFORE_LOAD_MS = 60_000
 _HIGH = 90  # pixels of a panel
 _CLIENT_ROW, _STEP_ROW = 40, 30
 _TOP_LATENCY_MS = 100.0  # at least, so that quick servers do not look slow
@@ -210,16 +211,19 @@ def latency(report: Report) -> Markup | None:
 
 def lag(report: Report) -> Markup | None:
     """Of each replica how far it was behind, and when nobody could tell."""
-    replicas = list(dict.fromkeys(node for point in report.lag for node in point.lag_ms))
+    # A backup may take hours before the load begins: they would leave no room for what matters.
+    since = report.points[0].at_ms - _BEFORE_LOAD_MS if report.points else 0
+    lags = [point for point in report.lag if point.at_ms >= since]
+    replicas = list(dict.fromkeys(node for point in lags for node in point.lag_ms))
     if not replicas:
         return None
-    axis, over = _whole(report, [*(point.at_ms for point in report.lag), *(point.at_ms for point in report.points)])
-    at = [float(point.at_ms) for point in report.lag]
-    known = [value for point in report.lag for value in point.lag_ms.values() if value is not None]
+    axis, over = _whole(report, [*(point.at_ms for point in lags), *(point.at_ms for point in report.points)])
+    at = [float(point.at_ms) for point in lags]
+    known = [value for point in lags for value in point.lag_ms.values() if value is not None]
     top = _decade(max(known, default=0))
     panels, about = [], []
     for node in replicas:
-        own = [point.lag_ms.get(node) for point in report.lag]
+        own = [point.lag_ms.get(node) for point in lags]
         series = _thin(at, [None if value is None else float(value) for value in own], worst=True)
         curves = svg.curve(
             axis, [(x, None if value is None else _log(value, top)) for x, value in series], "ok", filled=True

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LATE_LIMIT_MS = 100.0  # a generator that begins later than that measures itself
 COUNTERS_LIMIT_PERCENT = 5.0
+NO_PRIMARY = "longest time without a primary"
 LOST = "acknowledged messages lost"
 TWICE = "acknowledged messages there twice"
 TABLES = "tables that differ between nodes"
@@ -38,8 +39,9 @@ def objectives(evidence: Evidence, wanted: Objectives) -> tuple[Objective, ...]:
         chain(
             _of_outage(evidence, wanted),
             _of_data(evidence),
-            _of_load(evidence, wanted),
-            _of_honesty(evidence),
+            # Whoever asked for no users asked for no figures of theirs.
+            _of_load(evidence, wanted) if evidence.drill.asked.users else (),
+            _of_honesty(evidence) if evidence.drill.asked.users else (),
             _of_ending(evidence),
         )
     )
@@ -50,6 +52,11 @@ def _objective(name: str, limit: float, value: float | None, unit: str = "") -> 
 
 
 def _of_outage(evidence: Evidence, wanted: Objectives) -> Iterator[Objective]:
+    if not evidence.drill.asked.users:
+        if evidence.change is not None:
+            known = evidence.change.outage_ms
+            yield _objective(NO_PRIMARY, wanted.outage_ms / 1000, None if known is None else known / 1000, "s")
+        return
     for protocol in PROTOCOLS:
         outage_ms = measured.outage_ms(evidence, protocol)
         seconds = None if outage_ms is None else outage_ms / 1000
@@ -137,7 +144,7 @@ def advice(evidence: Evidence, found: Sequence[Objective]) -> Iterator[Advice]:
         if not one.met and one.value is not None and (one.name != HOME or code not in told):
             yield _advice(code, _missed(one, evidence), _where(one, evidence))
     unknown = [one.name for one in found if one.value is None]
-    if unknown and not bad and not drill.code and drill.outcome != "under-way":
+    if unknown and not bad and drill.code in {"", "DRILL_OBJECTIVE"} and drill.outcome != "under-way":
         yield _advice("DRILL_OBJECTIVE", f"not measured: {', '.join(unknown)}")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from failoverd.drill.report import charts, evidence_tables
+from failoverd.drill.model import PhaseName
+from failoverd.drill.report import charts, evidence_tables, verdict
 from failoverd.drill.report.element import h, join
 from failoverd.drill.report.tables import badge, table
 from failoverd.drill.report.words import NOT_KNOWN, STAGES, duration, moment, number, plural, size, was
@@ -80,10 +81,10 @@ def _advice(report: Report) -> Child:
 
 
 def _fault(report: Report) -> Child:
-    fault, change = report.drill.fault, report.change
+    fault, change = verdict.fault_words(report), report.change
     facts: list[tuple[str, Child]] = []
-    if fault is not None:
-        facts.append(("Fault", fault.words))
+    if fault:
+        facts.append(("Fault", fault))
     elif charts.zero_ms(report) is not None:
         facts.append(("Fault", "none: the role was moved on purpose"))
     if change is not None:
@@ -136,14 +137,15 @@ _OUTCOMES = {"passed": "good", "failed": "bad", "aborted": "warn", "skipped": "o
 
 
 def _phases(report: Report) -> Child:
-    phases = report.drill.phases
+    # The phase that writes this cannot tell of its own end.
+    phases = [one for one in report.drill.phases if one.name != PhaseName.REPORT or one.outcome != "under-way"]
     if not phases:
         return h("p", "None was begun.")
     last = max(1, *(phase.ended_ms or phase.began_ms for phase in phases))
     rows: list[list[Cell]] = []
     for phase in phases:
         end = last if phase.ended_ms is None else phase.ended_ms
-        facts = "; ".join(_fact(name, value) for name, value in phase.facts.items())
+        facts = "; ".join(_fact(name, value) for name, value in phase.facts.items() if name != "injected_ms")
         kind = _OUTCOMES[phase.outcome]
         why = [
             h("span", phase.code, of={"class": "code"}) if phase.code else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from failoverd.drill.model import PROTOCOLS
+from failoverd.drill.model import PROTOCOLS, PhaseName
 from failoverd.drill.report.charts import at_fault
 from failoverd.drill.report.words import duration, listed, moment, plural
 from failoverd.drill.scenarios import SCENARIOS
@@ -82,8 +82,16 @@ def _lost(report: Report) -> str:
     return f"{words}{same} on all nodes, {listed(differ) + ' differ' if differ else 'and are the same'}."
 
 
+def fault_words(report: Report) -> str:
+    """What was broken; "" where nothing was. The drill forgets a fault that is gone; its phase does not."""
+    if report.drill.fault is not None:
+        return report.drill.fault.words
+    told = (phase.facts.get("fault", "") for phase in report.drill.phases if phase.name == PhaseName.INJECT)
+    return str(next(told, ""))
+
+
 def _left(report: Report) -> str:
     if report.drill.clean:
-        fault = "No fault was brought about" if report.drill.fault is None else "The fault was taken away"
+        fault = "The fault was taken away" if fault_words(report) else "No fault was brought about"
         return f"{fault}; nothing of the drill is left on any node."
     return "It is NOT known that the fault is gone from every node: failoverctl drill status says what is left."

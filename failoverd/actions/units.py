@@ -93,11 +93,20 @@ class Units:
 
     async def launch(self, unit: str, *, deadline_ms: int) -> Result:
         """Have systemd take the job to start `unit`; how it goes on is not waited for."""
+        return await self._asked("StartUnit", unit, deadline_ms)
+
+    async def end(self, unit: str, *, deadline_ms: int) -> Result:
+        """Have systemd take the job to stop `unit`; how it goes on is not waited for."""
+        return await self._asked("StopUnit", unit, deadline_ms)
+
+    async def _asked(self, member: str, unit: str, deadline_ms: int) -> Result:
         try:
             async with asyncio.timeout(deadline_ms / 1000), self._bus() as bus:
-                reply = await _call(bus, "StartUnit", "ss", [unit, "replace"])
+                reply = await _call(bus, member, "ss", [unit, "replace"])
         except TimeoutError:
-            return Result(Outcome.UNKNOWN, "UNIT_JOB_TIMEOUT", f"{unit} was not started within {deadline_ms} ms")
+            return Result(
+                Outcome.UNKNOWN, "UNIT_JOB_TIMEOUT", f"{unit}: {member} was not taken within {deadline_ms} ms"
+            )
         except (OSError, EOFError, DBusError) as error:
             return Result(Outcome.FAILED, "UNIT_BUS", f"{unit}: {error}")
         if reply.message_type is MessageType.ERROR:

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "maintenance": "maintenance",
     "acknowledge": "acknowledge",
     "confirm-fenced": "confirm_fenced",
+    "drill": "drill",
     "alerts": "alerts",
     "config": "config",
     "version": "version",

@@ -40,6 +40,7 @@ from failoverd.runtime.clock import BootClock
 from failoverd.runtime.control import ControlServer
 from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
+from failoverd.runtime.drilling import Drilling
 from failoverd.runtime.executor import Executor, Worker
 from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.http import NodeServer
@@ -244,6 +245,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             _Refused(refused, me, directories.runtime),
             historian,
             reloading=_Reloading(path, notifier, schedule, prober, daemon),
+            drilling=Drilling(config, Units(), directories.state, directories.runtime),
         )
         server = NodeServer(
             address=me.address,
@@ -271,7 +273,14 @@ def _say_started(config: Config, term: int, refused: tuple[host.Refused, ...]) -
 
 
 def _shown(
-    config: Config, clock: BootClock, daemon: Daemon, missing: _Refused, historian: Historian, *, reloading: _Reloading
+    config: Config,
+    clock: BootClock,
+    daemon: Daemon,
+    missing: _Refused,
+    historian: Historian,
+    *,
+    reloading: _Reloading,
+    drilling: Drilling,
 ) -> tuple[ControlServer, PublicServer, Alerting, Reloader]:
     """What operators command, and what everybody may see."""
     controller = NodeController(
@@ -298,7 +307,7 @@ def _shown(
         begins=reloading.notifier.reloading,
         ends=lambda: reloading.notifier.ready(f"{config.this.name} of {config.cluster}"),
     )
-    routes = [*alerting.control_routes(), *reloader.control_routes()]
+    routes = [*alerting.control_routes(), *reloader.control_routes(), *drilling.control_routes()]
     return ControlServer(missing.directory / "control.sock", controller, routes), public, alerting, reloader
 
 

@@ -1,0 +1,149 @@
+"""Drills, from the daemon's side: it passes on what an operator asks for, and shows how far one is. It conducts none.
+
+    POST /v1/drill {asked, by}        202 {"id"} | 409 Refused | 400     the request is written, failoverd-drill.service
+                                                                         started; whatever becomes of who asked
+    POST /v1/drill/abort {by}         202 {"id"} | 409 Refused           that unit is stopped, and takes everything back
+    GET  /v1/drills                   200 the states of all that this node knows, newest first, as they lie on disk
+    GET  /v1/drills/ID                200 its state | 404
+
+What a drill is stands in failoverd/drill: nothing of it is loaded here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from failoverd.config.drill import ScenarioName  # noqa: TC001 - pydantic reads the annotations
+from failoverd.core.model import Outcome
+from failoverd.drill_files import CURRENT, DIRECTORY, REQUEST, STATE, UNIT
+from failoverd.runtime import document as doc
+from failoverd.runtime.asked import Body, answered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+    from failoverd.actions.units import Units
+    from failoverd.config import Config
+
+LAUNCH_MS = 5_000
+SHOWN = 100
+_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z-]{1,40}")
+
+
+class Asked(Body):
+    """What is asked for; what is left out is the configuration's."""
+
+    scenario: ScenarioName
+    users: int | None = Field(default=None, ge=0, le=5000)
+    duration_s: int | None = Field(default=None, ge=1, le=86_400)
+    backup: Literal["full", "incremental", "none"] | None = None
+    window: str = Field(default="", max_length=16)
+    target: str = Field(default="", max_length=64)
+    reason: str = Field(default="", max_length=200)
+
+
+class Drilling:
+    """One node's. Called on the loop; whatever waits for a disk does so in a thread."""
+
+    def __init__(self, config: Config, units: Units, state: Path, runtime: Path) -> None:
+        self._config, self._units = config, units
+        self._state, self._runtime = state / DIRECTORY, runtime
+
+    def control_routes(self) -> list[Route]:
+        """For the control socket."""
+        return [
+            Route("/v1/drill", self._begin, methods=["POST"]),
+            Route("/v1/drill/abort", self._abort, methods=["POST"]),
+            Route("/v1/drills", self._list, methods=["GET"]),
+            Route("/v1/drills/{id}", self._one, methods=["GET"]),
+        ]
+
+    async def _begin(self, request: Request) -> Response:
+        return await answered(request, Asked, self.begin)
+
+    async def begin(self, asked: Asked) -> doc.Accepted | doc.Refused:
+        """Pass it on."""
+        drill = self._config.drill
+        if not drill.enabled:
+            return _refused("DRILL_DISABLED", "drill.enabled is false")
+        running = await asyncio.to_thread(self._current)
+        if running:
+            return _refused("DRILL_RUNNING", f"{running} is under way, or has left something")
+        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{asked.scenario}"
+        document = {
+            "id": name,
+            "scenario": asked.scenario,
+            "by": asked.by,
+            "users": drill.load.users if asked.users is None else asked.users,
+            "duration_s": drill.load.duration_ms // 1000 if asked.duration_s is None else asked.duration_s,
+            "backup": asked.backup or drill.backup.kind,
+            "window": asked.window,
+            "target": asked.target,
+            "reason": asked.reason,
+        }
+        try:
+            await asyncio.to_thread(self._write, json.dumps(document) + "\n")
+        except OSError as error:
+            return _refused("DRILL_BUG", f"{self._runtime}: {error.strerror}")
+        result = await self._units.launch(UNIT, deadline_ms=LAUNCH_MS)
+        if result.outcome is not Outcome.SUCCEEDED:
+            return _refused("DRILL_BUG", f"{UNIT} does not start: {result.reason}")
+        return doc.Accepted(id=name)
+
+    def _write(self, text: str) -> None:
+        temporary = self._runtime / f".{REQUEST}.new"
+        temporary.write_text(text)
+        temporary.replace(self._runtime / REQUEST)
+
+    def _current(self) -> str:
+        try:
+            return (self._state / CURRENT).read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    async def _abort(self, request: Request) -> Response:
+        return await answered(request, Body, self.abort)
+
+    async def abort(self, _: Body) -> doc.Accepted | doc.Refused:
+        """Stop the coordinator: it takes everything back before it ends."""
+        running = await asyncio.to_thread(self._current)
+        if not running:
+            return _refused("BLK_NOTHING", "no drill is conducted from this node")
+        result = await self._units.end(UNIT, deadline_ms=LAUNCH_MS)
+        if result.outcome is not Outcome.SUCCEEDED:
+            return _refused("DRILL_BUG", f"{UNIT} does not stop: {result.reason}")
+        return doc.Accepted(id=running)
+
+    async def _list(self, _: Request) -> Response:
+        return JSONResponse({"drills": await asyncio.to_thread(self._states)})
+
+    def _states(self) -> list[object]:
+        try:
+            places = sorted((path for path in self._state.iterdir() if _ID.fullmatch(path.name)), reverse=True)
+        except FileNotFoundError:
+            return []
+        return [json.loads((place / STATE).read_bytes()) for place in places[:SHOWN] if (place / STATE).exists()]
+
+    async def _one(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        if not _ID.fullmatch(name):
+            return PlainTextResponse("no such drill", 404)
+        try:
+            text = await asyncio.to_thread((self._state / name / STATE).read_bytes)
+        except FileNotFoundError:
+            return PlainTextResponse("no such drill", 404)
+        return Response(text, media_type="application/json")
+
+
+def _refused(code: str, reason: str) -> doc.Refused:
+    return doc.Refused(reasons=(doc.Reason(code=code, reason=reason),))

@@ -58,8 +58,12 @@ def _objectives(report: Report) -> Child:
         kind, word = ("good", "met") if one.met else ("unknown", NOT_KNOWN) if one.value is None else ("bad", "missed")
         came = "\N{EN DASH}" if one.value is None else was(one)
         rows.append([one.name, wanted_words(one), came, badge(kind, word)])
-    missed = sum(not one.met for one in report.objectives)
-    words = "All were met." if not missed else f"{missed} of {len(report.objectives)} were not met."
+    counts = (
+        (sum(one.met for one in report.objectives), "met"),
+        (sum(not one.met and one.value is not None for one in report.objectives), "missed"),
+        (sum(one.value is None for one in report.objectives), NOT_KNOWN),
+    )
+    words = f"{len(report.objectives)} in all: {', '.join(f'{count} {word}' for count, word in counts if count)}."
     return [
         h("p", words, of={"class": "lead"}),
         table("Objectives", ["Objective", "Wanted", "Was", "Result"], rows, kind="objectives"),

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of `failoverd`."""
     options = parser().parse_args(arguments)
-    if options.command == "guard":
-        from failoverd.runtime import guard  # noqa: PLC0415 - it stays small, and reads the configuration by itself
-
-        return guard.main(options)
+    if options.command in {"guard", "drill-load"}:
+        return _without_configuration(options)
     if options.command == "drop" and options.at_lease_end:
         from failoverd.runtime import lapse  # noqa: PLC0415 - nearly always it ends here, with next to nothing loaded
 
@@ -45,6 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "run":
         return _run(loaded, options)
     return _program(loaded, options)
+
+
+def _without_configuration(options: argparse.Namespace) -> int:
+    if options.command == "guard":
+        from failoverd.runtime import guard  # noqa: PLC0415 - it stays small, and reads the configuration by itself
+
+        return guard.main(options)
+    from failoverd.drill.load import main as load  # noqa: PLC0415 - all it needs is in its plan
+
+    return load.main()
 
 
 def _program(loaded: Config, options: argparse.Namespace) -> int:

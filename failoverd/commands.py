@@ -21,6 +21,7 @@ COMMANDS = {
     "drill": "conduct the drill that was asked for, or that is due",
     "drill-agent": "do for a drill what is to be done on this node, and take it away when the drill is gone",
     "drill-job": "do one thing for the drill agent, which starts it",
+    "drill-load": "simulate the people of a drill, which starts it and tells it on stdin how many",
     "drill-power": "cut a node's power for a drill by its fence agents, or give it back",
 }
 

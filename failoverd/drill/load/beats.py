@@ -1,0 +1,87 @@
+"""Fresh logins by the clock: what somebody finds who comes just now. They show when there was no service.
+
+    IMAP: connect, TLS, LOGIN, NOOP, LOGOUT      SMTP: connect, EHLO, STARTTLS, AUTH, NOOP, QUIT
+
+Each has its own short deadline, and none waits for another: one that waited for a hung one would measure that one's
+time-out as an outage. From the end of the last good one to the end of the next is a gap, when it is longer than half a
+second; so its length is known to a tenth of a second, at ten beats a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from failoverd.drill.load.imap import Imap
+from failoverd.drill.load.service import TROUBLE
+from failoverd.drill.load.smtp import Smtp
+from failoverd.drill.model import Gap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from failoverd.drill.load.service import Account, Service
+    from failoverd.drill.model import Protocol
+
+DEADLINE_S = 1.0
+GAP_S = 0.5
+
+
+class Gaps:
+    """One protocol's times without a good beat. Pure; times are of the loop's clock."""
+
+    def __init__(self, protocol: Protocol, epoch_s: float, began_s: float) -> None:
+        self._protocol, self._epoch_s = protocol, epoch_s
+        self._last_s = began_s
+        self._found: list[Gap] = []
+
+    def good(self, now_s: float) -> None:
+        """One has ended well."""
+        if now_s - self._last_s > GAP_S:
+            self._found.append(self._gap(now_s))
+        self._last_s = now_s
+
+    def until(self, end_s: float) -> list[Gap]:
+        """All up to the end of the beats; the last may not have ended."""
+        return self._found + ([self._gap(end_s)] if end_s - self._last_s > GAP_S else [])
+
+    def _gap(self, until_s: float) -> Gap:
+        from_ms, until_ms = (round((at_s + self._epoch_s) * 1000) for at_s in (self._last_s, until_s))
+        return Gap(protocol=self._protocol, from_ms=from_ms, until_ms=until_ms)
+
+
+async def beat_imap(service: Service, account: Account, intended_s: float, logged_in: Callable[[], None]) -> bool:
+    """Make one; return whether it went well."""
+    session: Imap | None = None
+    try:
+        async with asyncio.timeout_at(intended_s + DEADLINE_S):
+            session = await Imap.connected(service)
+            await session.log_in(account)
+            logged_in()
+            await session.command(b"NOOP")
+            await session.log_out()
+    except TROUBLE:
+        return False
+    else:
+        return True
+    finally:
+        if session is not None:
+            session.wire.abort()
+
+
+async def beat_smtp(service: Service, account: Account, intended_s: float) -> bool:
+    """Make one; return whether it went well."""
+    session: Smtp | None = None
+    try:
+        async with asyncio.timeout_at(intended_s + DEADLINE_S):
+            session = await Smtp.connected(service)
+            await session.log_in(account)
+            await session.command(b"NOOP")
+            await session.quit()
+    except TROUBLE:
+        return False
+    else:
+        return True
+    finally:
+        if session is not None:
+            session.wire.abort()

@@ -1,0 +1,49 @@
+"""Whom to talk to and as whom, and what is said to have gone wrong."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from failoverd.drill.load.answers import AnswerError, Outcome
+
+if TYPE_CHECKING:
+    from failoverd.drill.model import LoadPlan
+
+Tls = Literal["implicit", "starttls", "none"]
+# All that a conversation with a server may end in. TimeoutError and ssl.SSLError are OSErrors.
+TROUBLE = (AnswerError, OSError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One protocol's server, by the address that clients use."""
+
+    address: str
+    port: int
+    tls: Tls
+    server_name: str
+    context: ssl.SSLContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One of the drill's."""
+
+    name: str
+    password: str
+
+
+def services(plan: LoadPlan) -> tuple[Service, Service]:
+    """IMAP's and SMTP's. Raises OSError where the CA's file cannot be read."""
+    context = ssl.create_default_context(cafile=plan.ca)
+    common = {"address": plan.address, "server_name": plan.server_name, "context": context}
+    imap = Service(port=plan.imap_port, tls=plan.imap_tls, **common)  # type: ignore[arg-type] # three of its fields
+    smtp = Service(port=plan.smtp_port, tls=plan.smtp_tls, **common)  # type: ignore[arg-type] # likewise
+    return imap, smtp
+
+
+def outcome_of(trouble: BaseException) -> Outcome:
+    """How it counts: what no server has said is a failure."""
+    return trouble.outcome if isinstance(trouble, AnswerError) else "failed"

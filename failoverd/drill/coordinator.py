@@ -15,7 +15,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from failoverd.drill import DrillError, preflight
+from failoverd.drill import DrillError, power, preflight
 from failoverd.drill.calls import Agents, all_of
 from failoverd.drill.collecting import Collector
 from failoverd.drill.generator import Generator, plan_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from failoverd.config import Config
     from failoverd.drill.book import Book
     from failoverd.drill.local import LocalDaemon
-    from failoverd.drill.model import Cast, Outcome
+    from failoverd.drill.model import Cast, Fault, Outcome
     from failoverd.runtime.document import StatusDocument
 
 LOOK_S = 0.5
@@ -251,7 +251,7 @@ class Coordinator:
     async def _recover(self) -> None:
         fault = self._book.drill.fault
         if fault is not None:
-            await self._agents.undo(fault.node, self._asked.id)
+            await self._take_away(fault)
             self._book.note(f"{fault.words}: taken away")
             self._book.fault(None)
         if self._holding is not None and self._cast.target:
@@ -286,13 +286,35 @@ class Coordinator:
             return
         fault = self._book.drill.fault
         if fault is not None:
-            await self._tried(self._agents.undo(fault.node, self._asked.id))
+            await self._tried(self._take_away_in_time(fault))
         await self._tried(self._found.gather(self._cast_))
         await self._tried(self._found.clean(self._cast_))
         if self._book.drill.outcome != "under-way":
             await self._tried(self._until_home())
         self._book.fault(None)
         self._clean = await self._holding.release(self._left, within_s=UNWIND_S)
+
+    async def _take_away(self, fault: Fault) -> None:
+        """Take it away; a node that does not answer is asked again, and has power: the cluster may have fenced it."""
+        while True:
+            try:
+                await self._agents.undo(fault.node, self._asked.id)
+            except DrillError as error:
+                if error.code != "DRILL_NO_AGENT":
+                    raise
+                self._waits = error.reason
+                if await power.given_back(self._config, fault.node):
+                    self._book.note(f"{fault.node} had been switched off by its fence agent: it has power again")
+            else:
+                return
+            await asyncio.sleep(LOOK_S)
+
+    async def _take_away_in_time(self, fault: Fault) -> None:
+        try:
+            async with asyncio.timeout(LIMITS_S[PhaseName.RECOVER]):
+                await self._take_away(fault)
+        except TimeoutError:
+            raise DrillError("DRILL_UNDO_FAILED", f"{fault.words}: {self._waits}") from None
 
     async def _until_home(self) -> None:
         try:

@@ -66,6 +66,23 @@ class Power:
                 raise DrillError("DRILL_UNDO_FAILED", failure.reason or reason)
 
 
+async def given_back(config: Config, node: str) -> bool:
+    """Give a node its power back where its fence agents say that it has none; return whether they said so.
+
+    Raises DrillError. An isolated primary is switched off by the cluster, and stays so: whoever isolated it for a drill
+    has to bring it home. Where no agent is configured nobody can have switched it off.
+    """
+    if not config.fencing.nodes.get(NodeName(node)):
+        return False
+    supply = Power(config, node)
+    try:
+        await supply.is_on()
+    except DrillError:
+        await supply.on()
+        return True
+    return False
+
+
 def main(config: Config, action: Action, node: str) -> int:
     """Entry point: 0 done, 1 not."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from failoverd.drill import DrillError, model
+from failoverd.drill import DrillError, model, power
 from failoverd.drill.book import Book
 from failoverd.drill.calls import Agents
 from failoverd.drill.collecting import Collector
@@ -44,6 +44,8 @@ async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str
             def left(code: str, reason: str) -> None:
                 book.note(f"something of the drill may be left: {reason}", code)
 
+            if cast.target and book.drill.fault is not None:
+                await _powered(config, book, cast.target)
             clean = await holding.release(left, within_s=RELEASE_S)
         if clean:
             book.fault(None)
@@ -59,6 +61,15 @@ async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str
     if clean:
         book.close()
     return clean
+
+
+async def _powered(config: Config, book: Book, node: str) -> None:
+    """A node that was fenced because of the drill comes back with it."""
+    try:
+        if await power.given_back(config, node):
+            book.note(f"{node} had been switched off by its fence agent: it has power again")
+    except DrillError as error:
+        book.note(f"{node} may have no power: {error.reason}", error.code)
 
 
 def _seconds(book: Book) -> list[Second]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hosts import layout
-from hosts.power_switch import ADDRESS, PORT, PowerSwitch
+from hosts.power_switch import PowerSwitch, fencing
 from hosts.shell import wait_for
 from trials.cluster import audit_of
 
@@ -28,22 +28,10 @@ RENEW_MS = 500
 MOVED_S = 60.0
 SETTLED_S = 90.0
 CONFIGURATION = "/etc/failoverd/failoverd.yaml"
-SECRET = "/etc/failoverd/secrets/power"  # the name of a file
 
 
 def boot_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
-def fencing(*, timeout: str = "10s", required: bool = False, agents: bool = True) -> str:
-    """Give the section for the lab's three data nodes, each with its plug of the one switch."""
-    lines = ["fencing:", f"  required: {str(required).lower()}", f"  timeout: {timeout}"]
-    if agents:
-        lines.append("  nodes:")
-        for host in layout.DATA_NODES:
-            options = f"{{ip: {ADDRESS}, ipport: {PORT}, plug: {host}}}"
-            lines.append(f"    {host}: [[{{agent: fence_lab, options: {options}, secrets: {{passwd: {SECRET}}}}}]]")
-    return "\n".join(lines) + "\n"
 
 
 class Configured:

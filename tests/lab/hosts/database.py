@@ -21,7 +21,7 @@ from .shell import run
 if TYPE_CHECKING:
     from pathlib import Path
 
-GRANTS = layout.TREE / "config/grants-mariadb.sql"
+GRANTS = tuple(layout.TREE / "config" / name for name in ("grants-mariadb.sql", "grants-drill-mariadb.sql"))
 SOCKET = "/run/mysqld/mysqld.sock"
 _SERVER = "mariadbd --user=mysql --skip-networking --skip-slave-start --read-only=OFF"
 _SCRIPT = f"""
@@ -80,12 +80,13 @@ def _configure(root: Path, host: str) -> None:
 
 
 def _grants_sql() -> str:
-    """Fill in the file that failoverd ships for administrators."""
-    text = GRANTS.read_text()
+    """Fill in the files that failoverd ships for administrators."""
+    text = "\n".join(path.read_text() for path in GRANTS)
     values = {
         "PASSWORD": layout.DATABASE_PASSWORD,
         "REPLICATION_PASSWORD": layout.REPLICATION_PASSWORD,
         "REPLICATION_HOST": "10.89.1.%",
+        "DRILL_PASSWORD": layout.DRILL_PASSWORD,
     }
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
@@ -97,6 +98,6 @@ def _users_sql() -> str:
         return "{SHA512-CRYPT}" + run("openssl", "passwd", "-6", "-salt", "failoverdlab", password).stdout.strip()
 
     passwords = {layout.CANARY: hashed(layout.CANARY_PASSWORD)}
-    passwords |= dict.fromkeys(layout.USERS, hashed(layout.USER_PASSWORD))
+    passwords |= dict.fromkeys((*layout.USERS, *layout.DRILL_USERS), hashed(layout.USER_PASSWORD))
     rows = ",\n".join(f"('{user}', '{layout.DOMAIN}', '{password}', 1)" for user, password in passwords.items())
     return f"INSERT INTO mail.users (email, domain, password, active) VALUES\n{rows};\n"

@@ -30,11 +30,14 @@ USERS = tuple(f"user{number}@{DOMAIN}" for number in range(1, 21))
 # Who gets the client's mail. Not one mailbox for all: twenty writers a second wait for each other's locks there, and
 # once they are late, those whose client has given up keep all others late.
 SMTP_USERS, IMAP_USERS = USERS[:10], USERS[10:]
+# Whom drills simulate: several people to an account, as families of programs of one person are.
+DRILL_USERS = tuple(f"drill{number}@{DOMAIN}" for number in range(1, 51))
 # The lab's passwords are public: its network ends at its bridge.
 CANARY_PASSWORD = "canary-lab-password"
 USER_PASSWORD = "lab-password"
 APP_USER, APP_PASSWORD = "app", "app-lab-password"
 DATABASE_PASSWORD = "database-lab-password"
+DRILL_PASSWORD = "drill-lab-password"
 REPLICATION_USER, REPLICATION_PASSWORD = "failoverd_repl", "replication-lab-password"
 
 TREE = Path(__file__).resolve().parents[3]

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 ADDRESS = "10.89.1.1"
 PORT = 7499
 PASSWORD = "power-lab-password"
+SECRET = "/etc/failoverd/secrets/power"  # the name of a file
+
+
+def fencing(*, timeout: str = "10s", required: bool = False, agents: bool = True) -> str:
+    """Give the section of the configuration: three data nodes, each with its plug of the one switch."""
+    lines = ["fencing:", f"  required: {str(required).lower()}", f"  timeout: {timeout}"]
+    if agents:
+        lines.append("  nodes:")
+        for host in layout.DATA_NODES:
+            options = f"{{ip: {ADDRESS}, ipport: {PORT}, plug: {host}}}"
+            lines.append(f"    {host}: [[{{agent: fence_lab, options: {options}, secrets: {{passwd: {SECRET}}}}}]]")
+    return "\n".join(lines) + "\n"
 
 
 class PowerSwitch:

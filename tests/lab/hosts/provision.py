@@ -26,7 +26,7 @@ def data(say: Callable[[str], None]) -> Path:
         for path in (layout.TREE / "tests/lab/hosts").glob("*.py")
         if path.stem in {"layout", "provision", "rootfiles", "database", "mail", "pki", "power_switch"}
     )
-    key = digest(debian.base_key(), *modules, *sorted(layout.FILES.iterdir()), database.GRANTS)
+    key = digest(debian.base_key(), *modules, *sorted(layout.FILES.iterdir()), *database.GRANTS)
     return layer("data", key, say, lambda place: _build(place, debian.base(say)))
 
 
@@ -63,6 +63,8 @@ def _common(place: Path, host: str) -> None:
         "database": layout.DATABASE_PASSWORD,
         "replication": layout.REPLICATION_PASSWORD,
         "power": power_switch.PASSWORD,
+        "drill": layout.DRILL_PASSWORD,
+        "drill-accounts": "\n".join(f"{user}:{layout.USER_PASSWORD}" for user in layout.DRILL_USERS),
     }
     for name, password in secrets.items():
         write(root / f"etc/failoverd/secrets/{name}", f"{password}\n", mode=0o600)

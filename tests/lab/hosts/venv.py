@@ -67,6 +67,9 @@ def copy_unit_and_config(place: Path) -> list[str]:
                 "failoverd-gate.service",
                 "failoverd-donor.service",
                 "failoverd-rebuild.service",
+                "failoverd-drill.service",
+                "failoverd-drill-agent.service",
+                "failoverd-drill-recover.service",
                 "mariadb.service.d/failoverd.conf",
             )
         },

@@ -1,0 +1,108 @@
+"""Drills on the lab's hosts: set up as an administrator would, conducted with failoverctl, looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from hosts import LabError, layout
+from hosts.power_switch import fencing
+from hosts.rootfiles import enable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hosts import Lab
+
+    from trials.cluster import Cluster
+
+SECTION = """drill:
+  enabled: true
+  window: always
+  password_file: /etc/failoverd/secrets/drill
+  load: {accounts_file: /etc/failoverd/secrets/drill-accounts, ramp: 10s, share: 100%}
+  disk: /var/lib/mysql
+"""
+ROOT = "/var/lib/failoverd/drill"
+FAULT = "/run/systemd/system/failoverd-fault.service"
+RUN_S = 600.0
+LOOK_S = 0.05
+
+
+def configured(text: str) -> str:
+    """Give the hosts' configuration with drills allowed, and a fence agent for each data node."""
+    for name in ("drill", "fencing"):
+        text = re.sub(rf"(?m)^{name}:.*\n(?:[ \t].*\n|\n)*", "", text)
+    return f"{text}\n{fencing()}\n{SECTION}"
+
+
+class Drills:
+    """All drills of one lab."""
+
+    def __init__(self, lab: Lab, cluster: Cluster) -> None:
+        self._lab, self._cluster = lab, cluster
+
+    def enable(self) -> None:
+        """Start every node's agent, now and at each boot."""
+        for host in layout.HOSTS:
+            for unit in ("failoverd-drill-agent.service", "failoverd-drill-recover.service"):
+                enable(self._lab.path(host, "/"), unit)
+            self._lab.exec(host, "systemctl", "daemon-reload")
+            self._lab.exec(host, "systemctl", "start", "failoverd-drill-agent.service")
+
+    def coordinator(self, scenario: str) -> str:
+        """A node that the scenario's fault does not touch: the arbiter, but where that is what is hit."""
+        if scenario != "arbiter-loss":
+            return layout.ARBITER
+        primary = self._cluster.primary()
+        return next(host for host in layout.DATA_NODES if host != primary)
+
+    def begin(self, host: str, scenario: str, *options: str) -> subprocess.Popen[str]:
+        """Type `failoverctl drill run`, and look on."""
+        command = self._lab.command(host, "failoverctl", "drill", "run", scenario, "--yes", *options)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def states(self, host: str) -> list[dict[str, Any]]:
+        """What lies on a host's disk of every drill, newest first."""
+        places = sorted(self._lab.path(host, ROOT).glob("[0-9]*/state.json"), reverse=True)
+        return [json.loads(place.read_text()) for place in places]
+
+    def report(self, host: str, drill: str) -> dict[str, Any]:
+        """The report, as a host keeps it."""
+        value = json.loads(self._lab.path(host, f"{ROOT}/{drill}/report.json").read_text())
+        assert isinstance(value, dict)
+        return value
+
+    def wait_for(self, host: str, before: int, right: Callable[[dict[str, Any]], bool], limit_s: float) -> bool:
+        """Wait until the drill after `before` others is as wanted; False where it has ended before that."""
+        until = time.monotonic() + limit_s
+        while time.monotonic() < until:
+            states = self.states(host)
+            if len(states) > before:
+                if right(states[0]):
+                    return True
+                if states[0]["outcome"] != "under-way":
+                    return False
+            time.sleep(LOOK_S)
+        raise LabError(f"the drill on {host} is not as wanted within {limit_s:.0f} s: {self.states(host)[:1]}")
+
+    def left(self) -> list[str]:
+        """Say what of any drill is left on any host; a host without power is the first thing to be told."""
+        found = []
+        for host in layout.HOSTS:
+            if self._lab.pid(host) is None:
+                found.append(f"{host} has no power")
+                continue
+            if self._lab.path(host, FAULT).exists():
+                found.append(f"{host} has a fault")
+            found += [f"{host}: {path}" for path in self._lab.path(host, "/run/systemd/system").glob("*.d/*drill*")]
+            if self._lab.path(host, f"{ROOT}/current").exists():
+                found.append(f"{host} has a drill that is not clean")
+            if self._lab.exec(host, "nft", "list", "table", "inet", "failoverd_drill", check=False).returncode == 0:
+                found.append(f"{host} is cut off")
+        return found

@@ -15,15 +15,17 @@ Mutual TLS, members of the cluster only. No command travels: the scenario's name
 its own configuration says, if that allows it.
 
 The lock is a dead man's switch. It holds for 15 s after its drill's last word, then the agent ends the drill's jobs and
-takes its fault away by itself. An agent that is started again knows no drill, and takes away whatever fault there is.
+takes its fault away by itself. An agent that is started again knows no drill, and takes away whatever fault there is
+before it answers anybody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import re
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,12 +37,13 @@ from starlette.routing import Route
 
 from failoverd.drill import DrillError, model
 from failoverd.drill.faults import Host
-from failoverd.drill.jobs import KINDS, Job
+from failoverd.drill.jobs import KINDS, TERM_S, Job
 from failoverd.drill.model import Cast, Fault  # noqa: TC001 - pydantic reads the annotations
 from failoverd.drill.node import facts_of, keep_report
+from failoverd.drill.ourselves import Ourselves
 from failoverd.drill.scenarios import SCENARIOS
 from failoverd.runtime import logging
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.http import Limits, NodeServer
 from failoverd.runtime.systemd import Notifier
 from failoverd.tls import server_context
 
@@ -52,10 +55,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from failoverd.config import Config
-    from failoverd.drill.model import Command
 
 LEASE_S = 15.0
 LOOK_S = 1.0
+# A report of some hours with its page, twice as JSON strings: far more than a daemon's messages.
+LIMITS = Limits(request=64 << 20, request_s=60.0)
 _ID = r"[0-9]{8}-[0-9]{6}-[a-z-]{1,40}"
 _log = structlog.get_logger(__name__)
 
@@ -89,8 +93,8 @@ class _Evidence(_Body):
 
 
 @dataclass
-class _Holding:
-    """The drill that has this node."""
+class _Held:
+    """The drill that has this node, until `until` of the monotonic clock."""
 
     lock: _Lock
     until: float
@@ -100,21 +104,37 @@ class _Holding:
 class Agent:
     """One node's agent. Called on the loop."""
 
-    def __init__(self, config: Config, program: Command, state: Path, host: Host | None = None) -> None:
-        self._config, self._program, self._state = config, program, state
-        self._host = host or Host(program)
+    def __init__(
+        self,
+        config: Config,
+        ourselves: Ourselves,
+        state: Path,
+        host: Host | None = None,
+        *,
+        lease_s: float = LEASE_S,
+        term_s: float = TERM_S,
+    ) -> None:
+        self._config, self._ourselves, self._state = config, ourselves, state
+        self._host = host or Host(ourselves)
+        self._lease_s, self._term_s = lease_s, term_s
         self._me = config.this.name
-        self._held: _Holding | None = None
+        self._held: _Held | None = None
         self._jobs: dict[str, Job] = {}
         self._turn = asyncio.Lock()  # one change of what is here at a time
 
     # ---- the switch -------------------------------------------------------------------------------------------------
 
+    async def clear_remains(self) -> None:
+        """Take away what an agent before this one has left. Raises DrillError where it is still there."""
+        drill = await asyncio.to_thread(self._host.drill)
+        if drill:
+            _log.warning("a fault of a drill that is not known here is taken away", drill=drill)
+            await asyncio.to_thread(self._host.take, None)
+
     async def watch(self) -> None:
-        """Take away what nobody holds any more: at the start, and whenever a lock lapses. Never returns."""
-        await self._clear_remains()
+        """Take away what nobody holds any more, whenever a lock lapses. Never returns."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(min(LOOK_S, self._lease_s / 4))
             held = self._held
             if held is None or time.monotonic() < held.until:
                 continue
@@ -124,25 +144,24 @@ class Agent:
             except DrillError as error:  # it is looked at again
                 _log.error("what is left of the drill", code=error.code, reason=error.reason)
 
-    async def _clear_remains(self) -> None:
-        drill = await asyncio.to_thread(self._host.drill)
-        if drill:
-            _log.warning("a fault of a drill that is not known here is taken away", drill=drill)
-            await asyncio.to_thread(self._host.take, None)
-
     async def _release(self, drill: str) -> None:
         """End the drill here. Raises DrillError where its fault is not seen to be gone; the lock stays then."""
         async with self._turn:
             held = self._held
             if held is None or held.lock.id != drill:
                 return
-            for job in [job for job in self._jobs.values() if job.drill == drill]:
-                await job.end()
+            ending = [job for job in self._jobs.values() if job.drill == drill]
+            # The fault does not wait for a job that ends slowly.
+            ended = asyncio.gather(*(job.end() for job in ending))
+            try:
+                await asyncio.to_thread(self._host.take, held.fault)
+            finally:
+                await ended
+            for job in ending:
                 del self._jobs[job.id]
-            await asyncio.to_thread(self._host.take, held.fault)
             self._held = None
 
-    def _holding(self, drill: str) -> _Holding | None:
+    def _holding(self, drill: str) -> _Held | None:
         held = self._held
         return held if held is not None and held.lock.id == drill and time.monotonic() < held.until else None
 
@@ -153,8 +172,19 @@ class Agent:
 
     # ---- routes -----------------------------------------------------------------------------------------------------
 
-    def routes(self) -> list[Route]:
-        """For the node's server."""
+    def server(self) -> NodeServer:
+        """All of the above, for members of the cluster. Raises OSError, ssl.SSLError."""
+        tls = self._config.peer
+        return NodeServer(
+            address=self._config.this.address,
+            port=self._config.drill.port,
+            ssl_context=server_context(ca=tls.ca, certificate=tls.certificate, key=tls.key),
+            nodes=list(self._config.nodes),
+            routes=self._routes(),
+            limits=LIMITS,
+        )
+
+    def _routes(self) -> list[Route]:
         return [
             Route("/v1/lock", _answered(self._take_lock), methods=["PUT"]),
             Route("/v1/lock/{id}", _answered(self._give_lock), methods=["DELETE"]),
@@ -174,9 +204,9 @@ class Agent:
         if held is not None and held.lock.id != asked.id:
             return JSONResponse(held.lock.model_dump(), 409)
         if held is None:
-            self._held = held = _Holding(asked, 0.0)
-        held.until = time.monotonic() + LEASE_S
-        return JSONResponse({"left_s": LEASE_S})
+            self._held = held = _Held(asked, 0.0)
+        held.until = time.monotonic() + self._lease_s
+        return JSONResponse({"left_s": self._lease_s})
 
     async def _give_lock(self, request: Request) -> Response:
         await self._release(request.path_params["id"])
@@ -204,9 +234,10 @@ class Agent:
         return _json(fault)
 
     async def _undo(self, request: Request) -> Response:
+        """Also of a lock that has just lapsed: what is told to be gone has to be."""
         async with self._turn:
-            held = self._holding(request.path_params["id"])
-            if held is not None:
+            held = self._held
+            if held is not None and held.lock.id == request.path_params["id"]:
                 await asyncio.to_thread(self._host.take, held.fault)
         return Response(status_code=204)
 
@@ -214,11 +245,12 @@ class Agent:
         asked = _Order.model_validate_json(await request.body())
         if asked.kind not in KINDS:
             raise _RefusedError(400, "DRILL_BUG", f"{asked.kind!r} is no job; jobs are {', '.join(KINDS)}")
-        if self._holding(asked.drill) is None:
-            raise _RefusedError(409, "DRILL_RUNNING", f"{asked.drill} does not have {self._me}")
-        job = Job(asked.drill, asked.kind)
-        await job.start(self._program, asked.arguments)
-        self._jobs[job.id] = job
+        async with self._turn:  # a job that is begun while the drill is released would be nobody's
+            if self._holding(asked.drill) is None:
+                raise _RefusedError(409, "DRILL_RUNNING", f"{asked.drill} does not have {self._me}")
+            job = Job(asked.drill, asked.kind, self._term_s)
+            await job.start(self._ourselves, asked.arguments)
+            self._jobs[job.id] = job
         return JSONResponse({"job": job.id}, 201)
 
     async def _job(self, request: Request) -> Response:
@@ -228,16 +260,16 @@ class Agent:
         if request.method == "GET":
             return StreamingResponse(_lines(job), media_type="application/x-ndjson")
         if request.method == "POST":
-            await job.tell(await request.json())
+            await job.tell(_object(await request.body()))
         else:
             await job.end()
         return Response(status_code=204)
 
     async def _report(self, request: Request) -> Response:
-        evidence = _Evidence.model_validate_json(await request.body())
-        await asyncio.to_thread(
-            keep_report, self._state, request.path_params["id"], evidence.state, evidence.report, evidence.page
-        )
+        evidence, drill = _Evidence.model_validate_json(await request.body()), request.path_params["id"]
+        if not re.fullmatch(_ID, drill):
+            raise _RefusedError(400, "DRILL_BUG", f"{drill!r} is no drill")
+        await asyncio.to_thread(keep_report, self._state, drill, evidence.state, evidence.report, evidence.page)
         return Response(status_code=204)
 
 
@@ -264,6 +296,16 @@ def _answered(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
     return answer
 
 
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise _RefusedError(400, "DRILL_BUG", f"no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise _RefusedError(400, "DRILL_BUG", "no JSON object")
+    return value
+
+
 async def _lines(job: Job) -> AsyncIterator[bytes]:
     async for line in job.events():
         yield line + b"\n"
@@ -273,19 +315,14 @@ def _json(value: object) -> Response:
     return Response(model.dump(value), media_type="application/json")
 
 
-async def run(config: Config, program: Command, state: Path) -> None:
-    """Be the node's agent until SIGTERM. Raises OSError where it cannot listen."""
+async def run(config: Config, ourselves: Ourselves, state: Path, host: Host | None = None) -> None:
+    """Be the node's agent until SIGTERM. Raises OSError where it cannot listen, DrillError where a fault stays."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    tls, agent = config.peer, Agent(config, program, state)
-    server = NodeServer(
-        address=config.this.address,
-        port=config.drill.port,
-        ssl_context=server_context(ca=tls.ca, certificate=tls.certificate, key=tls.key),
-        nodes=list(config.nodes),
-        routes=agent.routes(),
-    )
+    agent = Agent(config, ourselves, state, host)
+    await agent.clear_remains()
+    server = agent.server()
     watching = asyncio.ensure_future(agent.watch())
     await server.start()
     Notifier().ready(f"{config.this.name} of {config.cluster}")
@@ -305,11 +342,9 @@ async def run(config: Config, program: Command, state: Path) -> None:
 def main(config: Config, options: argparse.Namespace) -> int:
     """Entry point."""
     end_log = logging.start(config.secrets)
-    # As this one was started: so it finds the same programs, configuration and name.
-    program = (sys.executable, "-m", "failoverd")
     try:
-        asyncio.run(run(config, program, options.state))
-    except OSError as error:
+        asyncio.run(run(config, Ourselves.of(options), options.state))
+    except (OSError, DrillError) as error:
         _log.critical("the drill agent ends", reason=str(error))
         return 1
     finally:

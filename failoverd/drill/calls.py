@@ -13,12 +13,13 @@ from failoverd.drill.model import Cast, Fault, NodeFacts
 from failoverd.tls import client_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
     from types import TracebackType
 
     from failoverd.config import Config
 
 ASK_S = 5.0
+LOCK_S = 4.0  # shorter than its renewal: a silent node delays no other's, and two misses are shorter than the lock
 FAULT_S = 300.0  # a fault's own limits are longer than its units', a thaw or a boot takes its time
 PULSE_S = 10.0  # a job's stream has a line a second
 _T = TypeVar("_T")
@@ -33,6 +34,7 @@ class Agents:
         tls = config.peer
         context = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
         self._client = httpx.AsyncClient(verify=context, timeout=ASK_S, trust_env=False)
+        self._streams: list[AsyncGenerator[dict[str, Any], None]] = []
 
     async def __aenter__(self) -> Self:
         """Nothing is asked yet."""
@@ -41,7 +43,9 @@ class Agents:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End all connections."""
+        """End all connections, those of jobs that nobody waits for any more among them."""
+        for lines in self._streams:
+            await lines.aclose()
         await self._client.aclose()
 
     def _url(self, node: str, path: str) -> str:
@@ -62,7 +66,7 @@ class Agents:
 
     async def lock(self, node: str, drill: str, by: str, coordinator: str) -> None:
         """Take it, or keep it. Raises DrillError (DRILL_RUNNING: who has it)."""
-        await self._ask("PUT", node, "/v1/lock", {"id": drill, "by": by, "node": coordinator})
+        await self._ask("PUT", node, "/v1/lock", {"id": drill, "by": by, "node": coordinator}, limit_s=LOCK_S)
 
     async def release(self, node: str, drill: str) -> None:
         """Give it back: its jobs are ended and its fault is seen to be gone. Raises DrillError."""
@@ -94,9 +98,11 @@ class Agents:
     async def start(self, node: str, drill: str, kind: str, arguments: dict[str, Any]) -> Job:
         """Start a job there."""
         answer = await self._ask("POST", node, "/v1/jobs", {"drill": drill, "kind": kind, "arguments": arguments})
-        return Job(self, node, str(answer["job"]))
+        path = f"/v1/jobs/{answer['job']}"
+        self._streams.append(self.stream(node, path))
+        return Job(self, node, path, self._streams[-1])
 
-    async def stream(self, node: str, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, node: str, path: str) -> AsyncGenerator[dict[str, Any], None]:
         """Each line that says something. Raises DrillError where it breaks off."""
         limit = httpx.Timeout(ASK_S, read=PULSE_S)
         try:
@@ -110,21 +116,20 @@ class Agents:
         except httpx.HTTPError as error:
             raise DrillError("DRILL_NO_AGENT", f"{node}: {error or error.__class__.__name__}") from None
 
-    async def tell(self, node: str, job: str, message: dict[str, Any]) -> None:
+    async def tell(self, node: str, path: str, message: dict[str, Any]) -> None:
         """One more line for a job."""
-        await self._ask("POST", node, f"/v1/jobs/{job}", message)
+        await self._ask("POST", node, path, message)
 
 
 class Job:
     """A job that runs on a node."""
 
-    def __init__(self, agents: Agents, node: str, job: str) -> None:
-        self._agents, self.node, self._job = agents, node, job
-        self._lines = agents.stream(node, f"/v1/jobs/{job}")
+    def __init__(self, agents: Agents, node: str, path: str, lines: AsyncGenerator[dict[str, Any], None]) -> None:
+        self._agents, self.node, self.path, self._lines = agents, node, path, lines
 
     async def tell(self, message: dict[str, Any]) -> None:
         """One more line for it."""
-        await self._agents.tell(self.node, self._job, message)
+        await self._agents.tell(self.node, self.path, message)
 
     async def progress(self) -> dict[str, Any]:
         """Return the next thing that it tells. Raises DrillError where it has failed, or ended."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from failoverd.drill.model import Command, Fault
+    from failoverd.drill.ourselves import Ourselves
 
 PLACE = Path("/run/systemd/system")
 START_S, STOP_S = 60, 120  # systemd's own limits; a thaw or a boot of a server takes its time
@@ -41,9 +42,9 @@ def quoted(command: Command) -> str:
     return " ".join(words)
 
 
-def unit_text(fault: Fault, drill: str, program: Command) -> str:
-    """Return the unit that is the fault. `program` is what stands for OURSELVES."""
-    inject, undo = ([installed(command, program) for command in side] for side in (fault.inject, fault.undo))
+def unit_text(fault: Fault, drill: str, ourselves: Ourselves) -> str:
+    """Return the unit that is the fault."""
+    inject, undo = ([installed(command, ourselves) for command in side] for side in (fault.inject, fault.undo))
     words = "".join(letter if letter.isprintable() else " " for letter in fault.words).replace("%", "%%")
     lines = [
         f"{_MARK} {drill}",
@@ -64,16 +65,16 @@ def unit_text(fault: Fault, drill: str, program: Command) -> str:
     return "\n".join(lines) + "\n"
 
 
-def installed(command: Command, program: Command) -> Command:
-    """Put the program's own place into a command of a scenario."""
-    return (*program, *command[1:]) if command[0] == OURSELVES else command
+def installed(command: Command, ourselves: Ourselves) -> Command:
+    """Put this program's own place, and what it was told, into a command of a scenario that means it."""
+    return ourselves.command(*command[1:]) if command[0] == OURSELVES else command
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """Where faults are brought about. `place` is systemd's directory of units that a boot forgets."""
 
-    program: Command
+    ourselves: Ourselves
     place: Path = PLACE
 
     @property
@@ -94,7 +95,7 @@ class Host:
         if other:
             raise DrillError("DRILL_RUNNING", f"{fault.node} has a fault of {other} already")
         self.place.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(unit_text(fault, drill, self.program))
+        self._file.write_text(unit_text(fault, drill, self.ourselves))
         try:
             _systemctl("daemon-reload")
             started = _run(("systemctl", "start", FAULT_UNIT), START_S + STOP_S + ASK_S)
@@ -121,7 +122,7 @@ class Host:
 
     def left_of(self, fault: Fault) -> str:
         """Return the first command that says that something of it is left; "" where none does."""
-        asked = (installed(command, self.program) for command in fault.gone)
+        asked = (installed(command, self.ourselves) for command in fault.gone)
         return next((" ".join(command) for command in asked if _run(command, ASK_S) is not None), "")
 
 

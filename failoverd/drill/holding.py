@@ -51,8 +51,11 @@ class Holding:
 
     async def keep(self) -> None:
         """Renew for ever. Raises DrillError where a node that is not excused is not heard, or has another drill."""
+        loop = asyncio.get_running_loop()
+        next_ = loop.time()
         while True:
-            await asyncio.sleep(RENEW_S)
+            next_ = max(next_ + RENEW_S, loop.time())
+            await asyncio.sleep(next_ - loop.time())
             await asyncio.gather(*(self._renew(node) for node in self._nodes))
 
     async def _renew(self, node: str) -> None:

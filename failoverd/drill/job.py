@@ -10,6 +10,7 @@ clean      {drill, accounts}                      {}
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from failoverd.rebuild.programs import Programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from failoverd.config import Config
 
@@ -34,6 +36,7 @@ def domain_of(drill: str) -> str:
 
 def main(config: Config, kind: str) -> int:
     """Entry point: 0 done, 1 failed, and the last line says why."""
+    signal.signal(signal.SIGTERM, _told_to_end)
     lines = _lines()
     try:
         done = _run(config, kind, next(lines, {}), lines)
@@ -42,6 +45,12 @@ def main(config: Config, kind: str) -> int:
         return 1
     _say({"done": json.loads(model.dump(done)) if done is not None else {}})
     return 0
+
+
+def _told_to_end(number: int, _: FrameType | None) -> None:
+    """End as an exception does: what was started is ended and what was copied removed, on the way out."""
+    signal.signal(number, signal.SIG_IGN)  # once is enough, and the way out is not to be broken off
+    raise SystemExit(128 + number)
 
 
 def _run(config: Config, kind: str, asked: dict[str, Any], lines: Iterator[dict[str, Any]]) -> object:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Action = Literal["off", "on", "is-on"]
 AGAIN_S = 2.0
-ON_S = 120.0  # agents of machines that boot slowly wait until they are on
+ON_S = 90.0  # shorter than what systemd gives the fault to end (faults.STOP_S)
 
 
 class Power:

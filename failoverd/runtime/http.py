@@ -245,11 +245,13 @@ class NodeServer:
         ssl_context: ssl.SSLContext,
         nodes: Collection[str],
         routes: Sequence[BaseRoute],
+        limits: Limits = OF_MEMBERS,
     ) -> None:
         self._address = address
         self._port = port
         self._ssl_context = ssl_context
         self._app = _MembersOnly(Starlette(routes=routes), frozenset(nodes))
+        self._limits = limits
         self._server: Server | None = None
 
     async def start(self) -> None:
@@ -257,7 +259,7 @@ class NodeServer:
         listener = listen(self._address, self._port)
         try:
             self._port = listener.getsockname()[1]
-            self._server = Server(self._app, listener, self._ssl_context)
+            self._server = Server(self._app, listener, self._ssl_context, self._limits)
             await self._server.start()
         except BaseException:
             listener.close()

@@ -75,7 +75,7 @@ class _Table:
         chains = []
         for hook, rules in (("input", rules_in), ("output", rules_out)):
             head = f"type filter hook {hook} priority -400; policy accept;"
-            chains.append(f"chain {hook} {{ {head} {'; '.join(rules)}; }}")
+            chains.append(f"chain {hook} {{ {head} {'; '.join(rules)}; }};")
         return ("nft", f"table inet {self.name} {{ {' '.join(chains)} }}")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 RECENT = 10  # seconds whose errors count as "lately"
 LAG_EVERY_MS = 1000
+SETTLE_S, SETTLE_EVERY_S = 300.0, 5.0  # for queues to empty: Postfix waits that long before it tries again
 BEFORE_MS = 5_000  # of the drill's beginning, in what is asked of journals and audits
 
 
@@ -107,9 +109,15 @@ class Collector:
         primary, nodes = str(status.holder), cast.data_nodes
         comparison = comparing.Comparison(self._config, self._agents, self._book.drill.asked.id, self._book.note)
         tables = await comparison.tables(nodes, primary)
-        boxes = await comparison.mailboxes(nodes)
         acknowledged = comparing.ledger(self._book.place)
-        self._consistency = found = comparing.consistency(tables, boxes, acknowledged, primary)
+        until = time.monotonic() + SETTLE_S
+        while True:  # what was accepted may be on its way still, out of the queue of a node that has just come back
+            boxes = await comparison.mailboxes(nodes)
+            self._consistency = found = comparing.consistency(tables, boxes, acknowledged, primary)
+            if not (found.lost_count or found.mailboxes_differ) or time.monotonic() > until:
+                break
+            self._book.note(f"{found.lost_count} messages are not in their mailboxes yet: looked at again")
+            await asyncio.sleep(SETTLE_EVERY_S)
         if self.load is not None:
             since, until = self._span()
             servers = await comparison.counters(nodes, since, until)

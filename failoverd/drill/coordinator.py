@@ -278,21 +278,26 @@ class Coordinator:
     # ---- the way back -----------------------------------------------------------------------------------------------
 
     async def _unwind(self) -> None:
-        """Leave nothing behind, whatever has failed: each part is tried, and what fails of it is noted."""
-        await self._end_beside()
+        """Leave nothing behind, whatever has failed: each part is tried, and what fails of it is noted.
+
+        The fault goes first. The lock is kept until all is done, and given back by nobody who still renews it.
+        """
+        await self._end_beside_but_lock()
+        fault = self._book.drill.fault
+        if fault is not None:
+            await self._tried(self._take_away_in_time(fault))
         await self._tried(self._end_load())
         if self._holding is None:
             self._clean = True
             return
-        fault = self._book.drill.fault
-        if fault is not None:
-            await self._tried(self._take_away_in_time(fault))
         await self._tried(self._found.gather(self._cast_))
         await self._tried(self._found.clean(self._cast_))
         if self._book.drill.outcome != "under-way":
             await self._tried(self._until_home())
-        self._book.fault(None)
+        await self._end_beside()
         self._clean = await self._holding.release(self._left, within_s=UNWIND_S)
+        if self._clean:
+            self._book.fault(None)
 
     async def _take_away(self, fault: Fault) -> None:
         """Take it away; a node that does not answer is asked again, and has power: the cluster may have fenced it."""

@@ -50,13 +50,27 @@ class Holding:
         self._misses.pop(node, None)
 
     async def keep(self) -> None:
-        """Renew for ever. Raises DrillError where a node that is not excused is not heard, or has another drill."""
+        """Renew for ever. Raises DrillError where a node that is not excused is not heard, or has another drill.
+
+        Each node by itself: one that does not answer must not keep the others' locks from being renewed.
+        """
+        keeping = [asyncio.ensure_future(self._keep(node)) for node in self._nodes]
+        try:
+            ended, _ = await asyncio.wait(keeping, return_when=asyncio.FIRST_EXCEPTION)
+            for one in ended:
+                one.result()
+        finally:
+            for one in keeping:
+                one.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
+
+    async def _keep(self, node: str) -> None:
         loop = asyncio.get_running_loop()
         next_ = loop.time()
         while True:
             next_ = max(next_ + RENEW_S, loop.time())
             await asyncio.sleep(next_ - loop.time())
-            await asyncio.gather(*(self._renew(node) for node in self._nodes))
+            await self._renew(node)
 
     async def _renew(self, node: str) -> None:
         try:

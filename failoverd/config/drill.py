@@ -66,7 +66,7 @@ class Backup(Section):
     """Where the backup before each drill lies, on the replica that makes it."""
 
     kind: Literal["full", "incremental", "none"] = "full"
-    directory: AbsolutePath = Path("/var/lib/failoverd/backup")
+    directory: AbsolutePath = Path("/var/backups/failoverd")
     keep: Annotated[int, Field(ge=1, le=100)] = 2
     limit_ms: Annotated[int, duration("1m", "999h"), Field(alias="limit")] = 21_600_000
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -48,7 +49,10 @@ class Backup:
 
     def make(self, kind: str) -> BackupDone:
         """Make it, try it, keep it, and let the oldest go."""
-        self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._place.exists():
+            self._place.mkdir(parents=True)
+            self._place.chmod(0o711)  # whatever the umask is: to be passed through, and not to be looked into
+        self._reachable()
         self._clear()
         base = self._newest_full() if kind == "incremental" else None
         self._room(base)
@@ -59,18 +63,26 @@ class Backup:
         self._let_go()
         return done
 
+    def _reachable(self) -> None:
+        """The server that is tried runs as the database's user, who has to get there, and nothing else there is his."""
+        owner = self._config.rebuild.data.stat().st_uid
+        for place in (self._place, *self._place.parents):
+            found = place.stat()
+            if not found.st_mode & (stat.S_IXUSR if found.st_uid == owner else stat.S_IXOTH):
+                why = f"{place} lets the database's user not through, and a server is to start on a copy below it"
+                raise DrillError("DRILL_BACKUP_FAILED", f"{why}: chmod o+x {place}, or another drill.backup.directory")
+
     def _clear(self) -> None:
         """Remove what a run that was ended has left, whosever it was: one drill has the cluster at a time."""
         for left in [*self._place.glob(".*.part"), *self._place.glob(".*.trial")]:
             shutil.rmtree(left)
 
-    def _newest_full(self) -> Path:
+    def _newest_full(self) -> Path | None:
+        """What an incremental one lies on; None: it has to be a full one, for the node that makes it is not always one."""
         full = [place for place in self._kept() if _manifest(place)["kind"] == "full"]
         if not full:
-            raise DrillError(
-                "DRILL_BACKUP_FAILED", f"{self._place} has no full backup for an incremental one to lie on"
-            )
-        return full[-1]
+            self._tell({"text": f"{self._place} has no full backup for an incremental one to lie on: it is a full one"})
+        return full[-1] if full else None
 
     def _kept(self) -> list[Path]:
         return sorted(path.parent for path in self._place.glob(f"[0-9]*/{MANIFEST}"))
@@ -162,6 +174,8 @@ class Backup:
     def _copy(self, source: Path) -> Path:
         """Copy what is prepared: preparing changes it, and what is kept stays as its checksums say."""
         self._trial.mkdir(mode=0o700)
+        data = self._config.rebuild.data.stat()
+        os.chown(self._trial, data.st_uid, data.st_gid)
         whole = self._trial / "data"
         self._tools.run("cp", "-a", "--reflink=auto", str(source), str(whole), code="REBUILD_STORAGE", limit_s=6 * 3600)
         (whole / MANIFEST).unlink()

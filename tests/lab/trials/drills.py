@@ -214,7 +214,8 @@ def _work(arguments: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
                     yield f"{scenario} in {phase}", wrong
         else:
             for number, scenario in enumerate(arguments.scenarios or SCENARIOS):
-                wanted = Wanted(arguments.users, arguments.duration, "incremental" if number else "full")
+                kind = arguments.backup or ("incremental" if number else "full")
+                wanted = Wanted(arguments.users, arguments.duration, kind)
                 yield scenario, bench.conduct(scenario, wanted)
 
 
@@ -241,6 +242,7 @@ def main() -> int:
     parser.add_argument("scenarios", nargs="*", choices=[[], *SCENARIOS], metavar="SCENARIO")
     parser.add_argument("--users", type=int, default=40)
     parser.add_argument("--duration", type=int, default=15, metavar="SECONDS")
+    parser.add_argument("--backup", choices=("full", "incremental", "none"), help="instead of a full one, then others")
     parser.add_argument("--aborts", action="store_true")
     parser.add_argument("--kills", action="store_true")
     parser.add_argument("--phase", action="append", choices=PHASES, help="with --aborts or --kills: only this one")

@@ -78,7 +78,7 @@ class Backup:
             shutil.rmtree(left)
 
     def _newest_full(self) -> Path | None:
-        """What an incremental one lies on; None: it has to be a full one, for the node that makes it is not always one."""
+        """What an incremental one lies on; None: it has to be a full one, since another node makes it each time."""
         full = [place for place in self._kept() if _manifest(place)["kind"] == "full"]
         if not full:
             self._tell({"text": f"{self._place} has no full backup for an incremental one to lie on: it is a full one"})

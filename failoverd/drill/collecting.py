@@ -83,8 +83,12 @@ class Collector:
             file.write(model.dump(second) + b"\n")
 
     def recent_errors_percent(self) -> float | None:
-        """How much of the load has failed lately; None where there was hardly any."""
-        tallies = [tally for second in self._recent for tally in (second.imap, second.smtp)]
+        """How much of the load has failed lately, beside the fault's own time; None where there was hardly any.
+
+        Seconds are told late where operations hang: those of the outage come when it is long over.
+        """
+        lately = [second for second in self._recent if second.stage != "fault"]
+        tallies = [tally for second in lately for tally in (second.imap, second.smtp)]
         bad = sum(tally.failed + tally.rejected for tally in tallies)
         all_ = bad + sum(tally.ok + tally.refused for tally in tallies)
         return 100 * bad / all_ if all_ >= RECENT else None

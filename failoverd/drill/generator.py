@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from failoverd.drill import DrillError, accounts, model
-from failoverd.drill.model import LoadDone, LoadPlan, Second
+from failoverd.drill.model import LoadDone, LoadNow, LoadPlan, Second
 from failoverd.rebuild.programs import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from failoverd.drill.model import Asked
 
 LINE_BYTES = 1 << 20
-SILENT_S = 45.0  # a second is told when nothing in it is open any more, which takes an operation's deadline at most
+SILENT_S = 15.0  # it says each second how many there are, whatever its operations wait for
 END_S = 15.0
 
 
@@ -41,6 +41,8 @@ def plan_of(config: Config, asked: Asked, place: Path) -> LoadPlan:
         imap_tls=imap.tls,
         smtp_port=load.port,
         smtp_tls=load.tls,
+        smtp_server_name=smtp.server_name or "",
+        smtp_ca=str(smtp.ca) if smtp.ca is not None else "",
         accounts_file=str(load.accounts),
         directory=str(place),
         users=asked.users,
@@ -119,22 +121,37 @@ class Generator:
             if not heard and not self._listening.done():
                 raise DrillError("DRILL_LOAD_FAILED", f"the generator is silent for {SILENT_S:.0f} s")
         await self._listening
-        raise DrillError("DRILL_LOAD_FAILED", "the generator has ended by itself")
+        assert self._process is not None  # noqa: S101 - start comes first
+        code = await self._process.wait()
+        raise DrillError("DRILL_LOAD_FAILED", f"the generator has ended by itself, with {code}: the journal says why")
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - it was asked for
-        while line := await process.stdout.readline():
-            said = json.loads(line)
-            if "second" in said:
-                second = model.load(Second, json.dumps(said["second"]))
-                self.sessions = second.sessions
-                self._found.second(second)
-            elif "done" in said:
-                self._done = model.load(LoadDone, json.dumps(said["done"]))
-            self._heard.set()
+        try:
+            # A last line without an end is not whole: it has died while it said it.
+            while (line := await process.stdout.readline()).endswith(b"\n"):
+                self._take(json.loads(line))
+                self._heard.set()
+        except ValueError as error:  # a line that is too long, no JSON, or not of this shape
+            words = str(error).splitlines()[0]
+            raise DrillError("DRILL_LOAD_FAILED", f"the generator says what is not understood: {words}") from None
+        except OSError as error:
+            words = f"what it says cannot be kept in {self._book.place}: {error.strerror}"
+            raise DrillError("DRILL_LOAD_FAILED", words) from None
+
+    def _take(self, said: dict[str, Any]) -> None:
+        if "now" in said:
+            self.sessions = model.load(LoadNow, json.dumps(said["now"])).sessions
+        elif "second" in said:
+            self._found.second(model.load(Second, json.dumps(said["second"])))
+        elif "done" in said:
+            self._done = model.load(LoadDone, json.dumps(said["done"]))
 
     async def stop(self) -> LoadDone | None:
-        """End it and return its last word, None where it gave none. Raises DrillError where it fails at its end."""
+        """End it and return its last word, None where it gave none. Raises DrillError where it fails at its end.
+
+        The process is gone in every case.
+        """
         process, listening = self._process, self._listening
         if process is None or listening is None:
             return None
@@ -144,8 +161,10 @@ class Generator:
                 await asyncio.shield(listening)
                 await process.wait()
         except TimeoutError:
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
-            listening.cancel()
             raise DrillError("DRILL_LOAD_FAILED", f"the generator did not end within {END_S:.0f} s") from None
+        finally:
+            listening.cancel()
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
         return self._done

@@ -143,6 +143,8 @@ class LoadPlan:
     imap_tls: Literal["implicit", "starttls", "none"]
     smtp_port: int  # submission, with authentication
     smtp_tls: Literal["implicit", "starttls", "none"]
+    smtp_server_name: str = ""  # "": the same as IMAP's, and so with its CA
+    smtp_ca: str = ""
     accounts_file: str
     directory: str  # where ledger.jsonl is written
     users: int
@@ -181,6 +183,14 @@ class Second:
     imap: Tally = Tally()
     smtp: Tally = Tally()
     late_ms: float = 0.0  # the generator's own worst lateness: from when it meant to begin something to when it did
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadNow:
+    """How it is at this moment, told each second: a `Second` waits for what is open in it."""
+
+    sessions: int  # logged in to IMAP
+    users: int  # wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

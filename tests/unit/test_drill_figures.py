@@ -7,7 +7,19 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from drill_stage import BEGAN_MS, CONSISTENCY, COUNTERS, DRILL, PHASES, TABLES, WANTED, aborted, failed, passed
+from drill_stage import (
+    BEGAN_MS,
+    CONSISTENCY,
+    COUNTERS,
+    DRILL,
+    GENERATOR,
+    PHASES,
+    TABLES,
+    WANTED,
+    aborted,
+    failed,
+    passed,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,10 +27,10 @@ from failoverd.drill import CODES
 from failoverd.drill.model import Gap, PhaseName, Report, Second, Tally, dump, load
 from failoverd.drill.report import objectives as made
 from failoverd.drill.report.figures import Evidence, objectives, report
-from failoverd.drill.report.measured import gaps, percentile
+from failoverd.drill.report.measured import gaps, percentile, protocols
 
 if TYPE_CHECKING:
-    from failoverd.drill.model import Objective
+    from failoverd.drill.model import Objective, Stage
 
 
 def found(evidence: Evidence) -> dict[str, Objective]:
@@ -71,8 +83,13 @@ def test_a_higher_percentile_is_no_lower_and_each_is_a_bucket_that_has_something
 
 
 def _beats(pattern: str) -> tuple[Second, ...]:
-    """o: good beats; x: only bad ones; a dot: none at all."""
-    tallies = {"o": Tally(beats_ok=9, beats_failed=1), "x": Tally(beats_failed=10), ".": Tally()}
+    """o: good beats; x: only bad ones; m: some of both; a dot: none at all."""
+    tallies = {
+        "o": Tally(beats_ok=10),
+        "m": Tally(beats_ok=2, beats_failed=8),
+        "x": Tally(beats_failed=10),
+        ".": Tally(),
+    }
     return tuple(
         Second(at_ms=1_000 * at, stage="load", sessions=1, users=1, imap=tallies[one], smtp=tallies["o"])
         for at, one in enumerate(pattern)
@@ -94,20 +111,46 @@ def _without_generator(pattern: str) -> Evidence:
         ("oxoxxo", [(1_000, 2_000), (3_000, 5_000)]),
         ("ox.xo", [(1_000, 4_000)]),  # no beat is no good beat
         ("o..o", []),  # and no bad one either
+        ("o.xo", [(1_000, 3_000)]),
+        ("omxmo", [(1_000, 4_000)]),  # it began in one second and ended in another: rather too long
+        ("omxxo", [(1_000, 4_000)]),
+        ("oxmmo", [(1_000, 3_000)]),
+        ("oxmxo", [(1_000, 3_000), (3_000, 4_000)]),
+        ("ommo", []),  # one slow beat is no outage
     ],
 )
 def test_where_the_generator_died_its_seconds_tell_of_the_gaps(pattern: str, expected: list[tuple[int, int]]) -> None:
     assert [(gap.from_ms, gap.until_ms) for gap in gaps(_without_generator(pattern))] == expected
 
 
-@given(st.text("ox.", max_size=60))
+@given(st.text("oxm.", max_size=60))
 def test_gaps_hold_every_bad_second_and_no_good_one(pattern: str) -> None:
     told = gaps(_without_generator(pattern))
     for at, one in enumerate(pattern):
         inside = any(gap.from_ms <= at * 1_000 < gap.until_ms for gap in told)
         assert inside or one != "x"
         assert not inside or one != "o"
-    assert all(before.until_ms < after.from_ms for before, after in pairwise(told))
+    assert all(before.until_ms <= after.from_ms for before, after in pairwise(told))
+
+
+@pytest.mark.parametrize(
+    ("from_ms", "until_ms", "stage"),
+    [
+        (2_900, 5_000, "fault"),  # the last good beat is always before the fault: its outage is no one of the baseline
+        (3_100, 5_000, "fault"),
+        (3_900, 9_000, "fault"),
+        (4_400, 5_200, "fault"),
+        (4_600, 5_200, "load"),
+        (1_000, 1_800, "baseline"),
+    ],
+)
+def test_an_outage_counts_for_the_stage_that_brought_it(from_ms: int, until_ms: int, stage: str) -> None:
+    stages: tuple[Stage, ...] = ("baseline", "baseline", "baseline", "fault", "fault", *["load"] * 5)
+    seconds = [Second(at_ms=1_000 * at, stage=one, sessions=1, users=1) for at, one in enumerate(stages)]
+    gap = Gap(protocol="imap", from_ms=from_ms, until_ms=until_ms)
+    evidence = replace(passed(), seconds=seconds, generator=replace(GENERATOR, gaps=(gap,)))
+    told = {one.stage: one.outage_ms for one in protocols(evidence) if one.protocol == "imap"}
+    assert told == {one: until_ms - from_ms if one == stage else 0 for one in set(stages)}
 
 
 # ---- the report

@@ -1,7 +1,7 @@
 """`failoverd drill-load`: the people of a drill, a process of its own that the coordinator starts (generator.py).
 
     stdin   {"plan": LoadPlan}, then {"users": N}, {"stage": NAME}, {"stop": true}
-    stdout  {"second": Second} for each second, at the end {"done": LoadDone}
+    stdout  {"now": LoadNow} each second, {"second": Second} for each second, at the end {"done": LoadDone}
 
     pacing   who does what when, fixed beforehand           users  a person: an IMAP session, and mails now and then
     beats    fresh logins by the clock: what an outage is   wire, imap, smtp, answers  the protocols

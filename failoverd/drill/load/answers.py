@@ -11,6 +11,7 @@ Outcome = Literal["ok", "failed", "refused", "rejected"]
 # its database has gone, and the person sees an error.
 _COME_AGAIN = frozenset({b"UNAVAILABLE", b"INUSE", b"LIMIT"})
 _BROKEN = frozenset({b"SERVERBUG", b"CORRUPTION"})
+DONE, GO_ON = 2, 3  # RFC 5321, 4.2.1
 _STATUS = re.compile(rb"(OK|NO|BAD|BYE|PREAUTH)(?: \[([A-Z-]+)[^\]]*\])?(?: .*)?", re.DOTALL | re.IGNORECASE)
 _LITERAL = re.compile(rb"\{([0-9]{1,9})\}$")
 _COUNT = re.compile(rb"\* ([0-9]{1,10}) (EXISTS|EXPUNGE)", re.IGNORECASE)
@@ -65,8 +66,12 @@ def smtp_line(line: bytes) -> tuple[int, bool]:
     return int(match[1]), match[2] != b"-"
 
 
-def smtp_outcome(code: int) -> Outcome:
-    """How a reply counts."""
-    if code < 400:
+def smtp_outcome(code: int, wanted: int) -> Outcome:
+    """How a reply counts where one of another kind is wanted: DONE or GO_ON, the first digit.
+
+    A server that says 3xx to a message has not taken it.
+    """
+    kind = code // 100
+    if kind == wanted:
         return "ok"
-    return "refused" if code < 500 else "rejected"
+    return {4: "refused", 5: "rejected"}.get(kind, "failed")

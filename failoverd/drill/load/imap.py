@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.drill.load.answers import AnswerError, imap_literal, imap_messages, imap_outcome, imap_status
-from failoverd.drill.load.wire import Wire
+from failoverd.drill.load.wire import LONGEST_LINE, Wire
 
 if TYPE_CHECKING:
     from failoverd.drill.load.service import Account, Service
@@ -30,6 +30,7 @@ class Imap:
         self._serial = 0
         self._idle_tag = b""
         self._leaving = False
+        self.said_bye = False  # by the server, unasked: it closes the connection, or has done so
         self.messages = 0  # in the selected mailbox
 
     @classmethod
@@ -103,7 +104,7 @@ class Imap:
         await self._until_go_ahead(self._idle_tag)
 
     def hear(self) -> None:
-        """Take what has come meanwhile. Raises AnswerError where the server has ended the session."""
+        """Take what has come while nothing was asked. Raises AnswerError where the server has ended the session."""
         while (line := self.wire.next_line()) is not None:
             self._untagged(line)
         if self.wire.ended:
@@ -158,6 +159,8 @@ class Imap:
         for _ in range(MOST_LINES):
             line = await self.wire.line()
             whole += line
+            if len(whole) > LONGEST_LINE:
+                break
             size = imap_literal(line)
             if size is None:
                 return whole
@@ -169,6 +172,7 @@ class Imap:
             raise AnswerError("failed", f"no answer to anything: {line[:80]!r}")
         self.messages = imap_messages(line, self.messages)
         if line[:5].upper() == b"* BYE" and not self._leaving:
+            self.said_bye = True
             _, code = imap_status(line[2:])
             words = line[:80].decode("ascii", "replace")
             raise AnswerError("refused" if code == b"UNAVAILABLE" else "failed", words)

@@ -15,7 +15,7 @@ from failoverd.drill.load.pacing import Kind, Pacer, Ramp
 from failoverd.drill.load.seconds import Seconds
 from failoverd.drill.load.service import Account, services
 from failoverd.drill.load.users import User, World
-from failoverd.drill.model import PROTOCOLS, LoadDone
+from failoverd.drill.model import PROTOCOLS, LoadDone, LoadNow
 from failoverd.drill.report.measured import percentile
 
 if TYPE_CHECKING:
@@ -28,18 +28,22 @@ if TYPE_CHECKING:
 
 TICK_S = 0.01
 TELL_S = 0.1
+NOW_S = 1.0
 LONGEST_WAIT_S = 0.1
 END_S = 3.0  # for what is under way to come to its end, of the five seconds that all of it may take
 
 
 class Load:
-    """One run. `epoch_s` added to the loop's time is CLOCK_REALTIME. Made on the loop. Raises OSError."""
+    """One run. `epoch_s` added to the loop's time is CLOCK_REALTIME. Made on the loop.
+
+    Raises DrillError where there is no place for the ledger, OSError where there is no CA.
+    """
 
     def __init__(
         self,
         plan: LoadPlan,
         accounts: Mapping[str, str],
-        tell: Callable[[Second], None],
+        tell: Callable[[Second | LoadNow], None],
         *,
         epoch_s: float,
         rng: random.Random,
@@ -62,14 +66,13 @@ class Load:
         )
         rates: dict[Kind, float] = {"append": plan.appends, "fetch": plan.fetches, "submit": plan.submits}
         self._pacer: Pacer[User] = Pacer(rates, rng)
-        self._ramp = Ramp(plan.users / max(plan.ramp_s, 1))
+        self._ramp = Ramp(max(plan.users, 1) / max(plan.ramp_s, 1))
         self._ramp.aim(plan.users, began_s)
         self._wanted = plan.users
         self._seconds = Seconds(epoch_s, plan.deadline_s, began_s)
         self._gaps = {protocol: Gaps(protocol, epoch_s, began_s) for protocol in PROTOCOLS}
         self._users: list[User] = []  # who is meant to be there
         self._staying: set[User] = set()  # with those who are about to leave
-        self._joined = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._late: dict[str, int] = {}
         self._late_max_s = 0.0
@@ -94,13 +97,13 @@ class Load:
     # ---- the run -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> LoadDone:
-        """Go on until told to stop. Raises OSError where the ledger cannot be written."""
+        """Go on until told to stop. Raises DrillError where the ledger cannot be written."""
         beginning = [asyncio.ensure_future(self._pace())]
         if self._plan.beats_per_s > 0:
             beginning.append(asyncio.ensure_future(self._beats()))
-        noting = [asyncio.ensure_future(work) for work in (self._ticks(), self._ledgers())]
+        noting = asyncio.ensure_future(self._ticks())
         stopped = asyncio.ensure_future(self._stopped.wait())
-        await asyncio.wait({stopped, *beginning, *noting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopped, *beginning, noting}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         ended_s = self._loop.time()
         for task in beginning:
@@ -109,9 +112,9 @@ class Load:
             user.leave()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=END_S)
-        for task in (*self._tasks, *noting):
+        for task in (*self._tasks, noting):
             task.cancel()
-        ends = await asyncio.gather(*self._tasks, *beginning, *noting, return_exceptions=True)
+        ends = await asyncio.gather(*self._tasks, *beginning, noting, return_exceptions=True)
         self._note_seconds()
         for second in self._seconds.rest():
             self._tell(second)
@@ -151,8 +154,8 @@ class Load:
     def _people(self, now_s: float) -> None:
         number = self._ramp.at(now_s)
         while len(self._users) < number:
-            user = User(self._world, self._world.accounts[self._joined % len(self._world.accounts)])
-            self._joined += 1
+            # By place, so that all accounts are used alike however often people come and go.
+            user = User(self._world, self._world.accounts[len(self._users) % len(self._world.accounts)])
             self._users.append(user)
             self._staying.add(user)
             self._pacer.join(user, now_s)
@@ -198,7 +201,8 @@ class Load:
 
     async def _ticks(self) -> None:
         """How late this process is with what depends on nobody else; and the seconds."""
-        at_s = tell_s = self._loop.time()
+        at_s = tell_s = now_s = self._loop.time()
+        told_s = now_s - NOW_S
         while True:
             at_s = max(at_s + TICK_S, self._loop.time())
             await asyncio.sleep(at_s - self._loop.time())
@@ -207,19 +211,20 @@ class Load:
             if now_s >= tell_s:
                 tell_s = now_s + TELL_S
                 self._note_seconds()
-
-    async def _ledgers(self) -> None:
-        while True:
-            await asyncio.sleep(1)
-            self._ledger.flush()
+            if now_s >= told_s + NOW_S:
+                told_s = now_s
+                self._tell(LoadNow(sessions=self._sessions(), users=self._wanted))
 
     # ---- what is counted ---------------------------------------------------------------------------------------------
 
     def _note_seconds(self) -> None:
-        sessions = sum(user.is_logged_in for user in self._staying)
+        sessions = self._sessions()
         self._most_sessions = max(self._most_sessions, sessions)
         for second in self._seconds.tell(self._loop.time(), sessions, self._wanted):
             self._tell(second)
+
+    def _sessions(self) -> int:
+        return sum(user.is_logged_in for user in self._staying)
 
     def _was_late(self, by_s: float, now_s: float) -> None:
         histogram.add(self._late, by_s * 1000)

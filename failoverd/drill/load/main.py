@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, get_args
 
 from failoverd.drill import DrillError, accounts, model
 from failoverd.drill.load.load import Load
-from failoverd.drill.model import LoadPlan, Stage
+from failoverd.drill.model import LoadPlan, Second, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from failoverd.drill.model import LoadDone, Second
+    from failoverd.drill.model import LoadDone, LoadNow
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 LONGEST_ORDER = 1 << 20
@@ -68,7 +68,7 @@ async def _main() -> int:
     load = Load(
         plan,
         accounts.read(Path(plan.accounts_file)),
-        lambda second: speaker.say("second", second),
+        lambda told: speaker.say("second" if isinstance(told, Second) else "now", told),
         epoch_s=time.time() - loop.time(),
         rng=random.Random(),  # noqa: S311 - people, not keys
     )
@@ -141,7 +141,7 @@ class Speaker:
         self._thread = threading.Thread(target=self._speak, daemon=True)
         self._thread.start()
 
-    def say(self, what: str, value: Second | LoadDone) -> None:
+    def say(self, what: str, value: Second | LoadNow | LoadDone) -> None:
         """Say one."""
         self._lines.put(b'{"%s":%s}\n' % (what.encode(), model.dump(value)))
 

@@ -61,14 +61,17 @@ class Ramp:
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s
-        self._level = self._target = 0
+        self._level, self._target = 0.0, 0  # whoever aims each second takes nothing from the next one that comes
         self._since_s = 0.0
 
     def aim(self, target: int, now_s: float) -> None:
         """Head for another number."""
-        self._level = min(self.at(now_s), target)
+        self._level = min(self._at(now_s), target)
         self._target, self._since_s = target, now_s
 
     def at(self, now_s: float) -> int:
         """How many now."""
-        return min(self._target, self._level + int((now_s - self._since_s) * self._per_s + 1e-9))
+        return int(self._at(now_s) + 1e-9)
+
+    def _at(self, now_s: float) -> float:
+        return min(self._target, self._level + (now_s - self._since_s) * self._per_s)

@@ -36,11 +36,21 @@ class Account:
 
 
 def services(plan: LoadPlan) -> tuple[Service, Service]:
-    """IMAP's and SMTP's. Raises OSError where the CA's file cannot be read."""
-    context = ssl.create_default_context(cafile=plan.ca)
-    common = {"address": plan.address, "server_name": plan.server_name, "context": context}
-    imap = Service(port=plan.imap_port, tls=plan.imap_tls, **common)  # type: ignore[arg-type] # three of its fields
-    smtp = Service(port=plan.smtp_port, tls=plan.smtp_tls, **common)  # type: ignore[arg-type] # likewise
+    """IMAP's and SMTP's. Raises OSError where a CA's file cannot be read."""
+    imap = Service(
+        address=plan.address,
+        port=plan.imap_port,
+        tls=plan.imap_tls,
+        server_name=plan.server_name,
+        context=ssl.create_default_context(cafile=plan.ca),
+    )
+    smtp = Service(
+        address=plan.address,
+        port=plan.smtp_port,
+        tls=plan.smtp_tls,
+        server_name=plan.smtp_server_name or plan.server_name,
+        context=ssl.create_default_context(cafile=plan.smtp_ca or plan.ca),
+    )
     return imap, smtp
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from failoverd.drill.load.answers import AnswerError, smtp_line, smtp_outcome
+from failoverd.drill.load.answers import DONE, GO_ON, AnswerError, smtp_line, smtp_outcome
 from failoverd.drill.load.wire import Wire
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Smtp:
             if service.tls == "implicit":
                 await wire.secure(service.context, service.server_name)
             self = cls(wire)
-            await self._reply()
+            await self._reply(DONE)
             await self.command(b"EHLO " + OUR_NAME)
             if service.tls == "starttls":
                 await self.command(b"STARTTLS")
@@ -49,9 +49,9 @@ class Smtp:
         """Hand over a message; when this returns, the server has taken responsibility. `message`: lines end in CRLF."""
         await self.command(f"MAIL FROM:<{sender}>".encode())
         await self.command(f"RCPT TO:<{recipient}>".encode())
-        await self.command(b"DATA")
+        await self.command(b"DATA", GO_ON)
         self.wire.send(message.replace(b"\r\n.", b"\r\n..") + b".\r\n")
-        await self._reply()
+        await self._reply(DONE)
 
     async def quit(self) -> None:
         """Say goodbye and wait for the answer."""
@@ -67,17 +67,17 @@ class Smtp:
         else:
             self.wire.close()
 
-    async def command(self, line: bytes) -> None:
-        """Give one, and see it accepted. Raises AnswerError by the reply's code."""
+    async def command(self, line: bytes, wanted: int = DONE) -> None:
+        """Give one, and see it answered as is `wanted`. Raises AnswerError by the reply's code."""
         self.wire.send(line + b"\r\n")
-        await self._reply()
+        await self._reply(wanted)
 
-    async def _reply(self) -> None:
+    async def _reply(self, wanted: int) -> None:
         for _ in range(MOST_LINES):
             line = await self.wire.line()
             code, last = smtp_line(line)
             if last:
-                outcome = smtp_outcome(code)
+                outcome = smtp_outcome(code, wanted)
                 if outcome != "ok":
                     raise AnswerError(outcome, line[:80].decode("ascii", "replace"))
                 return

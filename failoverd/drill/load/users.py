@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from failoverd.drill.load.seconds import Operation
     from failoverd.drill.load.service import Account, Service
 
+STEADY_S = 10.0  # a session that lasted so long was a good one: what ends it is news
 LOGIN_S = 10.0  # for a session to be there; then another attempt has better chances than more patience
 GOODBYE_S = 2.0
 IDLE_S = 600.0  # RFC 2177: a new IDLE before half an hour is over
@@ -66,6 +67,7 @@ class User:
         self._stirred = asyncio.Event()
         self._leaving = False
         self._attempts = 0
+        self._since_s: float | None = None  # when the session was there
         self.is_logged_in = False
 
     def do(self, kind: Kind, operation: Operation) -> None:
@@ -80,23 +82,32 @@ class User:
 
     async def run(self) -> None:
         """Be there."""
+        time = asyncio.get_running_loop().time
         while not self._leaving or self._next() is not None:
             try:
                 await self._session()
             except TROUBLE:
-                self._attempts += 1
+                # A server that lets people in and then drops them is not to be stormed either.
+                steady = self._since_s is not None and time() - self._since_s > STEADY_S
+                self._attempts = 1 if steady else self._attempts + 1
             self._next()  # what is over by now is not kept
             if not self._leaving or self._to_do:
                 await asyncio.sleep(pause_s(self._attempts, self._world.rng))
 
     def _next(self) -> tuple[Kind, Operation] | None:
-        """What is to be done first, and is not over yet."""
-        while self._to_do and self._to_do[0][1].over:
-            self._to_do.popleft()
+        """What is to be done first, and is not over yet: what comes too late is not begun."""
+        now_s = asyncio.get_running_loop().time()
+        while self._to_do and (self._to_do[0][1].over or self._deadline_s(self._to_do[0][1]) <= now_s):
+            _, operation = self._to_do.popleft()
+            operation.end("failed", now_s)
         return self._to_do[0] if self._to_do else None
+
+    def _deadline_s(self, operation: Operation) -> float:
+        return operation.intended_s + self._world.deadline_s
 
     async def _session(self) -> None:
         """Keep up one session for as long as it lasts."""
+        self._since_s = None
         async with asyncio.timeout(LOGIN_S):
             session = await Imap.connected(self._world.imap)
         try:
@@ -105,7 +116,7 @@ class User:
                 self._world.logged_in()
                 await session.select()
             self.is_logged_in = True
-            self._attempts = 0
+            self._since_s = asyncio.get_running_loop().time()
             session.wire.on_arrival = self._stirred.set
             await self._work(session)
         finally:
@@ -117,10 +128,11 @@ class User:
         idles = False
         while True:
             self._stirred.clear()
+            session.hear()  # it may have ended: what is meant to be done waits for the next one
             to_do = self._next()
             if to_do is not None:
                 kind, operation = to_do
-                async with asyncio.timeout_at(operation.intended_s + self._world.deadline_s):
+                async with asyncio.timeout_at(self._deadline_s(operation)):
                     if idles:
                         await session.end_idle()
                         idles = False
@@ -137,7 +149,6 @@ class User:
                     await session.idle()
                 idles, idles_since = True, loop.time()
             else:
-                session.hear()
                 try:
                     async with asyncio.timeout_at(idles_since + IDLE_S):
                         await self._stirred.wait()
@@ -157,7 +168,7 @@ class User:
         except TROUBLE as error:
             outcome = outcome_of(error)
             operation.end(outcome, now())
-            if outcome == "failed":
+            if outcome == "failed" or session.said_bye:
                 raise
         except BaseException:  # the deadline, which is told to us by cancelling
             operation.end("failed", now())
@@ -172,14 +183,19 @@ class User:
         await session.append(message.data)
         world.ledger.acknowledged(message, name, MAILBOX, "append", round((at_s() + world.epoch_s) * 1000))
 
+    def _somebody(self) -> Account:
+        """Choose another account, where there is one."""
+        accounts = self._world.accounts
+        at = self._world.rng.randrange(len(accounts))
+        return accounts[at] if accounts[at] is not self._account else accounts[at - 1]
+
     async def submit(self, operation: Operation) -> None:
         """Submit a mail to another account, over a connection of its own."""
         world, at_s = self._world, asyncio.get_running_loop().time
-        others = [one for one in world.accounts if one is not self._account] or [self._account]
-        to = world.rng.choice(others).name
+        to = self._somebody().name
         session: Smtp | None = None
         try:
-            async with asyncio.timeout_at(operation.intended_s + world.deadline_s):
+            async with asyncio.timeout_at(self._deadline_s(operation)):
                 session = await Smtp.connected(world.smtp)
                 await session.log_in(self._account)
                 message = world.messages.make(self._account.name, to, at_s() + world.epoch_s)

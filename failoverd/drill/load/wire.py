@@ -123,7 +123,8 @@ class Wire(asyncio.Protocol):
             self._transport.write(data)
             return
         try:
-            self._tls.write(data)
+            while data:
+                data = data[self._tls.write(data) :]
         except ssl.SSLError as error:
             raise AnswerError("failed", error.reason or "TLS") from None
         self._flush()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 STAGES: tuple[Stage, ...] = get_args(Stage)
 AFTER_FAULT: frozenset[Stage] = frozenset({"fault", "load", "ending"})
 _SECOND_MS = 1000
+_LEAST_GAP_MS = 500  # shorter times without a good beat are no gaps
 
 
 def epoch_ms(moment: str) -> int:
@@ -79,7 +80,7 @@ def _figures(seconds: Sequence[Second], told: Sequence[Gap], protocol: Protocol,
     failed, refused, rejected = (
         sum(getattr(tally, name) for tally in tallies) for name in ("failed", "refused", "rejected")
     )
-    begun = [gap for gap in told if gap.protocol == protocol and _stage_at(seconds, gap.from_ms) == stage]
+    begun = [gap for gap in told if gap.protocol == protocol and _stage_of(seconds, gap) == stage]
     return ProtocolFigures(
         protocol=protocol,
         stage=stage,
@@ -109,7 +110,8 @@ def _bad(tally: Tally) -> int:
 def gaps(evidence: Evidence) -> tuple[Gap, ...]:
     """The times without one good beat, by CLOCK_REALTIME: the generator's, or from its seconds where it did not end.
 
-    The second way knows them to a second only, and rather too long than too short.
+    The second way knows them to a second only, and rather too long than too short: a second with good and bad beats
+    beside one without good ones is taken as bad. Of an outage of less than two seconds it may know nothing.
     """
     if evidence.generator is not None:
         return evidence.generator.gaps
@@ -118,23 +120,30 @@ def gaps(evidence: Evidence) -> tuple[Gap, ...]:
 
 def _gaps_of(seconds: Sequence[Second], protocol: Protocol) -> Iterator[Gap]:
     began: int | None = None
-    last_ms: int | None = None  # the end of the newest second
+    good_ms: int | None = None  # until when it certainly was good
+    end_ms = 0
     for second in seconds:
         tally = _tally(second, protocol)
+        end_ms = second.at_ms + _SECOND_MS
         if tally.beats_ok:
+            good_ms = second.at_ms if tally.beats_failed else end_ms
             if began is not None:
-                yield Gap(protocol=protocol, from_ms=began, until_ms=second.at_ms)
-            began = None
+                yield Gap(protocol=protocol, from_ms=began, until_ms=end_ms if tally.beats_failed else second.at_ms)
+                began, good_ms = None, end_ms
         elif tally.beats_failed and began is None:
-            began = second.at_ms
-        last_ms = second.at_ms + _SECOND_MS
-    if began is not None and last_ms is not None:
-        yield Gap(protocol=protocol, from_ms=began, until_ms=last_ms)
+            began = second.at_ms if good_ms is None else good_ms
+    if began is not None:
+        yield Gap(protocol=protocol, from_ms=began, until_ms=end_ms)
 
 
 def since(gap: Gap, began_ms: int) -> Gap:
     """The same in ms of the drill."""
     return replace(gap, from_ms=gap.from_ms - began_ms, until_ms=gap.until_ms - began_ms)
+
+
+def _stage_of(seconds: Sequence[Second], gap: Gap) -> Stage | None:
+    """In which stage it began: half a second after the last good beat, which may well have been before the fault."""
+    return _stage_at(seconds, min(gap.from_ms + _LEAST_GAP_MS, gap.until_ms))
 
 
 def _stage_at(seconds: Sequence[Second], at_ms: int) -> Stage | None:

@@ -92,6 +92,7 @@ smtpd_sasl_type = dovecot
 smtpd_sasl_path = private/auth
 smtpd_tls_chain_files = /etc/load/key, /etc/load/certificate
 smtpd_client_connection_count_limit = 0
+service_throttle_time = 1s
 """
 SUBMISSION_SERVICE = """
 127.0.0.1:{port} inet n - y - - smtpd
@@ -198,6 +199,7 @@ class Servers:
 
     def delivered(self) -> None:
         """Wait until Postfix has nothing left to deliver."""
+        self.run("postqueue", "-f")  # what Dovecot was not there to take
         for name in ("maildrop", "incoming", "active", "deferred"):
             place = self.view / "var/spool/postfix" / name
             wait_for(lambda place=place: not any(place.iterdir()), name=f"Postfix's {name} to run empty")  # type: ignore[misc]

@@ -12,8 +12,6 @@ import pytest
 from load_stage import DEFERS, IMAP, IMAPS, REJECTS, SUBMISSION, SUBMISSIONS, Running, Servers, now_ms, staged
 from mariadb_servers import wait_for
 
-from failoverd.drill.load.beats import DEADLINE_S
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -25,6 +23,7 @@ pytestmark = pytest.mark.root
 Tls = dict[str, object]
 IMPLICIT: Tls = {"imap_port": IMAPS, "imap_tls": "implicit", "smtp_port": SUBMISSIONS, "smtp_tls": "implicit"}
 STARTTLS: Tls = {"imap_port": IMAP, "imap_tls": "starttls", "smtp_port": SUBMISSION, "smtp_tls": "starttls"}
+PATIENCE_MS = 5000  # with a machine that has other work: ten times what it takes
 NEAR = 0.05  # of each other, what the generator counts and what servers do
 
 
@@ -53,6 +52,11 @@ def tallies(load: Running) -> list[Tally]:
     return [tally for second in load.seconds for tally in (second.imap, second.smtp)]
 
 
+def connected(servers: Servers) -> int:
+    """How many IMAP sessions Dovecot has."""
+    return servers.run("doveadm", "-f", "tab", "who", "-1").count("\timap\t")
+
+
 def proved(servers: Servers, load: Running, done: LoadDone) -> None:
     """All that was acknowledged is there once, and the servers' logs tell of as much as the generator does."""
     servers.delivered()
@@ -79,9 +83,8 @@ def test_what_people_do_is_done_and_counted_as_servers_count_it(tls: Tls, server
         load.until(lambda: load.ok("imap") > 20 and load.ok("smtp") > 8, name="some operations")
         done = load.stop()
     for tally in tallies(load):
-        assert (tally.failed, tally.refused, tally.rejected, tally.beats_failed) == (0, 0, 0, 0)
+        assert (tally.failed, tally.refused, tally.rejected) == (0, 0, 0)
     assert done.most_sessions == 6
-    assert not done.gaps
     assert load.ok("smtp") == done.submitted > 0
     assert done.appended > 0
     assert load.ok("imap") > done.appended  # the rest are fetches
@@ -94,19 +97,17 @@ def test_what_people_do_is_done_and_counted_as_servers_count_it(tls: Tls, server
 
 
 def test_people_come_and_go_as_they_are_told(servers: Servers, tmp_path: Path) -> None:
-    with running(servers, tmp_path, users=3, beats_per_s=0) as load:
+    with running(servers, tmp_path, users=30, beats_per_s=0) as load:
+        load.until(lambda: load.sessions == 30, name="thirty sessions")
+        load.tell({"users": 3})
         load.until(lambda: load.sessions == 3, name="three sessions")
-        load.tell({"users": 8})
-        load.until(lambda: load.sessions == 8, name="eight sessions")
-        assert load.now[-1].users == 8
-        load.tell({"users": 2})
-        load.until(lambda: load.sessions == 2, name="two sessions")
-        before = int(servers.run("doveadm", "-f", "tab", "who", "-1").count("imap\t"))
-        load.tell({"users": 5})
-        load.until(lambda: load.sessions == 5, name="five sessions")
+        assert load.now[-1].users == 3
+        wait_for(lambda: connected(servers) == 3, name="the others to have logged out")
+        load.tell({"users": 12})
+        load.until(lambda: load.sessions == 12, name="twelve sessions")
+        assert connected(servers) == 12
         done = load.stop()
-    assert before == 2  # who has left has logged out
-    assert done.most_sessions == 8
+    assert done.most_sessions == 30
     assert all(tally.failed == 0 for tally in tallies(load))
     proved(servers, load, done)
 
@@ -137,9 +138,8 @@ def test_a_server_that_stands_still_is_slow_from_when_people_wanted_something(se
     assert meant > 0
     gap = gap_of(done, (stopped_ms + continued_ms) / 2)
     late_ms = done.late_max_ms + 20
-    assert gap.from_ms <= stopped_ms + late_ms
-    assert continued_ms - late_ms <= gap.until_ms <= continued_ms + DEADLINE_S * 1000 + late_ms
-    assert stopped_ms - gap.from_ms <= DEADLINE_S * 1000 + late_ms
+    assert stopped_ms - PATIENCE_MS <= gap.from_ms <= stopped_ms + late_ms
+    assert continued_ms - late_ms <= gap.until_ms <= continued_ms + PATIENCE_MS
     proved(servers, load, done)
 
 
@@ -158,13 +158,15 @@ def test_a_server_that_dies_is_missed_for_as_long_as_it_is_away(servers: Servers
         done = load.stop()
     gap = gap_of(done, (killed_ms + started_ms) / 2)
     late_ms = done.late_max_ms + 20
-    assert gap.from_ms <= killed_ms + late_ms
-    assert gap.until_ms >= started_ms - late_ms
+    assert killed_ms - PATIENCE_MS <= gap.from_ms <= killed_ms + late_ms
+    assert started_ms - late_ms <= gap.until_ms <= started_ms + PATIENCE_MS
     away = [second for second in load.seconds if killed_ms <= second.at_ms and second.at_ms + 1000 <= started_ms]
     assert away
     assert sum(second.imap.beats_ok for second in away) == 0
     assert sum(second.imap.beats_failed for second in away) > 5
-    assert sum(second.smtp.refused for second in away) > 0  # Postfix is there, and cannot ask who they are
+    # Postfix is there, and cannot ask who they are: 454, or a process of it that ends at once.
+    assert sum(second.smtp.refused + second.smtp.failed for second in away) > 0
+    assert sum(second.smtp.ok for second in away) == 0
     proved(servers, load, done)
 
 
@@ -190,7 +192,7 @@ def test_what_was_acknowledged_is_in_the_ledger_though_the_generator_is_killed(
     with running(servers, tmp_path, users=10, appends=600.0, fetches=0.0, submits=0.0, beats_per_s=0) as load:
         load.until(lambda: len(load.ledger()) > 100, name="a hundred messages")
     ledger = {one.message_id for one in load.ledger()}
-    wait_for(lambda: "imap\t" not in servers.run("doveadm", "-f", "tab", "who", "-1"), name="the sessions to end")
+    wait_for(lambda: connected(servers) == 0, name="the sessions to end")
     held = Counter(servers.held())
     assert ledger <= held.keys()
     assert set(held.values()) == {1}

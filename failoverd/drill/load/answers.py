@@ -74,4 +74,6 @@ def smtp_outcome(code: int, wanted: int) -> Outcome:
     kind = code // 100
     if kind == wanted:
         return "ok"
-    return {4: "refused", 5: "rejected"}.get(kind, "failed")
+    if kind == 4:
+        return "refused"
+    return "rejected" if kind == 5 else "failed"

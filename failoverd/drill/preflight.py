@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.config.drill import window
+from failoverd.core.model import NodeName
 from failoverd.drill.model import Cast
 from failoverd.drill.scenarios import SCENARIOS
 
@@ -170,6 +171,11 @@ def _of_the_cast(config: Config, cast: Cast, scenario: Scenario) -> Iterator[Why
     if cast.target and cast.coordinator == cast.target:
         other = next((name for name in (*cast.arbiters, *cast.data_nodes) if name != cast.target), "")
         yield "DRILL_WRONG_NODE", f"{scenario.name} hits {cast.target}, where it was begun: begin it on {other}"
+    elif config.fencing.nodes.get(NodeName(cast.target)) and cast.coordinator in cast.arbiters:
+        # The cluster may switch it off meanwhile, and who has broken it has to switch it on again.
+        other = next((name for name in reversed(cast.data_nodes) if name != cast.target), "")
+        why = f"{cast.target} may have to be given its power back, and {cast.coordinator} has no fence agent's password"
+        yield "DRILL_WRONG_NODE", f"{why}: begin it on {other}"
     refused = scenario.refuses(config, cast.target)
     if refused is not None:
         yield refused

@@ -53,12 +53,12 @@ class Drills:
             self._lab.exec(host, "systemctl", "daemon-reload")
             self._lab.exec(host, "systemctl", "start", "failoverd-drill-agent.service")
 
-    def coordinator(self, scenario: str) -> str:
-        """A node that the scenario's fault does not touch: the arbiter, but where that is what is hit."""
-        if scenario != "arbiter-loss":
-            return layout.ARBITER
-        primary = self._cluster.primary()
-        return next(host for host in layout.DATA_NODES if host != primary)
+    def coordinator(self) -> str:
+        """The node that would take over: no scenario's fault hits it, and it has the fence agents' passwords."""
+        status = self._cluster.status(self._cluster.primary())
+        if status is None or status["failover"]["candidate"] is None:
+            raise LabError(f"nobody could take over: {self._cluster.unsettled()}")
+        return str(status["failover"]["candidate"])
 
     def begin(self, host: str, scenario: str, *options: str) -> subprocess.Popen[str]:
         """Type `failoverctl drill run`, and look on."""

@@ -227,6 +227,8 @@ class Coordinator:
         self._book.found(fault=fault.words)
 
     async def _observe(self) -> None:
+        if self._scenario.moves is None:  # as expected is what it also is before the fault is felt
+            await self._until(self._is_felt)
         moved = await self._until(self._as_expected)
         self._book.found(primary=moved)
         if self._scenario.moves is False:
@@ -235,6 +237,13 @@ class Coordinator:
             if status.holder != self._cast.primary or status.term != self._cast.term:
                 reason = f"{status.holder} is primary in term {status.term}: the role had to stay"
                 raise DrillError("DRILL_WRONG_END", reason)
+
+    async def _is_felt(self, status: StatusDocument) -> str:
+        """What the fault has done, once the cluster has noticed it; "" before."""
+        self._waits = "the cluster has not noticed the fault"
+        if status.term != self._cast.term:
+            return "the role has moved"
+        return "" if await self._as_expected(status) else "clients are not served"
 
     async def _as_expected(self, status: StatusDocument) -> str:
         """Who serves, once that is as the scenario wants; "" before. Raises DrillError where it never will be."""

@@ -231,6 +231,9 @@ class Coordinator:
             await self._until(self._is_felt)
         moved = await self._until(self._as_expected)
         self._book.found(primary=moved)
+        if self._generator is not None:  # who waits for the old one still belongs to the fault
+            self._waits = "people of the load wait for answers"
+            await self._generator.until_answered()
         if self._scenario.moves is False:
             await asyncio.sleep(CALM_S)
             status = await self._daemon.status()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LINE_BYTES = 1 << 20
 SILENT_S = 15.0  # it says each second how many there are, whatever its operations wait for
 END_S = 15.0
+CALM = 4  # words in a row, one a second: longer than an operation is open before it counts as overdue
 
 
 def plan_of(config: Config, asked: Asked, place: Path) -> LoadPlan:
@@ -60,6 +61,7 @@ class Generator:
         self._done: LoadDone | None = None
         self._heard = asyncio.Event()
         self.sessions = 0
+        self._calm = 0  # how often in a row it has said that nobody waits
         self.users = plan.users
 
     async def start(self) -> None:
@@ -109,6 +111,19 @@ class Generator:
             words = f"{self.sessions} of {self.users} users are logged in after {within_s:.0f} s"
             raise DrillError("DRILL_LOAD_FAILED", words) from None
 
+    async def until_answered(self) -> None:
+        """Wait until nobody waits for an answer any more, and for long enough that what began meanwhile would show.
+
+        A session to a server that hung goes on waiting when others are served again: until its own deadline. Who
+        still waits after that is slow for another reason, and is counted as that.
+        """
+        self._calm = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._plan.deadline_s + CALM):
+                while self._calm < CALM:
+                    self._heard.clear()
+                    await self._heard.wait()
+
     async def runs(self) -> None:
         """Return never. Raises DrillError where it has ended, or is silent."""
         assert self._listening is not None  # noqa: S101 - start comes first
@@ -141,7 +156,9 @@ class Generator:
 
     def _take(self, said: dict[str, Any]) -> None:
         if "now" in said:
-            self.sessions = model.load(LoadNow, json.dumps(said["now"])).sessions
+            now = model.load(LoadNow, json.dumps(said["now"]))
+            self.sessions = now.sessions
+            self._calm = self._calm + 1 if not now.overdue else 0
         elif "second" in said:
             self._found.second(model.load(Second, json.dumps(said["second"])))
         elif "done" in said:

@@ -191,6 +191,7 @@ class LoadNow:
 
     sessions: int  # logged in to IMAP
     users: int  # wanted
+    overdue: int  # operations that were meant a while ago and have no answer yet: people who wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -353,6 +353,19 @@ def test_beats_are_counted_apart() -> None:
     assert open_.over
 
 
+def test_what_has_had_no_answer_for_two_seconds_is_overdue_until_it_ends_or_its_second_is_told() -> None:
+    seconds = begun()
+    answered, hung = seconds.begin("imap", 100.1), seconds.begin("smtp", 100.2)
+    seconds.begin("imap", 100.3, beat=True)  # has a deadline of its own, and nobody waits for it
+    assert seconds.overdue(101.9) == 0
+    assert seconds.overdue(103.1) == 2
+    answered.end("ok", 103.2)
+    assert seconds.overdue(103.3) == 1
+    told(seconds, 101.1 + DEADLINE_S)
+    assert seconds.overdue(101.1 + DEADLINE_S) == 0
+    assert hung.over
+
+
 def test_the_fault_s_stage_has_the_second_in_which_it_begins_and_the_one_in_which_it_ends() -> None:
     seconds = begun()
     seconds.stage("fault", 102.7)

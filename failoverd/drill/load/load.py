@@ -213,7 +213,7 @@ class Load:
                 self._note_seconds()
             if now_s >= told_s + NOW_S:
                 told_s = now_s
-                self._tell(LoadNow(sessions=self._sessions(), users=self._wanted))
+                self._tell(LoadNow(sessions=self._sessions(), users=self._wanted, overdue=self._seconds.overdue(now_s)))
 
     # ---- what is counted ---------------------------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from failoverd.drill.load.answers import Outcome
     from failoverd.drill.model import Protocol, Stage
 
+OVERDUE_S = 2.0  # an answer that takes longer is waited for, by somebody
+
 
 @dataclass(slots=True)
 class _Count:
@@ -138,6 +140,11 @@ class Seconds:
             if second.is_open() and second.number + 1 + self._deadline_s - self._epoch_s > now_s:
                 return
             yield self._told(self._kept.popleft())
+
+    def overdue(self, now_s: float) -> int:
+        """How many operations were meant more than OVERDUE_S ago, and are still open."""
+        until = int(now_s + self._epoch_s - OVERDUE_S)
+        return sum(second.imap.open + second.smtp.open for second in self._kept if second.number < until)
 
     def rest(self) -> Iterator[Second]:
         """It is the end: all that is left, what is open having failed."""

@@ -296,6 +296,7 @@ def _shown(
         Part("services", reloading.probes),
         Part("alerts", alerting.reload),
         Part("http", lambda new: lambda: public.reload(new)),
+        Part("drill", drilling.reload),
         Part("requests", lambda new: lambda: controller.reload(new)),
     )
     reloader = Reloader(

@@ -28,6 +28,7 @@ from failoverd.runtime import document as doc
 from failoverd.runtime.asked import Body, answered
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from starlette.requests import Request
@@ -58,6 +59,14 @@ class Drilling:
     def __init__(self, config: Config, units: Units, state: Path, runtime: Path) -> None:
         self._config, self._units = config, units
         self._state, self._runtime = state / DIRECTORY, runtime
+
+    def reload(self, config: Config) -> Callable[[], None]:
+        """Return what puts another configuration's `drill` in force."""
+
+        def apply() -> None:
+            self._config = config
+
+        return apply
 
     def control_routes(self) -> list[Route]:
         """For the control socket."""

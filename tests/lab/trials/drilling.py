@@ -26,6 +26,7 @@ SECTION = """drill:
   load: {accounts_file: /etc/failoverd/secrets/drill-accounts, ramp: 10s, share: 100%}
   disk: /var/lib/mysql
 """
+AGENTS = ("failoverd-drill-agent.service", "failoverd-drill-recover.service")
 ROOT = "/var/lib/failoverd/drill"
 FAULT = "/run/systemd/system/failoverd-fault.service"
 RUN_S = 600.0
@@ -48,10 +49,22 @@ class Drills:
     def enable(self) -> None:
         """Start every node's agent, now and at each boot."""
         for host in layout.HOSTS:
-            for unit in ("failoverd-drill-agent.service", "failoverd-drill-recover.service"):
+            for unit in AGENTS:
                 enable(self._lab.path(host, "/"), unit)
             self._lab.exec(host, "systemctl", "daemon-reload")
             self._lab.exec(host, "systemctl", "start", "failoverd-drill-agent.service")
+
+    def disable(self) -> None:
+        """Stop the agents, for good."""
+        for host in layout.HOSTS:
+            for unit in AGENTS:
+                self._lab.exec(host, "systemctl", "disable", "--now", unit)
+
+    def kill(self, host: str) -> bool:
+        """Kill the process that conducts the drill; return False where there is none."""
+        shown = self._lab.exec(host, "systemctl", "show", "--property=MainPID", "--value", "failoverd-drill.service")
+        pid = shown.stdout.strip()
+        return pid != "0" and self._lab.exec(host, "kill", "-KILL", pid, check=False).returncode == 0
 
     def coordinator(self) -> str:
         """The node that would take over: no scenario's fault hits it, and it has the fence agents' passwords."""
@@ -77,6 +90,10 @@ class Drills:
         value = json.loads(self._lab.path(host, f"{ROOT}/{drill}/report.json").read_text())
         assert isinstance(value, dict)
         return value
+
+    def report_page(self, host: str, drill: str) -> bytes:
+        """The page of it that a host keeps."""
+        return self._lab.path(host, f"{ROOT}/{drill}/report.html").read_bytes()
 
     def wait_for(self, host: str, before: int, right: Callable[[dict[str, Any]], bool], limit_s: float) -> bool:
         """Wait until the drill after `before` others is as wanted; False where it has ended before that."""

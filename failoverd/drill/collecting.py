@@ -89,7 +89,7 @@ class Collector:
         """
         lately = [second for second in self._recent if second.stage != "fault"]
         tallies = [tally for second in lately for tally in (second.imap, second.smtp)]
-        bad = sum(tally.failed + tally.rejected for tally in tallies)
+        bad = sum(tally.failed + tally.rejected + tally.unknown for tally in tallies)
         all_ = bad + sum(tally.ok + tally.refused for tally in tallies)
         return 100 * bad / all_ if all_ >= RECENT else None
 

@@ -141,11 +141,21 @@ def compared(tables: Sequence[TablesDone]) -> Iterable[ComparedTable]:
 
 
 def counters(ours: LoadDone, servers: Sequence[CountersDone], found: Mapping[str, int], appended: int) -> list[Counter]:
-    """Ours beside the servers'. `found`: Message-IDs in the mailboxes, of which `appended` were appended."""
+    """Ours beside the servers'. `found`: Message-IDs in the mailboxes, of which `appended` were appended.
+
+    A message that was never answered counts as the servers say: both are right about it.
+    """
     taken = {name for node in servers for name in node.submitted}
+    both, unknown = ours.submitted + ours.appended, ours.submits_unknown + ours.appends_unknown
     return [
         Counter(name="IMAP logins", ours=ours.logins, servers=sum(node.logins for node in servers)),
-        Counter(name="messages submitted", ours=ours.submitted, servers=len(taken)),
-        Counter(name="messages in the mailboxes", ours=ours.submitted + ours.appended, servers=len(found)),
+        Counter(
+            name="messages submitted", ours=_with(ours.submitted, ours.submits_unknown, len(taken)), servers=len(taken)
+        ),
+        Counter(name="messages in the mailboxes", ours=_with(both, unknown, len(found)), servers=len(found)),
         Counter(name="messages appended", ours=ours.appended, servers=appended),
     ]
+
+
+def _with(ours: int, unknown: int, servers: int) -> int:
+    return min(max(ours, servers), ours + unknown)

@@ -167,6 +167,7 @@ class Tally:
     failed: int = 0
     refused: int = 0  # a temporary answer (4xx, NO [UNAVAILABLE]): clients come again
     rejected: int = 0  # a permanent one (5xx): mail would have been returned to its sender
+    unknown: int = 0  # a message was sent and no answer came: it may have been taken, nobody has promised it
     latency: dict[str, int] = field(default_factory=dict)
     beats_ok: int = 0
     beats_failed: int = 0
@@ -210,6 +211,8 @@ class LoadDone:
     logins: int  # IMAP sessions that were logged in
     submitted: int  # messages that SMTP took responsibility for
     appended: int
+    submits_unknown: int = 0  # the answer to the message never came
+    appends_unknown: int = 0
     gaps: tuple[Gap, ...]  # of more than half a second
     late_p50_ms: float
     late_p99_ms: float

@@ -180,6 +180,19 @@ def test_figures_are_the_sums_of_the_seconds() -> None:
         assert one.operations == sum(tally.ok + tally.failed + tally.refused + tally.rejected for tally in tallies)
 
 
+def test_what_was_never_answered_is_a_failure_of_the_protocol_s() -> None:
+    evidence = passed()
+    before = report(evidence, WANTED)
+    first = evidence.seconds[0]
+    more = replace(first, smtp=replace(first.smtp, unknown=3))
+    whole = report(replace(evidence, seconds=(more, *evidence.seconds[1:])), WANTED)
+    changed = [(old, new) for old, new in zip(before.protocols, whole.protocols, strict=True) if old != new]
+    [(old, new)] = changed
+    assert (new.protocol, new.stage) == ("smtp", first.stage)
+    assert (new.failed - old.failed, new.operations - old.operations) == (3, 3)
+    assert whole.points[0].smtp_bad == before.points[0].smtp_bad + 3
+
+
 def test_a_report_is_the_same_after_json() -> None:
     for evidence in (passed(), failed(), aborted()):
         whole = report(evidence, WANTED)

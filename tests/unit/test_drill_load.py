@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from failoverd.drill.comparing import counters
 from failoverd.drill.load.answers import (
     DONE,
     GO_ON,
@@ -31,7 +32,7 @@ from failoverd.drill.load.messages import MOST, Messages
 from failoverd.drill.load.pacing import Pacer, Ramp
 from failoverd.drill.load.seconds import Seconds
 from failoverd.drill.load.users import FIRST_PAUSE_S, MOST_PAUSE_S, pause_s
-from failoverd.drill.model import dump
+from failoverd.drill.model import CountersDone, LoadDone, dump
 from failoverd.drill.report.measured import percentile
 
 if TYPE_CHECKING:
@@ -249,6 +250,34 @@ def test_what_is_quoted_is_read_as_it_was(text: str) -> None:
 def test_what_cannot_be_quoted_is_not_sent(text: str) -> None:
     with pytest.raises(AnswerError, match="quotes cannot hold"):
         quoted(text)
+
+
+# ---- our counts beside the servers'
+
+
+def done(**counts: int) -> LoadDone:
+    none = dict.fromkeys(("late_p50_ms", "late_p99_ms", "late_max_ms", "cpu_s"), 0.0)
+    return LoadDone(**{"logins": 7, "gaps": (), "rss_max_bytes": 0, "most_sessions": 0, **none, **counts})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("taken", "ours"),
+    [(99, 100), (100, 100), (102, 102), (103, 103), (104, 103)],
+    ids=["one is missing", "none was taken", "two were", "all were", "and one of nobody's"],
+)
+def test_a_message_that_was_never_answered_counts_as_the_servers_say(taken: int, ours: int) -> None:
+    told = done(submitted=100, submits_unknown=3, appended=50, appends_unknown=0)
+    nodes = [
+        CountersDone(node="mail1", logins=4, submitted=tuple(map(str, range(60)))),
+        CountersDone(node="mail2", logins=3, submitted=tuple(map(str, range(55, taken)))),  # some were handed on
+    ]
+    found = dict.fromkeys(map(str, range(taken + 50)), 1)
+    assert [(one.name, one.ours, one.servers) for one in counters(told, nodes, found, 50)] == [
+        ("IMAP logins", 7, 7),
+        ("messages submitted", ours, taken),
+        ("messages in the mailboxes", ours + 50, taken + 50),
+        ("messages appended", 50, 50),
+    ]
 
 
 # ---- messages

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, get_args
 
-Outcome = Literal["ok", "failed", "refused", "rejected"]
+# "unknown": a message was sent whole or in part, and no answer to it came. The server may have it.
+Outcome = Literal["ok", "failed", "refused", "rejected", "unknown"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 # RFC 5530: what "may succeed later". SERVERBUG is neither a promise nor a refusal: Dovecot says so when its store or
 # its database has gone, and the person sees an error.

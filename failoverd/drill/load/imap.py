@@ -10,7 +10,7 @@ from failoverd.drill.load.wire import LONGEST_LINE, Wire
 if TYPE_CHECKING:
     from failoverd.drill.load.service import Account, Service
 
-MOST_LINES = 10_000  # of one answer
+MOST_LINES = 10_000  # of one answer, or of what is told between two commands
 LOOK_AT = 64 * 1024  # bytes of a message: the drill's accounts may have been sent anything
 MAILBOX = "Drill"
 
@@ -30,6 +30,8 @@ class Imap:
         self._serial = 0
         self._idle_tag = b""
         self._leaving = False
+        self._unasked = 0
+        self.in_doubt = False  # a message was sent, and nothing was said to it yet
         self.said_bye = False  # by the server, unasked: it closes the connection, or has done so
         self.messages = 0  # in the selected mailbox
 
@@ -106,6 +108,9 @@ class Imap:
     def hear(self) -> None:
         """Take what has come while nothing was asked. Raises AnswerError where the server has ended the session."""
         while (line := self.wire.next_line()) is not None:
+            self._unasked += 1
+            if self._unasked > MOST_LINES:  # else a server that never stops keeps this process busy for as long
+                raise AnswerError("failed", "news without an end")
             self._untagged(line)
         if self.wire.ended:
             raise AnswerError("failed", self.wire.ended)
@@ -127,20 +132,28 @@ class Imap:
             self.wire.send(b"%s %s {%d}\r\n" % (tag, line, len(literal)))
             await self._until_go_ahead(tag)
             self.wire.send(literal + b"\r\n")
+            self.in_doubt = True
         await self._end_of(tag)
 
     def _next_tag(self) -> bytes:
         self._serial += 1
+        self._unasked = 0
         return b"d%d" % self._serial
 
     async def _end_of(self, tag: bytes) -> None:
         for _ in range(MOST_LINES):
             line = await self._line()
             if line.startswith(tag + b" "):
-                _judge(line[len(tag) + 1 :])
+                self._answered(line[len(tag) + 1 :])
                 return
             self._untagged(line)
         raise AnswerError("failed", "an answer without an end")
+
+    def _answered(self, status: bytes) -> None:
+        """Take the end of a command: it says what became of a message, where it can be understood."""
+        imap_status(status)
+        self.in_doubt = False
+        _judge(status)
 
     async def _until_go_ahead(self, tag: bytes) -> None:
         for _ in range(MOST_LINES):

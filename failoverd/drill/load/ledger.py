@@ -31,6 +31,7 @@ class Ledger:
         except OSError as error:
             raise self._broken(error) from None
         self.counts: dict[How, int] = {"append": 0, "submit": 0}
+        self.unknown: dict[How, int] = {"append": 0, "submit": 0}
 
     def acknowledged(self, message: Message, account: str, mailbox: str, how: How, at_ms: int) -> None:
         """Note one, once the server has said so and never before."""
@@ -44,6 +45,10 @@ class Ledger:
         except OSError as error:
             raise self._broken(error) from None
         self.counts[how] += 1
+
+    def in_doubt(self, how: How) -> None:
+        """Count one that was sent and never answered: nobody has promised it, and it is no line."""
+        self.unknown[how] += 1
 
     def close(self) -> None:
         """Make it durable."""

@@ -241,6 +241,8 @@ class Load:
             logins=self._logins,
             submitted=self._ledger.counts["submit"],
             appended=self._ledger.counts["append"],
+            submits_unknown=self._ledger.unknown["submit"],
+            appends_unknown=self._ledger.unknown["append"],
             gaps=tuple(sorted(gaps, key=lambda gap: gap.from_ms)) if self._plan.beats_per_s > 0 else (),
             late_p50_ms=percentile(self._late, 50) or 0.0,
             late_p99_ms=percentile(self._late, 99) or 0.0,

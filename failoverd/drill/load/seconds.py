@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from failoverd.drill.load import histogram
+from failoverd.drill.load.answers import OUTCOMES
 from failoverd.drill.model import Second, Tally
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ OVERDUE_S = 2.0  # an answer that takes longer is waited for, by somebody
 class _Count:
     """One protocol's."""
 
-    counts: dict[Outcome, int] = field(default_factory=lambda: {"ok": 0, "failed": 0, "refused": 0, "rejected": 0})
+    counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     latency: dict[str, int] = field(default_factory=dict)
     beats_ok: int = 0
     beats_failed: int = 0
@@ -44,6 +45,7 @@ class _Count:
             failed=self.counts["failed"] + self.open,
             refused=self.counts["refused"],
             rejected=self.counts["rejected"],
+            unknown=self.counts["unknown"],
             latency=self.latency,
             beats_ok=self.beats_ok,
             beats_failed=self.beats_failed + self.beats_open,

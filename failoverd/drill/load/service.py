@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from failoverd.drill.load.answers import AnswerError, Outcome
 
@@ -54,6 +54,14 @@ def services(plan: LoadPlan) -> tuple[Service, Service]:
     return imap, smtp
 
 
-def outcome_of(trouble: BaseException) -> Outcome:
-    """How it counts: what no server has said is a failure."""
+class Session(Protocol):
+    """With either server."""
+
+    in_doubt: bool
+
+
+def outcome_of(trouble: BaseException, session: Session | None) -> Outcome:
+    """How it counts: what no server has said is a failure, or nobody knows where a message was on its way."""
+    if session is not None and session.in_doubt:
+        return "unknown"
     return trouble.outcome if isinstance(trouble, AnswerError) else "failed"

@@ -20,6 +20,7 @@ class Smtp:
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
+        self.in_doubt = False  # a message was sent, and nothing was said to it yet
 
     @classmethod
     async def connected(cls, service: Service) -> Smtp:
@@ -51,6 +52,7 @@ class Smtp:
         await self.command(f"RCPT TO:<{recipient}>".encode())
         await self.command(b"DATA", GO_ON)
         self.wire.send(message.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+        self.in_doubt = True
         await self._reply(DONE)
 
     async def quit(self) -> None:
@@ -77,6 +79,7 @@ class Smtp:
             line = await self.wire.line()
             code, last = smtp_line(line)
             if last:
+                self.in_doubt = False
                 outcome = smtp_outcome(code, wanted)
                 if outcome != "ok":
                     raise AnswerError(outcome, line[:80].decode("ascii", "replace"))

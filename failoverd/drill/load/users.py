@@ -5,7 +5,8 @@
        └── 0.1 to 2 s ── whatever goes wrong on the connection
 
 What was meant to be done while there is no session waits, with its clock running. What was under way when the session
-broke has failed: whether the server has done it is not known, and a second attempt might do it twice.
+broke has failed, or is unknown where a message was on its way: it may have been taken, and a second attempt might store
+it twice.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
-    from failoverd.drill.load.ledger import Ledger
+    from failoverd.drill.load.answers import Outcome
+    from failoverd.drill.load.ledger import How, Ledger
     from failoverd.drill.load.messages import Messages
     from failoverd.drill.load.pacing import Kind
     from failoverd.drill.load.seconds import Operation
-    from failoverd.drill.load.service import Account, Service
+    from failoverd.drill.load.service import Account, Service, Session
 
 STEADY_S = 10.0  # a session that lasted so long was a good one: what ends it is news
 LOGIN_S = 10.0  # for a session to be there; then another attempt has better chances than more patience
@@ -166,12 +168,11 @@ class User:
             else:
                 await session.fetch(self._world.rng.random())
         except TROUBLE as error:
-            outcome = outcome_of(error)
-            operation.end(outcome, now())
-            if outcome == "failed" or session.said_bye:
+            outcome = self._failed(error, session, "append", operation)
+            if outcome in {"failed", "unknown"} or session.said_bye:
                 raise
-        except BaseException:  # the deadline, which is told to us by cancelling
-            operation.end("failed", now())
+        except BaseException as error:  # the deadline, which is told to us by cancelling
+            self._failed(error, session, "append", operation)
             raise
         else:
             operation.end("ok", now())
@@ -182,6 +183,13 @@ class User:
         message = world.messages.make(name, name, at_s() + world.epoch_s)
         await session.append(message.data)
         world.ledger.acknowledged(message, name, MAILBOX, "append", round((at_s() + world.epoch_s) * 1000))
+
+    def _failed(self, error: BaseException, session: Session | None, how: How, operation: Operation) -> Outcome:
+        outcome = outcome_of(error, session)
+        if outcome == "unknown":
+            self._world.ledger.in_doubt(how)
+        operation.end(outcome, asyncio.get_running_loop().time())
+        return outcome
 
     def _somebody(self) -> Account:
         """Choose another account, where there is one."""
@@ -202,11 +210,11 @@ class User:
                 await session.submit(self._account.name, to, message.data)
             world.ledger.acknowledged(message, to, "INBOX", "submit", round((at_s() + world.epoch_s) * 1000))
         except TROUBLE as error:
-            operation.end(outcome_of(error), at_s())
+            self._failed(error, session, "submit", operation)
             if session is not None:
                 session.wire.abort()
-        except BaseException:
-            operation.end("failed", at_s())
+        except BaseException as error:
+            self._failed(error, session, "submit", operation)
             if session is not None:
                 session.wire.abort()
             raise

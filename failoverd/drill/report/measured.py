@@ -77,15 +77,15 @@ def _figures(seconds: Sequence[Second], told: Sequence[Gap], protocol: Protocol,
     for tally in tallies:
         latency.update(tally.latency)
     ok = sum(tally.ok for tally in tallies)
-    failed, refused, rejected = (
-        sum(getattr(tally, name) for tally in tallies) for name in ("failed", "refused", "rejected")
+    failed, refused, rejected, unknown = (
+        sum(getattr(tally, name) for tally in tallies) for name in ("failed", "refused", "rejected", "unknown")
     )
     begun = [gap for gap in told if gap.protocol == protocol and _stage_of(seconds, gap) == stage]
     return ProtocolFigures(
         protocol=protocol,
         stage=stage,
-        operations=ok + failed + refused + rejected,
-        failed=failed,
+        operations=ok + failed + unknown + refused + rejected,
+        failed=failed + unknown,  # people see an error in both; what may have been taken stands with the counters
         refused=refused,
         rejected=rejected,
         p50_ms=percentile(latency, 50),
@@ -101,7 +101,7 @@ def _tally(second: Second, protocol: Protocol) -> Tally:
 
 
 def _bad(tally: Tally) -> int:
-    return tally.failed + tally.refused + tally.rejected
+    return tally.failed + tally.refused + tally.rejected + tally.unknown
 
 
 # ---- outages ---------------------------------------------------------------------------------------------------------

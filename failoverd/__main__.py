@@ -1,9 +1,10 @@
 """`failoverd run`: the daemon. `failoverd guard`, `failoverd drop`: what ends the role where the daemon does not.
 
-`failoverd rebuild`, `failoverd donor`: a data node's database made anew from another node's.
+`failoverd rebuild`, `failoverd donor`: a data node's database made anew from another node's. `failoverd drill` and its
+parts: a failure on purpose.
 
-Exit codes: 0 stopped or done, 1 could not start or failed, 2 usage, 3 a rebuild was refused and nothing was touched,
-78 wrong configuration.
+Exit codes: 0 stopped or done, 1 could not start or failed, 2 usage, 3 a rebuild or a drill was refused and nothing was
+touched, 4 something of a drill may be left, 78 wrong configuration.
 """
 
 from __future__ import annotations

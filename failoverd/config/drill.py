@@ -5,7 +5,7 @@ from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from failoverd.config.error import wrong
 from failoverd.config.http import Networks
@@ -49,10 +49,15 @@ def window(text: object) -> tuple[time, time] | None:
     return time(begin_h, begin_m), time(end_h, end_m)
 
 
+def _is_window(text: str) -> str:
+    window(text)
+    return text
+
+
 class Load(Section):
     """Who is simulated, and how much of the whole traffic that may be."""
 
-    users: Annotated[int, Field(ge=1, le=5000)] = 500
+    users: Annotated[int, Field(ge=0, le=5000)] = 500
     duration_ms: Annotated[int, duration("10s", "24h"), Field(alias="duration")] = 1_200_000
     ramp_ms: Annotated[int, duration("1s", "1h"), Field(alias="ramp")] = 60_000
     accounts: Annotated[PrivateFile | None, Field(alias="accounts_file")] = None
@@ -104,7 +109,7 @@ class Drill(Section):
     enabled: bool = False
     allow: Annotated[tuple[ScenarioName, ...], Field(strict=False)] = SCENARIOS
     port: Port = 7402
-    window: str = "01:00-05:00"
+    window: Annotated[str, AfterValidator(_is_window)] = "01:00-05:00"
     user: Text = "failoverd_drill"
     password: Annotated[DataNodeSecretFile | None, Field(alias="password_file")] = None
     max_lag_ms: Annotated[int, duration("100ms", "1m"), Field(alias="max_lag")] = 500
@@ -119,11 +124,10 @@ class Drill(Section):
     schedule: DrillSchedule | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
-        window(self.window)
+    def _overdue_after_due(self) -> Self:
         if self.schedule is not None and self.schedule.overdue_days < self.schedule.days:
             raise wrong(
-                f"{self.schedule.overdue_days} is less than days, {self.schedule.days}",
+                f"is less than days, {self.schedule.days}",
                 f"{self.schedule.days} or more",
                 key=("drill", "schedule", "overdue_days"),
             )

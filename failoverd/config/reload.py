@@ -37,7 +37,6 @@ _KERNEL = "the kernel's gate and the address are set up with it at the start"
 _CONNECTED = "the connections to the server are made with it at the start"
 _WHICH = "which services there are is settled at the start"
 _PROGRAMS = "failoverd-rebuild and failoverd-donor read it when they start"
-_AGENTS = "failoverd-drill-agent reads it when it starts"
 _SERVERS = "the servers' waiting for acknowledgements is set up with it"
 
 # A key, or what all keys below one have in common: the longest that fits counts. A test holds it complete.
@@ -92,8 +91,7 @@ KEYS: Mapping[str, str] = {
     "alerts": RELOADED,
     "rejoin": RELOADED,
     "rebuild": _PROGRAMS,
-    "drill": RELOADED,
-    **{f"drill.{key}": _AGENTS for key in ("port", "user", "password_file", "disk", "management")},
+    "drill": RELOADED,  # in the daemon; a drill reads it when it begins, and failoverd-drill-agent when it is restarted
     "http": "the listener is made with it at the start",
     "http.allow": RELOADED,
 }

@@ -21,6 +21,7 @@ FILES = {
     "/run/failoverd/lease": "The lease as last renewed, for a daemon that is started again before it is over.",
     "/var/lib/failoverd/term": "The newest term that this node has seen. Not to be removed without need.",
     "/var/lib/failoverd/audit/audit.jsonl": "The record of every decision and effect, one JSON object a line.",
+    "/var/lib/failoverd/drill/ID": "A drill: its state, and once it has ended report.json and report.html.",
     "/var/lib/failoverd/ahead": "What a node had and the primary lacked, saved as SQL before a rebuild.",
 }
 ENVIRONMENT = {
@@ -36,7 +37,8 @@ DAEMON_EXITS = {
     "0": "stopped, or done",
     "1": "could not start, or failed",
     "2": "usage: the command line was not understood",
-    "3": "a rebuild was refused and nothing was touched",
+    "3": "a rebuild or a drill was refused and nothing was touched",
+    "4": "something of a drill may be left: see runbooks/codes/DRILL_UNDO_FAILED.md",
     "78": "wrong configuration; systemd does not start it again",
 }
 COMMON = 3  # commands that share an option: from here on it is described once

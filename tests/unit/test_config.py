@@ -72,9 +72,9 @@ def without(example: str, *keys: str) -> str:
 
 def test_the_example_shows_the_defaults(config_file: Path, example: str) -> None:
     shown = load(config_file, "mail1")
-    without_monitoring = re.sub(r"(?m)^monitoring:\n(?:  .*\n)+", "", example)
+    blocks = re.sub(r"(?m)^(?:monitoring|drill):\n(?:  .*\n)+", "", example)
     fewer = without(
-        *(without_monitoring, "lease", "flapping", "rpo", "audit", "alerts", "rejoin", "rebuild", "http"),
+        *(blocks, "lease", "flapping", "rpo", "audit", "alerts", "rejoin", "rebuild", "http"),
         *("x.rebuild_port", "x.interval", "x.deadline", "x.failures", "x.patience"),
     )
     fewer = (

@@ -17,7 +17,7 @@ FENCED = re.compile(r"^ *```[a-z]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 QUOTED = re.compile(r"`([^`]+)`")
 LINE = re.compile(r"(?:^|[\s;&|(])failoverctl +([a-z].*)")
 # What stands for something that has a form of its own.
-FORMS = {"TIME": "+2h", "TERM": "7", "WHEN": "24h", "N": "10"}
+FORMS = {"TIME": "+2h", "TERM": "7", "WHEN": "24h", "N": "10", "SCENARIO": "service-death"}
 GROUPS = {name for name in COMMANDS if isinstance(load(name), click.Group)}
 
 

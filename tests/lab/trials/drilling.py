@@ -13,7 +13,7 @@ from hosts.power_switch import fencing
 from hosts.rootfiles import enable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hosts import Lab
 
@@ -112,14 +112,17 @@ class Drills:
         """Say what of any drill is left on any host; a host without power is the first thing to be told."""
         found = []
         for host in layout.HOSTS:
-            if self._lab.pid(host) is None:
+            try:
+                found += self._left_on(host)
+            except LabError:  # its power goes or comes at this moment
                 found.append(f"{host} has no power")
-                continue
-            if self._lab.path(host, FAULT).exists():
-                found.append(f"{host} has a fault")
-            found += [f"{host}: {path}" for path in self._lab.path(host, "/run/systemd/system").glob("*.d/*drill*")]
-            if self._lab.path(host, f"{ROOT}/current").exists():
-                found.append(f"{host} has a drill that is not clean")
-            if self._lab.exec(host, "nft", "list", "table", "inet", "failoverd_drill", check=False).returncode == 0:
-                found.append(f"{host} is cut off")
         return found
+
+    def _left_on(self, host: str) -> Iterator[str]:
+        if self._lab.path(host, FAULT).exists():
+            yield f"{host} has a fault"
+        yield from (f"{host}: {path}" for path in self._lab.path(host, "/run/systemd/system").glob("*.d/*drill*"))
+        if self._lab.path(host, f"{ROOT}/current").exists():
+            yield f"{host} has a drill that is not clean"
+        if self._lab.exec(host, "nft", "list", "table", "inet", "failoverd_drill", check=False).returncode == 0:
+            yield f"{host} is cut off"

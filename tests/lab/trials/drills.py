@@ -31,7 +31,7 @@ from trials.drilling import ROOT, RUN_S, Drills, configured
 from trials.sole import sole_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SCENARIOS = (
     "switchover",
@@ -120,8 +120,8 @@ class Bench:
             ended = time.monotonic()
             if not self._end(host, kill=kill) and phase != PHASES[-1]:
                 return [f"it was over before it could be ended in {phase}"]
-            gone_s = self._seconds_until(lambda: not self.drills.left(), ended)
-            healthy_s = self._seconds_until(self.cluster.is_settled, ended)
+            gone_s = self._seconds_without(self.drills.left, ended)
+            healthy_s = self._seconds_without(self.cluster.unsettled, ended)
             words, _ = process.communicate(timeout=RUN_S)
         finally:
             process.kill()
@@ -147,9 +147,10 @@ class Bench:
         return self._lab.exec(host, "failoverctl", "drill", "abort", check=False).returncode == 0
 
     @staticmethod
-    def _seconds_until(right: object, since: float) -> float:
-        assert callable(right)
-        wait_for("nothing of the drill is left, and all is well", right, BACK_S)
+    def _seconds_without(wrong: Callable[[], list[str]], since: float) -> float:
+        wait_for(
+            "nothing of the drill is left, and all is well", lambda: not wrong(), BACK_S, why_not=lambda: f"{wrong()}"
+        )
         return time.monotonic() - since
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,6 +61,10 @@ service imap-login {
 }
 service imap {
   process_limit = 2000
+}
+# Each of its processes is one of anvil's clients.
+service anvil {
+  client_limit = 5000
 }
 service lmtp {
   inet_listener lmtp {
@@ -210,6 +215,15 @@ class Servers:
         for line in (self.view / "var/log/postfix.log").read_text(encoding="utf-8").splitlines():
             lines.append(line.partition("]: ")[2])  # as the journal has it
         return counters.count("mail", lines, set(self.accounts), f"{DRILL}.drill.invalid")
+
+    def log(self) -> str:
+        """Give Dovecot's log."""
+        return (self.view / "var/log/dovecot.log").read_text(encoding="utf-8")
+
+    def stored(self) -> Counter[str]:
+        """Count the messages of all accounts, by mailbox."""
+        told = self.run("doveadm", "-f", "tab", "fetch", "-A", "mailbox", "mailbox", "*", "all")
+        return Counter(line.split("\t")[-1] for line in told.splitlines()[1:])
 
     def forget(self) -> None:
         """Empty mailboxes and logs."""

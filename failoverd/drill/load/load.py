@@ -247,6 +247,7 @@ class Load:
             late_p50_ms=percentile(self._late, 50) or 0.0,
             late_p99_ms=percentile(self._late, 99) or 0.0,
             late_max_ms=round(self._late_max_s * 1000, 3),
+            late=self._late,
             cpu_s=round(usage.ru_utime + usage.ru_stime, 3),
             rss_max_bytes=_rss_max(Path("/proc/self/status").read_text().splitlines()),
             most_sessions=self._most_sessions,

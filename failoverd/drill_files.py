@@ -4,7 +4,8 @@
     /var/lib/failoverd/drill/ID/state.json      the coordinator's newest word: `drill.model.Drill`
     /var/lib/failoverd/drill/ID/report.json     and report.html: on every node, once it has ended
     /var/lib/failoverd/drill/current            the id of the drill that this node conducts, while it is not clean
-    /var/lib/failoverd/drill/last.json          of the newest that passed, and of a skipped one
+    /var/lib/failoverd/drill/last.json          of the newest that was conducted here and passed
+    /var/lib/failoverd/drill/wanted             the daemon's: since when a schedule wants them of this node
 
 Apart from all three, since the daemon loads nothing of a drill.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 DIRECTORY = "drill"  # below the state directory
 REQUEST = "drill-request.json"
-STATE, REPORT, PAGE, LEDGER, LOAD, CURRENT, LAST = (
+STATE, REPORT, PAGE, LEDGER, LOAD, CURRENT, LAST, WANTED = (
     "state.json",
     "report.json",
     "report.html",
@@ -21,5 +22,6 @@ STATE, REPORT, PAGE, LEDGER, LOAD, CURRENT, LAST = (
     "load.jsonl",
     "current",
     "last.json",
+    "wanted",
 )
 UNIT, AGENT_UNIT, FAULT_UNIT = "failoverd-drill.service", "failoverd-drill-agent.service", "failoverd-fault.service"

@@ -237,7 +237,21 @@ MONITORING: Mapping[str, Finding] = {
     ),
 }
 
-FINDINGS: Mapping[str, Finding] = {**SETTINGS, **OTHERS, **MONITORING}
+# Of drills that should have been (runtime/drills_due.py).
+DRILLS: Mapping[str, Finding] = {
+    "DRILL_OVERDUE": Finding(
+        _W,
+        "no drill has passed for longer than it should be: whether a failover still works is not known",
+        "see failoverctl drill list for how the last ones ended; begin one: failoverctl drill run SCENARIO",
+    ),
+    "DRILL_SKIPPED": Finding(
+        _W,
+        "a drill was due and did not begin: what kept it might keep a failover",
+        "bring in order what the reason names; failoverctl drill run SCENARIO --dry-run says whether that is gone",
+    ),
+}
+
+FINDINGS: Mapping[str, Finding] = {**SETTINGS, **OTHERS, **MONITORING, **DRILLS}
 
 
 def blocking(findings: Iterable[tuple[str, str]]) -> tuple[str, str] | None:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Every code that a drill can give. Each has a page in runbooks/.
+# Every code that a drill can give. Each has a page in runbooks/. Of drills that do not come the daemon tells
+# (core/findings.py).
 CODES: Mapping[str, str] = {
     # refused: nothing was changed
     "DRILL_DISABLED": "this configuration allows no drill, or not this fault on that node",
@@ -56,9 +57,6 @@ CODES: Mapping[str, str] = {
     "DRILL_ENDED": "its own process ended in the middle",
     "DRILL_OBJECTIVE": "all went as expected, and not as well as it has to",
     "DRILL_BUG": "failoverd itself went wrong",
-    # found, and told by failoverctl check and by alerts
-    "DRILL_OVERDUE": "no drill has passed for longer than it should be",
-    "DRILL_SKIPPED": "a drill was due and did not begin",
 }
 
 

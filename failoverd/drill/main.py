@@ -10,7 +10,6 @@ touched; 4 something of it may be left, which the journal names.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from datetime import UTC, datetime
@@ -22,7 +21,8 @@ from failoverd.drill.calls import Agents
 from failoverd.drill.coordinator import Coordinator, Stage
 from failoverd.drill.local import LocalDaemon
 from failoverd.drill.model import Asked
-from failoverd.drill_files import DIRECTORY, LAST, REQUEST
+from failoverd.drill_files import DIRECTORY, REQUEST
+from failoverd.runtime import drills_past
 
 if TYPE_CHECKING:
     import argparse
@@ -65,8 +65,9 @@ def _asked(config: Config, runtime: Path, state: Path) -> Asked | None:
 
 
 def _scheduled(config: Config, state: Path) -> Asked | None:
-    now, wanted = datetime.now(UTC), config.drill.schedule
-    if wanted is None or not schedule.due(wanted, str(config.this.name), last_passed(state), now):
+    now, wanted = datetime.now(UTC), config.drill.schedule if config.drill.enabled else None
+    past = drills_past.read(state / DIRECTORY)
+    if wanted is None or not schedule.due(wanted, str(config.this.name), past.passed, now):
         return None
     load = config.drill.load
     return Asked(
@@ -79,15 +80,6 @@ def _scheduled(config: Config, state: Path) -> Asked | None:
         reason=f"due every {wanted.days} days",
         scheduled=True,
     )
-
-
-def last_passed(state: Path) -> datetime | None:
-    """When the newest that passed ended; None where none did. Raises ValueError where that cannot be read."""
-    try:
-        value = json.loads((state / DIRECTORY / LAST).read_text())
-    except FileNotFoundError:
-        return None
-    return datetime.fromisoformat(str(value["ended"]))
 
 
 async def _run(config: Config, state: Path, socket: Path, asked: Asked) -> int:

@@ -1,4 +1,4 @@
-"""Is a drill due, or overdue? Pure: of the newest that passed, the configuration and the time.
+"""Is a drill due? Pure: of the newest that passed, the configuration and the time.
 
 The timer asks each day when the window begins. A day on which the cluster is not fit is skipped with its reason and the
 next one asks again, so that neither a machine that was off nor a bad night loses a quarter's drill.
@@ -18,11 +18,3 @@ def due(schedule: DrillSchedule | None, node: str, last: datetime | None, now: d
     if schedule is None or schedule.node != node:
         return False
     return last is None or now - last >= timedelta(days=schedule.days)
-
-
-def overdue_days(schedule: DrillSchedule | None, last: datetime | None, since: datetime, now: datetime) -> int | None:
-    """By how many days a drill is overdue; None: it is not. `since`: from when one was wanted, where none ever was."""
-    if schedule is None:
-        return None
-    late = (now - (last or since)).days - schedule.overdue_days
-    return late if late > 0 else None

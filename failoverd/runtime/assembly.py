@@ -238,14 +238,14 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             perform=daemon.perform,
             refuse=daemon.refuse,
         )
-        control, public, alerting, reloader = _shown(
+        control, public, alerting, drilling, reloader = _shown(
             config,
             clock,
             daemon,
             _Refused(refused, me, directories.runtime),
             historian,
             reloading=_Reloading(path, notifier, schedule, prober, daemon),
-            drilling=Drilling(config, Units(), directories.state, directories.runtime),
+            directories=directories,
         )
         server = NodeServer(
             address=me.address,
@@ -254,7 +254,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             nodes=list(config.nodes),
             routes=[*routes, *peers.routes(), *historian.routes(), *alerting.peer_routes()],
         )
-        for serving in (server, control, public, alerting):
+        for serving in (server, control, public, alerting, drilling):
             await serving.start()
             servers.push_async_callback(serving.stop)
         prober.start()
@@ -280,14 +280,15 @@ def _shown(
     historian: Historian,
     *,
     reloading: _Reloading,
-    drilling: Drilling,
-) -> tuple[ControlServer, PublicServer, Alerting, Reloader]:
+    directories: Directories,
+) -> tuple[ControlServer, PublicServer, Alerting, Drilling, Reloader]:
     """What operators command, and what everybody may see."""
+    drilling = Drilling(config, Units(), directories.state, directories.runtime)
     controller = NodeController(
         daemon,
         config,
         clock,
-        refused=lambda: (*missing.now(), *public.refused(), *reloader.refused()),
+        refused=lambda: (*missing.now(), *public.refused(), *reloader.refused(), *drilling.refused()),
         historian=historian,
     )
     alerting = Alerting(config, clock, daemon, controller)
@@ -309,7 +310,8 @@ def _shown(
         ends=lambda: reloading.notifier.ready(f"{config.this.name} of {config.cluster}"),
     )
     routes = [*alerting.control_routes(), *reloader.control_routes(), *drilling.control_routes()]
-    return ControlServer(missing.directory / "control.sock", controller, routes), public, alerting, reloader
+    control = ControlServer(missing.directory / "control.sock", controller, routes)
+    return control, public, alerting, drilling, reloader
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +25,8 @@ from failoverd.core.model import Outcome
 from failoverd.drill_files import CURRENT, DIRECTORY, REQUEST, STATE, UNIT
 from failoverd.runtime import document as doc
 from failoverd.runtime.asked import Body, answered
+from failoverd.runtime.drills_due import DrillsDue
+from failoverd.runtime.drills_past import ID, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 
     from failoverd.actions.units import Units
     from failoverd.config import Config
+    from failoverd.runtime.host import Refused
 
 LAUNCH_MS = 5_000
 SHOWN = 100
-_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z-]{1,40}")
 
 
 class Asked(Body):
@@ -59,12 +60,27 @@ class Drilling:
     def __init__(self, config: Config, units: Units, state: Path, runtime: Path) -> None:
         self._config, self._units = config, units
         self._state, self._runtime = state / DIRECTORY, runtime
+        self._due = DrillsDue(config, state)
+
+    async def start(self) -> None:
+        """Begin to look whether one should have been."""
+        await self._due.start()
+
+    async def stop(self) -> None:
+        """Look no more."""
+        await self._due.stop()
+
+    def refused(self) -> tuple[Refused, ...]:
+        """What is to be told of drills that should have been."""
+        return self._due.refused()
 
     def reload(self, config: Config) -> Callable[[], None]:
         """Return what puts another configuration's `drill` in force."""
+        due = self._due.reload(config)
 
         def apply() -> None:
             self._config = config
+            due()
 
         return apply
 
@@ -137,15 +153,12 @@ class Drilling:
         return JSONResponse({"drills": await asyncio.to_thread(self._states)})
 
     def _states(self) -> list[object]:
-        try:
-            places = sorted((path for path in self._state.iterdir() if _ID.fullmatch(path.name)), reverse=True)
-        except FileNotFoundError:
-            return []
-        return [json.loads((place / STATE).read_bytes()) for place in places[:SHOWN] if (place / STATE).exists()]
+        places = [self._state / name for name in names(self._state)[:SHOWN]]
+        return [json.loads((place / STATE).read_bytes()) for place in places if (place / STATE).exists()]
 
     async def _one(self, request: Request) -> Response:
         name = request.path_params["id"]
-        if not _ID.fullmatch(name):
+        if not ID.fullmatch(name):
             return PlainTextResponse("no such drill", 404)
         try:
             text = await asyncio.to_thread((self._state / name / STATE).read_bytes)

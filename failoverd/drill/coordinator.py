@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from failoverd.runtime.document import StatusDocument
 
 LOOK_S = 0.5
+FIT_S = 60  # a replica's lag has its moments under load
 CALM_S = 20  # that a role which has to stay has to stay for, at least
 LIMITS_S = {  # of each phase, beside what the configuration asks for
     PhaseName.PREFLIGHT: 60,
@@ -210,6 +211,7 @@ class Coordinator:
         self._book.found(users=self._asked.users, sessions=self._generator.sessions)
 
     async def _inject(self) -> None:
+        await self._until_fit()
         await self._stage_of("fault")
         if self._scenario.by == "switchover":
             self._book.found(injected_ms=self._book.now_ms())
@@ -225,6 +227,19 @@ class Coordinator:
         self._book.found(injected_ms=self._book.now_ms())
         await self._agents.inject(fault.node, self._asked.id, self._scenario.name, self._cast)
         self._book.found(fault=fault.words)
+
+    async def _until_fit(self) -> None:
+        """See that all is still as preflight wants it. Raises DrillError: nothing is broken that is not whole."""
+        until = asyncio.get_running_loop().time() + FIT_S
+        while True:
+            status, check = await self._daemon.status(), await self._daemon.check()
+            _refuse(preflight.too_late(self._config, self._asked, self._cast, status, self._stage.now()))
+            whys = preflight.refusals(self._config, self._asked, self._cast, status, check)
+            if not whys:
+                return
+            if asyncio.get_running_loop().time() > until:
+                _refuse(whys)
+            await asyncio.sleep(LOOK_S)
 
     async def _observe(self) -> None:
         if self._scenario.moves is None:  # as expected is what it also is before the fault is felt

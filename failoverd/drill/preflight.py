@@ -5,6 +5,7 @@ Everything that could hurt refuses, with its code, before anything is changed; a
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from failoverd.config.drill import window
@@ -83,9 +84,7 @@ def early(config: Config, asked: Asked, now: datetime) -> list[Why]:
         found.append(("DRILL_DISABLED", "drill.enabled is false"))
     elif scenario.name not in config.drill.allow:
         found.append(("DRILL_DISABLED", f"drill.allow does not name {scenario.name}"))
-    wanted = asked.window or config.drill.window
-    if not in_window(wanted, now):
-        found.append(("DRILL_WINDOW", f"it is {now:%H:%M}; drills are allowed {wanted}"))
+    found += _of_time(config, asked, now)
     if asked.users and config.drill.load.accounts is None:
         found.append(("DRILL_NO_ACCOUNTS", "drill.load.accounts_file is missing: nobody can be simulated"))
     return found
@@ -107,9 +106,28 @@ def refusals(
     ]
 
 
+def too_late(config: Config, asked: Asked, cast: Cast, status: StatusDocument, now: datetime) -> list[Why]:
+    """Why the fault must not come any more: a backup may have taken hours, and the cluster went on meanwhile."""
+    found = list(_of_time(config, asked, now))
+    if (status.holder, status.term) != (cast.primary, cast.term):
+        was = f"when the drill began it was {cast.primary} in term {cast.term}"
+        found.append(("DRILL_NOT_FIT", f"{status.holder} is primary in term {status.term}: {was}"))
+    return found
+
+
 def unwell(config: Config, status: StatusDocument, check: CheckDocument) -> list[Why]:
     """Why the cluster is not as it was before a drill: what every drill waits for at its end."""
     return [*_of_the_cluster(status, check), *_of_replicas(config, status)]
+
+
+def _of_time(config: Config, asked: Asked, now: datetime) -> Iterator[Why]:
+    """The load has to fit in as well: the fault stays for as long."""
+    wanted = asked.window or config.drill.window
+    until = now + timedelta(seconds=asked.duration_s)
+    if not in_window(wanted, now):
+        yield "DRILL_WINDOW", f"it is {now:%H:%M}; drills are allowed {wanted}"
+    elif not in_window(wanted, until):
+        yield "DRILL_WINDOW", f"it is {now:%H:%M}, and the load would end at {until:%H:%M}; drills are allowed {wanted}"
 
 
 def _of_the_cluster(status: StatusDocument, check: CheckDocument) -> Iterator[Why]:

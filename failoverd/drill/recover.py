@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from failoverd.config import Config
+    from failoverd.drill.model import Cast
 
 RELEASE_S = 60.0
 GONE = "its own process ended in the middle"
@@ -49,6 +50,8 @@ async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str
             clean = await holding.release(left, within_s=RELEASE_S)
         if clean:
             book.fault(None)
+            if cast is not None and any(phase.name is PhaseName.INJECT for phase in book.drill.phases):
+                await _acknowledged(book, daemon, cast)
         found = Collector(config, book, agents, daemon)
         for line in _seconds(book):
             found.second(line, keep=False)
@@ -70,6 +73,15 @@ async def _powered(config: Config, book: Book, node: str) -> None:
             book.note(f"{node} had been switched off by its fence agent: it has power again")
     except DrillError as error:
         book.note(f"{node} may have no power: {error.reason}", error.code)
+
+
+async def _acknowledged(book: Book, daemon: LocalDaemon, cast: Cast) -> None:
+    """The drill's own change of primary does not count towards BLK_FLAPPING. More than one are not its own alone."""
+    try:
+        if (await daemon.status()).term <= cast.term + 1:
+            await daemon.acknowledge(book.drill.asked.by, f"drill {book.drill.asked.id}")
+    except DrillError as error:
+        book.note(f"the drill's change of primary is not acknowledged: {error.reason}", error.code)
 
 
 def _seconds(book: Book) -> list[Second]:

@@ -68,6 +68,7 @@ def drill() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and whether it may begin; nothing is touched.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--config", "file", type=click.Path(path_type=Path), default="/etc/failoverd/failoverd.yaml", hidden=True)
+@_state
 @options.socket
 def run(
     *,
@@ -82,6 +83,7 @@ def run(
     yes: bool,
     file: Path,
     socket: Path,
+    state: Path,
 ) -> Exit:
     """Begin SCENARIO on this node, which its fault must not touch. `failoverctl drill list` tells the scenarios."""
     asked: dict[str, str | bool | int] = {"scenario": scenario, "by": request.who(), "window": window}
@@ -106,7 +108,8 @@ def run(
     if code != 202:
         click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
         return Exit.USAGE if code == 400 else Exit.FAILED
-    return _look_on(client, str(json.loads(body)["id"]))
+    name = str(json.loads(body)["id"])
+    return _look_on(client, name, state / DIRECTORY / name)
 
 
 def _agreed(scenario: str) -> bool:
@@ -114,25 +117,34 @@ def _agreed(scenario: str) -> bool:
     return sys.stdin.isatty() and click.confirm(text, err=True)
 
 
-def _look_on(client: Client, name: str) -> Exit:
+def _look_on(client: Client, name: str, place: Path) -> Exit:
     """Say what happens, as it happens, until it has ended."""
     click.echo(f"drill {name} begins; it goes on when this terminal closes")
-    told = 0
+    told: set[tuple[int, str]] = set()
     try:
         while True:
             state = _state_of(client, name)
-            notes = state["notes"] if state else []
-            for note in notes[told:]:
-                click.echo(
-                    f"{note['at_ms'] / 1000:10.1f} s  {note['text']}" + (f"  {note['code']}" * bool(note["code"]))
-                )
-            told = len(notes)
+            news = [one for one in (_happened(state) if state else []) if one not in told]
+            for at_ms, text in news:
+                click.echo(f"{at_ms / 1000:10.1f} s  {text}".rstrip())
+            told.update(news)
             if state is not None and state["outcome"] != "under-way" and (state["clean"] or _over(state)):
-                return _ended(state)
+                return _ended(state, place)
             time.sleep(LOOK_S)
     except KeyboardInterrupt:
         click.echo(f"\nit goes on: failoverctl drill status; failoverctl drill abort ends {name}", err=True)
         return Exit.UNCLEAR
+
+
+def _happened(state: dict[str, Any]) -> list[tuple[int, str]]:
+    """Each phase's begin, how it ended where it did not pass, and each note, as they came."""
+    found = []
+    for phase in state["phases"]:
+        found.append((phase["began_ms"], phase["name"]))
+        if phase["ended_ms"] is not None and phase["outcome"] != "passed":
+            found.append((phase["ended_ms"], f"{phase['name']} {phase['outcome']}: {phase['code']} {phase['reason']}"))
+    found += [(note["at_ms"], f"  {note['text']}  {note['code']}") for note in state["notes"]]
+    return sorted(found, key=lambda one: one[0])
 
 
 def _over(state: dict[str, Any]) -> bool:
@@ -140,8 +152,10 @@ def _over(state: dict[str, Any]) -> bool:
     return any(phase["name"] == "report" and phase["ended_ms"] is not None for phase in state["phases"])
 
 
-def _ended(state: dict[str, Any]) -> Exit:
+def _ended(state: dict[str, Any], place: Path) -> Exit:
     outcome = state["outcome"]
+    if (place / REPORT).exists():
+        _summed_up(place / REPORT)
     why = f": {state['code']}: {state['reason']}" if state["code"] else ""
     click.echo(f"{outcome}{why}")
     if not state["clean"]:
@@ -242,13 +256,17 @@ def report(id: str, output: str, state: Path, *, html: bool) -> Exit:  # noqa: A
         return _printed_file(place / PAGE)
     if output == "json":
         return _printed_file(place / REPORT)
-    found = _report(place / REPORT)
+    return Exit.DONE if _summed_up(place / REPORT) else Exit.FAILED
+
+
+def _summed_up(path: Path) -> bool:
+    found = _report(path)
     if found is None:
-        return Exit.FAILED
+        return False
     from failoverd.drill.report.summary import lines  # noqa: PLC0415 - as above
 
     click.echo("\n".join(lines(found)))
-    return Exit.DONE
+    return True
 
 
 def _printed_file(path: Path) -> Exit:

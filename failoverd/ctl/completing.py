@@ -1,4 +1,4 @@
-"""Names that the shell completes: the cluster's nodes, as the daemon knows them, if it says so at once.
+"""Names that the shell completes: the cluster's nodes and its drills, as the daemon knows them, if it says so at once.
 
 Who presses Tab waits for it: a daemon that does not answer within a third of a second is not waited for, and nothing
 is offered then.
@@ -27,5 +27,15 @@ def nodes(context: click.Context, _: click.Parameter, incomplete: str) -> list[s
         status = json.loads(body) if code == 200 else {}
         known = [node["name"] for node in status.get("nodes", ()) if node["kind"] == "data"]
     except (UnreachableError, ValueError, KeyError):  # another version's words are no reason to fill the screen
+        return []
+    return [name for name in known if name.startswith(incomplete)]
+
+
+def drills(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The drills that this node knows, newest first."""
+    try:
+        code, body = Client(context.params.get("socket") or SOCKET, ANSWER_S).get("/v1/drills")
+        known = [state["asked"]["id"] for state in json.loads(body)["drills"]] if code == 200 else []
+    except (UnreachableError, ValueError, KeyError, TypeError):  # as above
         return []
     return [name for name in known if name.startswith(incomplete)]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from failoverd.ctl import options, printed, request, when
+from failoverd.ctl import completing, options, printed, request, when
 from failoverd.ctl.client import Client
 from failoverd.ctl.exits import EPILOG, Exit, UnreachableError
 from failoverd.drill_files import DIRECTORY, PAGE, REPORT
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from failoverd.drill.model import Report
 
 LOOK_S = 1.0
+BEGINS_S = 60.0  # failoverd-drill.service is started at once; a node under load takes its time to start a process
 STATE = Path("/var/lib/failoverd")
 NAMES = (
     "switchover",
@@ -44,6 +45,17 @@ NAMES = (
     "arbiter-loss",
 )
 _state = click.option("--state", type=click.Path(path_type=Path), default=STATE, hidden=True)
+
+
+def _window(_: click.Context, __: click.Parameter, text: str) -> str:
+    if text:
+        from failoverd.config.drill import window  # noqa: PLC0415 - slow to import and only needed here
+
+        try:
+            window(text)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is no window of a day: HH:MM-HH:MM, or always") from None
+    return text
 
 
 @click.group(no_args_is_help=True)
@@ -62,8 +74,16 @@ def drill() -> None:
 @click.option(
     "--backup", type=click.Choice(["full", "incremental", "none"]), help="What is backed up and tried before."
 )
-@click.option("--window", default="", metavar="HH:MM-HH:MM", help="When it may run, instead of the configuration's.")
-@click.option("--target", default="", metavar="NODE", shell_complete=options.nodes, help="Which replica is hit.")
+@click.option(
+    "--window",
+    default="",
+    metavar="HH:MM-HH:MM",
+    callback=_window,
+    help="When it may begin, instead of the configuration's; `always`: at any time.",
+)
+@click.option(
+    "--target", default="", metavar="NODE", shell_complete=options.nodes, help="Which replica replication-break hits."
+)
 @click.option("-r", "--reason", default="", metavar="TEXT", help="Why, for the record.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and whether it may begin; nothing is touched.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -121,9 +141,14 @@ def _look_on(client: Client, name: str, place: Path) -> Exit:
     """Say what happens, as it happens, until it has ended."""
     click.echo(f"drill {name} begins; it goes on when this terminal closes")
     told: set[tuple[int, str]] = set()
+    heard, until = False, time.monotonic() + BEGINS_S
     try:
         while True:
             state = _state_of(client, name)
+            heard = heard or state is not None
+            if not heard and time.monotonic() > until:
+                click.echo("nothing was heard of it: journalctl -u failoverd-drill says why", err=True)
+                return Exit.UNCLEAR
             news = [one for one in (_happened(state) if state else []) if one not in told]
             for at_ms, text in news:
                 click.echo(f"{at_ms / 1000:10.1f} s  {text}".rstrip())
@@ -196,7 +221,7 @@ def list_(socket: Path, output: str) -> Exit:
 
 
 @drill.command(epilog=EPILOG)
-@click.argument("id", default="")
+@click.argument("id", default="", shell_complete=completing.drills)
 @options.socket
 @options.output
 def status(id: str, socket: Path, output: str) -> Exit:  # noqa: A002 - click names the argument by it
@@ -245,7 +270,7 @@ def abort(socket: Path) -> Exit:
 
 
 @drill.command(epilog=EPILOG)
-@click.argument("id")
+@click.argument("id", shell_complete=completing.drills)
 @click.option("--html", is_flag=True, help="Print the page instead, for a browser.")
 @options.output
 @_state
@@ -289,8 +314,8 @@ def _report(path: Path) -> Report | None:
 
 
 @drill.command(epilog=EPILOG)
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=completing.drills)
+@click.argument("after", shell_complete=completing.drills)
 @options.output
 @_state
 def compare(before: str, after: str, output: str, state: Path) -> Exit:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, REFUSED, LEFT = 0, 1, 3, 4
 SOCKET = "control.sock"
+TAKEN_S = 60.0  # a request is for now: who asked has seen that nothing came of it
 
 
 def main(config: Config, options: argparse.Namespace) -> int:
@@ -54,10 +56,14 @@ def _asked(config: Config, runtime: Path, state: Path) -> Asked | None:
     """What was asked for, or is due. A request is taken once. Raises DrillError."""
     request = runtime / REQUEST
     try:
+        age_s = time.time() - request.stat().st_mtime
         text = request.read_bytes()
     except FileNotFoundError:
         return _scheduled(config, state)
     request.unlink()
+    if age_s > TAKEN_S:
+        _say(f"what was asked for {age_s:.0f} s ago is not begun so late: {text.decode(errors='replace').strip()}")
+        return _scheduled(config, state)
     try:
         return model.load(Asked, text)
     except ValueError as error:

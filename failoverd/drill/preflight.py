@@ -97,6 +97,9 @@ def refusals(
     if cast is None:
         return [("DRILL_NOT_FIT", "there is no primary, or nobody whom the fault could hit")]
     scenario = SCENARIOS[asked.scenario]
+    if asked.target and asked.target != cast.target:
+        why = f"{scenario.name} would hit {cast.target or 'nobody'}, and not {asked.target}"
+        return [("DRILL_DISABLED", f"{why}: only which replica replication-break hits can be chosen")]
     return [
         *_of_the_cluster(status, check),
         *_of_candidates(status, scenario),

@@ -16,11 +16,11 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from failoverd.config.drill import ScenarioName  # noqa: TC001 - pydantic reads the annotations
+from failoverd.config.drill import ScenarioName, window
 from failoverd.core.model import Outcome
 from failoverd.drill_files import CURRENT, DIRECTORY, REQUEST, STATE, UNIT
 from failoverd.runtime import document as doc
@@ -52,6 +52,16 @@ class Asked(Body):
     window: str = Field(default="", max_length=16)
     target: str = Field(default="", max_length=64)
     reason: str = Field(default="", max_length=200)
+
+    @field_validator("window")
+    @classmethod
+    def _is_one(cls, text: str) -> str:
+        if text:
+            try:
+                window(text)
+            except ValueError:
+                raise ValueError("is no window of a day: HH:MM-HH:MM, or always") from None
+        return text
 
 
 class Drilling:
@@ -104,6 +114,8 @@ class Drilling:
         running = await asyncio.to_thread(self._current)
         if running:
             return _refused("DRILL_RUNNING", f"{running} is under way, or has left something")
+        if await asyncio.to_thread((self._runtime / REQUEST).exists):
+            return _refused("DRILL_RUNNING", f"another one was just asked for, and {UNIT} has not taken it yet")
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{asked.scenario}"
         document = {
             "id": name,
@@ -122,6 +134,8 @@ class Drilling:
             return _refused("DRILL_BUG", f"{self._runtime}: {error.strerror}")
         result = await self._units.launch(UNIT, deadline_ms=LAUNCH_MS)
         if result.outcome is not Outcome.SUCCEEDED:
+            # Nothing is left for the timer to find: who asked is told that none begins.
+            await asyncio.to_thread((self._runtime / REQUEST).unlink, missing_ok=True)
             return _refused("DRILL_BUG", f"{UNIT} does not start: {result.reason}")
         return doc.Accepted(id=name)
 

@@ -40,8 +40,10 @@ from failoverd.runtime.document import (
 from failoverd.runtime.document_history import Change, HistoryDocument, PastEvent, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from types import TracebackType
+
+    from starlette.routing import Route
 
 UP = ServiceStatus(verdict="up", votes={"mail1": "ok", "mail2": "ok", "arbiter": "ok"})
 
@@ -371,10 +373,10 @@ class Stage(Controller):
 class Running:
     """A stage's server in a thread of its own, as the daemon is a process of its own."""
 
-    def __init__(self, path: Path, stage: Stage) -> None:
+    def __init__(self, path: Path, stage: Stage, routes: Iterable[Route] = ()) -> None:
         self.path = path
         self.stage = stage
-        self.server = ControlServer(path, stage)
+        self.server = ControlServer(path, stage, routes)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 

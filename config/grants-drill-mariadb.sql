@@ -4,7 +4,7 @@
 
 CREATE USER IF NOT EXISTS 'failoverd_drill'@'localhost' IDENTIFIED BY '@DRILL_PASSWORD@';
 GRANT
-  SELECT,         -- every row of every table is summed up, on each node; nothing of a row leaves the node
+  SELECT,         -- every row of every table is summed up, on each node, and nothing of a row leaves the node
   RELOAD,         -- BACKUP STAGE: commits wait for some 100 ms, so that all nodes are summed up at one transaction
   BINLOG MONITOR, -- which transaction a snapshot holds
   PROCESS         -- which tables' engines have snapshots

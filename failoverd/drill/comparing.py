@@ -5,6 +5,7 @@ Asked while the cluster works: nothing is stopped but commits, for some 100 ms a
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from failoverd.drill import DrillError, accounts, model
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from failoverd.drill.model import LoadDone
 
 ATTEMPTS = 20
+PAUSE_S = 0.5
 NAMED = 100
 
 
@@ -46,6 +48,7 @@ class Comparison:
         for attempt in range(ATTEMPTS):
             if await self._at_one(jobs, jobs[primary], attempt):
                 break
+            await asyncio.sleep(PAUSE_S)  # clients commit meanwhile
         else:
             raise DrillError("DRILL_DIFFERS", f"in {ATTEMPTS} attempts the nodes were never at one transaction")
         for job in jobs.values():
@@ -55,10 +58,12 @@ class Comparison:
     @staticmethod
     async def _at_one(jobs: Mapping[str, Job], primary: Job, attempt: int) -> bool:
         await primary.tell({"hold": attempt})
-        await primary.progress()
+        held = (await primary.progress())["held"]
+        if not held:
+            return False
         try:
             for job in jobs.values():
-                await job.tell({"open": attempt})
+                await job.tell({"open": attempt} if job is primary else {"open": attempt, "at": held})
             opened = [(await job.progress())["opened"] for job in jobs.values()]
         finally:
             await primary.tell({"let_go": attempt})

@@ -25,6 +25,7 @@ from failoverd.drill.model import (
     LagPoint,
     LoadDone,
     PhaseName,
+    Report,
     Second,
 )
 from failoverd.drill.report.evidence import Evidence
@@ -231,12 +232,24 @@ class Collector:
             config_digest=membership_digest(self._config),
         )
 
+    def is_written(self) -> bool:
+        """Whether there is a report already."""
+        return (self._book.place / REPORT).exists()
+
     async def write(self, cast: Cast | None, *, clean: bool) -> None:
         """Write the report here, and leave it on every node. Raises OSError.
 
         `clean`: nothing of the drill is left; the state says so only once this is written.
         """
-        made = report(self._evidence(replace(self._book.drill, clean=clean)), self._config.drill.objectives)
+        drill = replace(self._book.drill, clean=clean)
+        await self._leave(report(self._evidence(drill), self._config.drill.objectives), cast)
+
+    async def write_again(self, cast: Cast | None) -> None:
+        """Nothing is left by now: say so in the report that there is, and keep its evidence. Raises OSError."""
+        made = model.load(Report, (self._book.place / REPORT).read_bytes())
+        await self._leave(replace(made, drill=replace(self._book.drill, clean=True)), cast)
+
+    async def _leave(self, made: Report, cast: Cast | None) -> None:
         text, html = model.dump(made).decode(), page(made)
         durable(self._book.place / REPORT, text)
         durable(self._book.place / PAGE, html)

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from failoverd.drill import DrillError
-from failoverd.drill.model import OURSELVES
+from failoverd.drill import DrillError, model
+from failoverd.drill.model import OURSELVES, Fault
 from failoverd.drill_files import FAULT_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from failoverd.drill.model import Command, Fault
+    from failoverd.drill.model import Command
     from failoverd.drill.ourselves import Ourselves
 
 PLACE = Path("/run/systemd/system")
@@ -48,8 +48,10 @@ def unit_text(fault: Fault, drill: str, ourselves: Ourselves) -> str:
     words = "".join(letter if letter.isprintable() else " " for letter in fault.words).replace("%", "%%")
     lines = [
         f"{_MARK} {drill}",
+        f"# {model.dump(fault).decode()}",
         "[Unit]",
         f"Description=failoverd drill: {words}; ends by itself",
+        "After=network.target",  # a host that goes down still has its network when it gives another its power back
         "CollectMode=inactive-or-failed",
         "[Service]",
         "Type=exec",
@@ -89,6 +91,14 @@ class Host:
             return ""
         return first.removeprefix(_MARK).strip() or "unknown"
 
+    def fault(self) -> Fault | None:
+        """Return the fault that is here, as it was brought about; None where none is, or one of another version."""
+        try:
+            note = self._file.read_text().splitlines()[1].removeprefix("# ")
+            return model.load(Fault, note)
+        except (FileNotFoundError, IndexError, ValueError):
+            return None
+
     def bring(self, fault: Fault, drill: str) -> None:
         """Bring it about. Raises DrillError: then nothing of it is left, or DRILL_UNDO_FAILED says what is."""
         other = self.drill()
@@ -108,17 +118,25 @@ class Host:
             raise DrillError("DRILL_INJECT_FAILED", f"{fault.words}: could not be brought about: {why}")
 
     def take(self, fault: Fault | None) -> None:
-        """Take away whatever is here, and see that it is gone. Idempotent. Raises DrillError (DRILL_UNDO_FAILED)."""
+        """Take away whatever is here, and see that it is gone. Idempotent. Raises DrillError (DRILL_UNDO_FAILED).
+
+        systemd runs what takes it away once. What is still here then is tried again at each call, and stays noted, so
+        that it is also by an agent that was started anew.
+        """
+        fault = self.fault() or fault
         if self._file.exists():
             failed = _run(("systemctl", "stop", FAULT_UNIT), STOP_S + ASK_S)
             if failed is not None:
                 raise DrillError("DRILL_UNDO_FAILED", f"{FAULT_UNIT} does not stop: {failed}")
-            self._file.unlink(missing_ok=True)
-            _systemctl("daemon-reload")
-        if fault is not None:
+        if fault is not None and self.left_of(fault):
+            for command in fault.undo:
+                _run(installed(command, self.ourselves), STOP_S)
             left = self.left_of(fault)
             if left:
                 raise DrillError("DRILL_UNDO_FAILED", f"{fault.words}: still so, says `{left}`")
+        if self._file.exists():
+            self._file.unlink()
+            _systemctl("daemon-reload")
 
     def left_of(self, fault: Fault) -> str:
         """Return the first command that says that something of it is left; "" where none does."""

@@ -43,7 +43,7 @@ async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str
             holding = Holding(agents, nodes, book.drill.asked.id, book.drill.asked.by, cast.coordinator)
 
             def left(code: str, reason: str) -> None:
-                book.note(f"something of the drill may be left: {reason}", code)
+                _note_once(book, f"something of the drill may be left: {reason}", code)
 
             if cast.target and book.drill.fault is not None:
                 await _powered(config, book, cast.target)
@@ -52,18 +52,23 @@ async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str
             book.fault(None)
             if cast is not None and any(phase.name is PhaseName.INJECT for phase in book.drill.phases):
                 await _acknowledged(book, daemon, cast)
-        found = Collector(config, book, agents, daemon)
-        for line in _seconds(book):
-            found.second(line, keep=False)
-        book.begin(PhaseName.REPORT)
-        try:
-            await found.write(cast, clean=clean)
-        except DrillError as error:
-            book.note(f"the report: {error.reason}", error.code)
-        book.end("passed")
+        await _reported(book, Collector(config, book, agents, daemon), clean=clean)
     if clean:
         book.close()
     return clean
+
+
+async def _reported(book: Book, found: Collector, *, clean: bool) -> None:
+    """Write the report, or into the one that there is: it has all that was found, and only its end is another."""
+    cast = book.drill.cast
+    if not found.is_written():
+        for line in _seconds(book):
+            found.second(line, keep=False)
+        book.begin(PhaseName.REPORT)
+        await found.write(cast, clean=clean)
+        book.end("passed")
+    elif clean:
+        await found.write_again(cast)
 
 
 async def _powered(config: Config, book: Book, node: str) -> None:
@@ -72,7 +77,13 @@ async def _powered(config: Config, book: Book, node: str) -> None:
         if await power.given_back(config, node):
             book.note(f"{node} had been switched off by its fence agent: it has power again")
     except DrillError as error:
-        book.note(f"{node} may have no power: {error.reason}", error.code)
+        _note_once(book, f"{node} may have no power: {error.reason}", error.code)
+
+
+def _note_once(book: Book, text: str, code: str) -> None:
+    """Where a node stays silent this is tried for days."""
+    if not any(note.text == text for note in book.drill.notes):
+        book.note(text, code)
 
 
 async def _acknowledged(book: Book, daemon: LocalDaemon, cast: Cast) -> None:

@@ -18,6 +18,7 @@ from failoverd.drill.faults import unit_text
 from failoverd.drill.model import OURSELVES, Cast, Fault
 from failoverd.drill.ourselves import Ourselves
 from failoverd.drill.scenarios import SCENARIOS
+from failoverd.drill.scenarios.scenario import started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,14 +105,29 @@ def test_a_dead_service_does_not_start_and_then_does(config: Config) -> None:
         "inject systemctl kill --kill-whom=all --signal=SIGKILL dovecot.service",
         f"undo sh -ec {shlex.quote(take)}",
         "undo systemctl reset-failed dovecot.service",
-        "undo systemctl start dovecot.service",
+        f"undo {shlex.join(started('dovecot.service'))}",
         "gone systemctl is-active --quiet dovecot.service",
     ]
     assert fault(config, "service-death").inject[0][2].startswith(put)
     without = config.mail.model_copy(update={"imap": None})
     smtp = SCENARIOS["service-death"].fault(config.model_copy(update={"mail": without}), CAST)
     assert smtp is not None
-    assert smtp.undo[-1] == ("systemctl", "start", config.mail.smtp.unit if config.mail.smtp else "")
+    assert smtp.undo[-1] == started(config.mail.smtp.unit if config.mail.smtp else "")
+
+
+@pytest.mark.parametrize(
+    ("sub", "verb"),
+    [("auto-restart", "restart"), ("running", "start"), ("dead", "start"), ("failed", "start"), ("start", "start")],
+)
+def test_only_a_service_that_waits_for_its_next_start_is_restarted(tmp_path: Path, sub: str, verb: str) -> None:
+    """A start waits for RestartSec then, a minute on many a host; any other restart would end what works."""
+    asked = tmp_path / "asked"
+    program = tmp_path / "systemctl"
+    program.write_text(f'#!/bin/sh\nif test "$1" = show; then echo {sub}; else echo "$*" >> {asked}; fi\n')
+    program.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(started("mariadb.service"), env=path, check=True, timeout=30)
+    assert asked.read_text() == f"{verb} mariadb.service\n"
 
 
 def test_a_database_that_crashed_is_the_configurations(config: Config) -> None:
@@ -124,8 +140,9 @@ def test_a_disk_is_thawed_before_anything_that_waits_for_it(config: Config) -> N
     assert lines(fault(config, "disk-failure")) == [
         "inject fsfreeze --freeze /srv/mail",
         "undo fsfreeze --unfreeze /srv/mail",
-        "undo systemctl start mariadb.service",
+        f"undo {shlex.join(started('mariadb.service'))}",
         "gone sh -ec '! fsfreeze --unfreeze '\"'\"'/srv/mail'\"'\"' 2>/dev/null'",
+        "gone systemctl is-active --quiet mariadb.service",
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.drill.model import Fault
-from failoverd.drill.scenarios.scenario import Scenario
+from failoverd.drill.scenarios.scenario import Scenario, started
 
 if TYPE_CHECKING:
     from failoverd.config import Config
@@ -22,9 +22,13 @@ def _fault(config: Config, cast: Cast) -> Fault | None:
         node=cast.target,
         words=f"{path} on {cast.target} takes no writes",
         inject=(("fsfreeze", "--freeze", path),),
-        undo=(("fsfreeze", "--unfreeze", path), ("systemctl", "start", config.database.unit)),
-        # A second thaw fails exactly when nothing is frozen; what it thaws is gone then as well.
-        gone=(("sh", "-ec", f"! fsfreeze --unfreeze '{path}' 2>/dev/null"),),
+        undo=(("fsfreeze", "--unfreeze", path), started(config.database.unit)),
+        # A second thaw fails exactly when nothing is frozen; what it thaws is gone then as well. The server was killed
+        # when it was found to hang, and dies when it is thawed: perhaps just after it was to be started.
+        gone=(
+            ("sh", "-ec", f"! fsfreeze --unfreeze '{path}' 2>/dev/null"),
+            ("systemctl", "is-active", "--quiet", config.database.unit),
+        ),
         limit_s=LIMIT_S,
     )
 

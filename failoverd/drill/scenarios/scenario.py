@@ -52,6 +52,17 @@ def unstartable(unit: str) -> tuple[Command, Command]:
     return ("sh", "-ec", put), ("sh", "-ec", take)
 
 
+def started(unit: str) -> Command:
+    """Start a unit now.
+
+    One that died and is to be started again by itself keeps every `systemctl start` waiting until its RestartSec is
+    over, which is a minute for many a database: that one is restarted, which has nothing to end. No other is: it may
+    run, or be on its way up through a long recovery.
+    """
+    dead = f"test \"$(systemctl show --property=SubState --value '{unit}')\" = auto-restart"
+    return ("sh", "-ec", f"if {dead}; then exec systemctl restart '{unit}'; fi; exec systemctl start '{unit}'")
+
+
 def cut_off(*, coordinator: str, port: int, management: Sequence[str]) -> tuple[Command, Command, Command]:
     """Cut a node off from everybody, but for administrators and the drill itself; take that away; see that it is gone.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.drill.model import Fault
-from failoverd.drill.scenarios.scenario import Scenario, unstartable
+from failoverd.drill.scenarios.scenario import Scenario, started, unstartable
 
 if TYPE_CHECKING:
     from failoverd.config import Config
@@ -30,7 +30,7 @@ def killed(unit: str, node: str) -> Fault:
         node=node,
         words=f"{unit} on {node} is dead and does not start",
         inject=(put, ("systemctl", "kill", "--kill-whom=all", "--signal=SIGKILL", unit)),
-        undo=(take, ("systemctl", "reset-failed", unit), ("systemctl", "start", unit)),
+        undo=(take, ("systemctl", "reset-failed", unit), started(unit)),
         gone=(("systemctl", "is-active", "--quiet", unit),),
         limit_s=LIMIT_S,
     )

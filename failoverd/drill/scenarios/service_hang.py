@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.drill.model import Fault
-from failoverd.drill.scenarios.scenario import Scenario
+from failoverd.drill.scenarios.scenario import Scenario, started
 from failoverd.drill.scenarios.service_death import mail_unit
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _fault(config: Config, cast: Cast) -> Fault:
         node=cast.target,
         words=f"{unit} on {cast.target} hangs",
         inject=(("systemctl", "kill", "--kill-whom=all", "--signal=SIGSTOP", unit),),
-        undo=(("systemctl", "kill", "--kill-whom=all", "--signal=SIGCONT", unit), ("systemctl", "start", unit)),
+        undo=(("systemctl", "kill", "--kill-whom=all", "--signal=SIGCONT", unit), started(unit)),
         gone=(("systemctl", "is-active", "--quiet", unit), ("sh", "-ec", _NONE_STOPPED.format(unit=unit))),
         limit_s=LIMIT_S,
     )

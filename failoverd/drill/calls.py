@@ -52,9 +52,11 @@ class Agents:
         return f"https://{self._nodes[node]}:{self._port}{path}"
 
     async def _ask(self, method: str, node: str, path: str, body: object = None, *, limit_s: float = ASK_S) -> Any:  # noqa: ANN401 - JSON
+        # However long the answer may take: a node without power is known as one after a moment, and not after minutes.
+        limit = httpx.Timeout(limit_s, connect=min(limit_s, ASK_S))
         try:
             answer = await self._client.request(
-                method, self._url(node, path), json=body if body is not None else None, timeout=limit_s
+                method, self._url(node, path), json=body if body is not None else None, timeout=limit
             )
         except httpx.HTTPError as error:
             raise DrillError("DRILL_NO_AGENT", f"{node}: {error or error.__class__.__name__}") from None

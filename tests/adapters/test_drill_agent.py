@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from drill_agent_stage import CAST, DRILL, OTHER, UNIT, Cluster, runs, until
 from node_certificates import Authority
 
 from failoverd.config.drill import SCENARIOS
-from failoverd.drill import DrillError
+from failoverd.drill import DrillError, calls
 from failoverd.drill.calls import Agents
 from failoverd.drill_files import DIRECTORY, PAGE, REPORT, STATE
 from failoverd.tls import client_context
@@ -320,6 +322,24 @@ def test_a_job_that_obeys_nobody_is_killed_and_does_not_keep_the_fault(cluster: 
         assert not any(map(runs, children))
 
     story(cluster, tell, term_s=1.0)
+
+
+def test_a_node_that_is_not_there_is_known_as_one_long_before_a_fault_may_take(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a node without power looks like from another network: nobody says that it is not there."""
+    monkeypatch.setattr(calls, "ASK_S", 0.2)
+    config = cluster.configs["mail2"]
+    place = next(node.address for name, node in config.nodes.items() if name == "mail1"), config.drill.port
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(place, backlog=0))
+        stack.enter_context(socket.create_connection(full.getsockname()))  # whoever comes next gets no answer
+
+        async def ask() -> DrillError:
+            async with Agents(config) as agents, asyncio.timeout(calls.FAULT_S / 10):
+                return await refused(agents.undo("mail1", DRILL))
+
+        assert asyncio.run(ask()).code == "DRILL_NO_AGENT"
 
 
 # ---- the fault -------------------------------------------------------------------------------------------------------

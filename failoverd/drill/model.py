@@ -214,7 +214,7 @@ class LoadDone:
     submits_unknown: int = 0  # the answer to the message never came
     appends_unknown: int = 0
     late: dict[str, int] = field(default_factory=dict)  # its lateness as a histogram, as a Tally's latency is one
-    gaps: tuple[Gap, ...]  # of more than half a second
+    gaps: tuple[Gap, ...]  # of more than half a second, or with a beat that failed
     late_p50_ms: float
     late_p99_ms: float
     late_max_ms: float

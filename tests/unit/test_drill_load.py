@@ -317,6 +317,17 @@ def test_gaps_are_all_times_of_more_than_half_a_second_between_good_beats(pauses
     assert all(until_ms - from_ms >= GAP_MS for from_ms, until_ms in found)
 
 
+def test_a_handover_shorter_than_half_a_second_is_a_gap_where_a_login_failed() -> None:
+    """A role that was handed over in 130 ms, as in a drill whose report said that there was no outage."""
+    gaps = Gaps("smtp", 1000.0, 50.0)
+    for now_s in (50.1, 50.2, 50.5, 50.6, 50.8, 50.9):
+        gaps.good(now_s)
+    for intended_s in (50.4, 50.3):  # never answered: they fail long after others went well again
+        gaps.bad(intended_s)
+    gaps.bad(50.85)  # alone among good ones: nobody who came just before or after it was without service
+    assert [(gap.from_ms, gap.until_ms) for gap in gaps.until(50.95)] == [(1_050_200, 1_050_500)]
+
+
 # ---- seconds
 
 EPOCH_S = 1_700_000_000.0

@@ -196,6 +196,8 @@ class Load:
             if good:
                 outcome = "ok"
                 self._gaps[protocol].good(self._loop.time())
+            else:
+                self._gaps[protocol].bad(at_s)
         finally:
             operation.end(outcome, self._loop.time())
 

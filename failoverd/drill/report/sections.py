@@ -127,7 +127,7 @@ def _gaps(report: Report) -> Child:
     since = "Begins after the fault" if zero is not None else "Begins after the drill's beginning"
     more = len(report.gaps) - _GAPS_SHOWN
     return [
-        h("h3", "Every time of half a second or more without service"),
+        h("h3", "Every time without service"),
         table("Times without service", ["Protocol", since, "Lasted"], rows, kind="few"),
         h("p", f"{plural(more, 'further one')} in report.json.", of={"class": "small"}) if more > 0 else None,
     ]

@@ -7,5 +7,6 @@ GRANT
   SELECT,         -- every row of every table is summed up, on each node, and nothing of a row leaves the node
   RELOAD,         -- BACKUP STAGE: commits wait for some 100 ms, so that all nodes are summed up at one transaction
   BINLOG MONITOR, -- which transaction a snapshot holds
+  BINLOG ADMIN,   -- sql_log_bin = 0 for its session: otherwise DDL would wait for every table that has been summed up
   PROCESS         -- which tables' engines have snapshots
 ON *.* TO 'failoverd_drill'@'localhost';

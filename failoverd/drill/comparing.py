@@ -6,6 +6,7 @@ Asked while the cluster works: nothing is stopped but commits, for some 100 ms a
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from failoverd.drill import DrillError, accounts, model
@@ -22,7 +23,7 @@ from failoverd.drill.model import (
 from failoverd.drill_files import LEDGER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from failoverd.config import Config
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 20
 PAUSE_S = 0.5
+ROUNDS = 3  # that a table may change in, each time, before it is left out
 NAMED = 100
 
 
@@ -43,8 +45,23 @@ class Comparison:
         self._accounts = list(accounts.read(load)) if load is not None else []
 
     async def tables(self, nodes: Sequence[str], primary: str) -> list[TablesDone]:
-        """Every node's sums at one transaction. Raises DrillError where they do not meet at one."""
-        jobs = {node: await self._agents.start(node, self._drill, "tables", {}) for node in nodes}
+        """Every node's sums at one transaction. Raises DrillError where they do not meet at one.
+
+        Tables that somebody has altered, made or dropped meanwhile are summed up again, at another transaction.
+        """
+        found = await self._tables(nodes, primary, None)
+        for _ in range(ROUNDS - 1):
+            again = unsettled(found)
+            if not again:
+                break
+            self._tell(f"changed while they were summed up, and done again: {', '.join(sorted(again)[:NAMED])}")
+            newer = await self._tables(nodes, primary, again)
+            found = [_with_newer(old, new, again) for old, new in zip(found, newer, strict=True)]
+        return found
+
+    async def _tables(self, nodes: Sequence[str], primary: str, only: Collection[str] | None) -> list[TablesDone]:
+        arguments = {"only": sorted(only) if only is not None else None}
+        jobs = {node: await self._agents.start(node, self._drill, "tables", arguments) for node in nodes}
         for attempt in range(ATTEMPTS):
             if await self._at_one(jobs, jobs[primary], attempt):
                 break
@@ -133,16 +150,48 @@ def consistency(
         lost_count=len(lost),
         twice=tuple(twice[:NAMED]),
         twice_count=len(twice),
+        left_out=left_out(tables),
     )
 
 
 def compared(tables: Sequence[TablesDone]) -> Iterable[ComparedTable]:
-    """Each table that any node has; a node that lacks it has no digest. Pure."""
-    names = sorted({table.name for node in tables for table in node.tables})
+    """Each table that any node has and that did not change; a node that lacks it has no digest. Pure."""
+    changed = {table.name for node in tables for table in node.tables if table.changed}
+    names = sorted({table.name for node in tables for table in node.tables} - changed)
     for name in names:
         digests = {node.node: next((t.digest for t in node.tables if t.name == name), "") for node in tables}
         rows = max(t.rows for node in tables for t in node.tables if t.name == name)
         yield ComparedTable(name=name, rows=rows, digests=digests, same=len(set(digests.values())) == 1)
+
+
+def left_out(tables: Sequence[TablesDone]) -> dict[str, str]:
+    """Return tables that were not compared, and why. Pure."""
+    found = {name: why for node in tables for name, why in node.left_out.items()}
+    for node in tables:
+        found |= {table.name: f"changed meanwhile ({table.changed})" for table in node.tables if table.changed}
+    return dict(sorted(found.items()))
+
+
+def unsettled(tables: Sequence[TablesDone]) -> set[str]:
+    """Return tables that have changed on a node, or that are not the same ones on all: DDL may be on its way. Pure.
+
+    Rows that differ in tables of one shape do so for good: they are not asked for again.
+    """
+    shapes: dict[str, set[str]] = {}
+    counts: dict[str, int] = {}
+    for node in tables:
+        for table in node.tables:
+            shapes.setdefault(table.name, set()).add(table.shape)
+            counts[table.name] = counts.get(table.name, 0) + 1
+    changed = {table.name for node in tables for table in node.tables if table.changed}
+    return changed | {name for name, seen in shapes.items() if len(seen) > 1 or counts[name] < len(tables)}
+
+
+def _with_newer(old: TablesDone, new: TablesDone, names: Collection[str]) -> TablesDone:
+    """Put the newer sums of some tables in the place of the older ones."""
+    kept = [table for table in old.tables if table.name not in names]
+    tables = tuple(sorted((*kept, *new.tables), key=lambda table: table.name))
+    return replace(old, tables=tables, left_out=old.left_out | new.left_out, took_s=round(old.took_s + new.took_s, 3))
 
 
 def counters(ours: LoadDone, servers: Sequence[CountersDone], found: Mapping[str, int], appended: int) -> list[Counter]:

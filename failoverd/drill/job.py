@@ -1,7 +1,7 @@
 """`failoverd drill-job KIND`: one job of an agent, a process of its own. See jobs.py for what it says and is told.
 
 backup     {drill, kind}                          BackupDone
-tables     {}, then orders (tables.py)            TablesDone
+tables     {only}, then orders (tables.py)        TablesDone
 mailboxes  {drill, accounts}                      MailboxesDone
 counters   {drill, accounts, since_ms, until_ms}  CountersDone
 clean      {drill, accounts}                      {}
@@ -59,7 +59,7 @@ def _run(config: Config, kind: str, asked: dict[str, Any], lines: Iterator[dict[
         case "backup":
             return Backup(config, str(asked["drill"]), _progress, Programs(None)).make(str(asked["kind"]))
         case "tables":
-            return Tables(config, _progress).run(lines)
+            return Tables(config, _progress, asked.get("only")).run(lines)
         case "mailboxes":
             return mailboxes.look(node, asked["accounts"], domain_of(asked["drill"]), _progress)
         case "counters":

@@ -273,11 +273,13 @@ class BackupDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSum:
-    """One table at the agreed GTID. `digest` is of all rows, whatever their order."""
+    """One table at the agreed GTID. `digest` is of its shape and all rows, whatever their order."""
 
     name: str  # schema.table
     rows: int
     digest: str
+    shape: str = ""  # digest of its columns
+    changed: str = ""  # how it changed while it was summed up: there is no digest then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +290,7 @@ class TablesDone:
     gtid: str
     tables: tuple[TableSum, ...]
     took_s: float
+    left_out: dict[str, str] = field(default_factory=dict)  # tables whose rows cannot be compared, and why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,6 +437,7 @@ class Consistency:
     lost_count: int
     twice: tuple[str, ...]
     twice_count: int
+    left_out: dict[str, str] = field(default_factory=dict)  # tables that were not compared, and why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

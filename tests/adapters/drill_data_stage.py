@@ -44,12 +44,14 @@ def grant(node: NodeStage) -> None:
 class LocalJob:
     """One process of `failoverd drill-job`, as `calls.Job` shows it."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
+    def __init__(self, process: asyncio.subprocess.Process, before_sum: Callable[[], None]) -> None:
+        self.process, self._before_sum = process, before_sum
 
     async def tell(self, message: dict[str, Any]) -> None:
         """One more line for it."""
         assert self.process.stdin is not None
+        if "sum" in message:
+            await asyncio.to_thread(self._before_sum)
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
         await self.process.stdin.drain()
 
@@ -77,8 +79,8 @@ class LocalJob:
 class LocalAgents:
     """All nodes' jobs, on this machine."""
 
-    def __init__(self, nodes: dict[str, NodeStage]) -> None:
-        self.nodes = nodes
+    def __init__(self, nodes: dict[str, NodeStage], before_sums: Callable[[], None] = lambda: None) -> None:
+        self.nodes, self._before_sums = nodes, before_sums
         self.jobs: list[LocalJob] = []
 
     async def start(self, node: str, drill: str, kind: str, arguments: dict[str, Any]) -> LocalJob:
@@ -88,7 +90,8 @@ class LocalAgents:
         stage = self.nodes[node]
         words = [word for word in stage.arguments("drill-job", kind) if not word.startswith("--programs")]
         process = await asyncio.create_subprocess_exec(*words, cwd=REPOSITORY, stdin=pipe, stdout=pipe, limit=64 << 20)
-        job = LocalJob(process)
+        before = self._before_sums if node == "mail1" else lambda: None  # once for all of them
+        job = LocalJob(process, before)
         self.jobs.append(job)
         await job.tell(arguments)
         return job

@@ -15,11 +15,11 @@ from node_certificates import Authority
 from rebuild_stage import NodeStage, Outside, certificates, make_node
 
 from failoverd.drill import DrillError
-from failoverd.drill.comparing import Comparison, compared
+from failoverd.drill.comparing import ROUNDS, Comparison, compared, left_out, unsettled
 from failoverd.drill.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from failoverd.config import Config
     from failoverd.drill.model import TablesDone
@@ -62,6 +62,8 @@ ODD = {
     "hidden": (["(a INT, h INT INVISIBLE DEFAULT 1)", "(a) VALUES (3)"], ["UPDATE {} SET h = 2"]),
     "parts": (["(id INT PRIMARY KEY, t INT) PARTITION BY HASH (id) PARTITIONS 3", "VALUES (1, 1), (2, 2), (3, 3)"],
               ["UPDATE {} SET t = 4 WHERE id = 3"]),
+    "versions": (["(id INT PRIMARY KEY, t INT) WITH SYSTEM VERSIONING", "VALUES (1, 1), (2, 2)"],
+                 ["UPDATE {} SET t = 9 WHERE id = 1", "UPDATE {} SET t = 1 WHERE id = 1"]),
     "empty": (["(id INT)", ""], []),
     "emptied": (["(id INT)", "VALUES (1)"], ["DELETE FROM {}"]),
     "gone": (["(id INT)", "VALUES (1)"], ["DROP TABLE {}"]),
@@ -81,13 +83,15 @@ class Stage:
     def __init__(self, nodes: dict[str, NodeStage], config: Config) -> None:
         self.nodes, self.config = nodes, config
 
-    def compare(self) -> list[TablesDone]:
-        """As the coordinator does, once."""
+    def compare(
+        self, before_sums: Callable[[], None] = lambda: None, said: Callable[[str], None] = lambda _: None
+    ) -> list[TablesDone]:
+        """As the coordinator does. `before_sums`: what happens between snapshots and sums."""
 
         async def all_of_it() -> list[TablesDone]:
-            agents = LocalAgents(self.nodes)
+            agents = LocalAgents(self.nodes, before_sums)
             try:
-                comparison = Comparison(self.config, agents, "1", lambda _: None)  # type: ignore[arg-type] # the same calls
+                comparison = Comparison(self.config, agents, "1", said)  # type: ignore[arg-type] # the same calls
                 return await comparison.tables(list(self.nodes), "mail1")
             finally:
                 await agents.end()
@@ -173,11 +177,19 @@ def test_each_difference_is_found_and_named(stage: Stage) -> None:
             primary.run(session, f"INSERT INTO {named(name)} {rows}")
     primary.run("CREATE VIEW odd.view AS SELECT * FROM odd.untouched", "CREATE SEQUENCE odd.sequence")
     primary.run("CREATE TABLE odd.memory (id INT) ENGINE=MEMORY", "CREATE TABLE odd.aria (id INT) ENGINE=Aria")
+    primary.run("CREATE TABLE odd.myisam (id INT) ENGINE=MyISAM")
     for other in ("mail2", "mail3"):
         in_step(primary, stage.nodes[other].server)
-    before = {table.name: table for table in compared(stage.compare())}
+    first = stage.compare()
+    before = {table.name: table for table in compared(first)}
     assert {name for name, table in before.items() if not table.same} == set()
     assert {name.removeprefix("odd.") for name in before if name.startswith("odd.")} == ODD.keys()
+    assert {name: why for name, why in left_out(first).items() if name.startswith("odd.")} == {
+        "odd.aria": "Aria has no snapshots",
+        "odd.memory": "MEMORY has no snapshots",
+        "odd.myisam": "MyISAM has no snapshots",
+        "odd.sequence": "a sequence has no snapshot",
+    }
     assert (before["odd.untouched"].rows, before["odd.empty"].rows) == (3000, 0)
 
     for name, (_, changes) in ODD.items():
@@ -192,6 +204,90 @@ def test_each_difference_is_found_and_named(stage: Stage) -> None:
     for name, table in after.items():
         assert table.digests["mail1"] == table.digests["mail3"], name
     assert after["odd.gone"].digests["mail2"] == ""
+    primary.run("DROP DATABASE odd")
+    for other in ("mail2", "mail3"):
+        in_step(primary, stage.nodes[other].server)
+
+
+def test_a_table_that_changes_meanwhile_is_done_again_and_then_left_out(stage: Stage) -> None:
+    primary = stage.nodes["mail1"].server
+    primary.run("CREATE DATABASE moving", "CREATE TABLE moving.one (id INT PRIMARY KEY)")
+    primary.run("CREATE TABLE moving.still (id INT)", "CREATE TABLE moving.gone (id INT)")
+    primary.run("INSERT INTO moving.one VALUES (1), (2)")
+    said: list[str] = []
+    rounds: list[int] = []
+
+    def once() -> None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            primary.run("ALTER TABLE moving.one ADD COLUMN once INT, ALGORITHM=COPY", "DROP TABLE moving.gone")
+            primary.run("CREATE TABLE moving.new (id INT)")
+
+    found = stage.compare(once, said.append)
+    tables = {table.name: table for table in compared(found)}
+    assert len(rounds) == 2, said
+    assert "moving.one" in next(line for line in said if line.startswith("changed"))
+    assert tables["moving.one"].same
+    assert tables["moving.one"].rows == 2
+    assert tables["moving.still"].same
+    assert "moving.gone" not in tables
+    assert not {name for name in left_out(found) if name.startswith("moving.")}
+
+    rounds.clear()
+
+    def each_time() -> None:
+        rounds.append(1)
+        primary.run(f"ALTER TABLE moving.one ADD COLUMN again{len(rounds)} INT, ALGORITHM=COPY")
+
+    found = stage.compare(each_time)
+    assert len(rounds) == ROUNDS
+    assert left_out(found)["moving.one"] == "changed meanwhile (altered)"
+    assert "moving.one" not in {table.name for table in compared(found)}
+    assert "moving.one" in unsettled(found)
+    assert {table.name: table.same for table in compared(found)}["moving.still"]
+
+
+def test_nobodys_ddl_waits_for_what_has_been_summed_up(stage: Stage) -> None:
+    server = stage.nodes["mail1"].server
+    server.run("CREATE DATABASE waiting", "CREATE TABLE waiting.a (id INT)", "CREATE TABLE waiting.b (id INT)")
+    altered: list[str] = []
+
+    def tell(what: dict[str, object]) -> None:
+        if what.get("table") == "waiting.b":  # the one before it is done
+            server.run("SET lock_wait_timeout = 2", "ALTER TABLE waiting.a ADD COLUMN b INT")
+            altered.append("a")
+
+    done = Tables(stage.config, tell).run(iter([{"open": 0}, {"sum": True}]))
+    assert altered == ["a"]
+    assert {table.name: table.changed for table in done.tables}["waiting.a"] == ""
+
+
+def test_a_sum_that_is_told_to_end_leaves_no_query_behind(stage: Stage) -> None:
+    server = stage.nodes["mail1"].server
+    server.run("CREATE DATABASE long_sum", "CREATE TABLE long_sum.rows_ (id INT, t TEXT)")
+    server.run("INSERT INTO long_sum.rows_ SELECT seq, REPEAT('x', 4000) FROM long_sum.seq_1_to_10000")
+    summing = (
+        "SELECT COUNT(*) AS n FROM information_schema.PROCESSLIST"
+        " WHERE INFO LIKE '%BIT_XOR%long_sum%' AND ID <> CONNECTION_ID()"
+    )
+
+    async def told_to_end() -> None:
+        agents = LocalAgents({"mail1": stage.nodes["mail1"]})
+        try:
+            job = await agents.start("mail1", "1", "tables", {"only": ["long_sum.rows_"]})
+            await job.tell({"open": 0})
+            await job.progress()
+            await job.tell({"sum": True})
+            await asyncio.to_thread(wait_for, lambda: server.run(summing)[0]["n"], name="the sum")
+            job.process.terminate()
+            async with asyncio.timeout(10):
+                await job.process.wait()
+        finally:
+            await agents.end()
+
+    asyncio.run(told_to_end())
+    assert server.run(summing)[0]["n"] == 0
+    assert held(stage) == 0
 
 
 def held(stage: Stage) -> int:

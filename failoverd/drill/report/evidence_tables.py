@@ -88,6 +88,7 @@ def consistency(report: Report) -> Child:
         h("p", f"{number(len(ordered) - _TABLES_SHOWN)} more in report.json.", of={"class": "small"})
         if len(ordered) > _TABLES_SHOWN
         else None,
+        _names("Tables not compared", [f"{name}: {why}" for name, why in found.left_out.items()], len(found.left_out)),
     ]
 
 

@@ -6,6 +6,7 @@
     /var/lib/failoverd/drill/current            the id of the drill that this node conducts, while it is not clean
     /var/lib/failoverd/drill/last.json          of the newest that was conducted here and passed
     /var/lib/failoverd/drill/wanted             the daemon's: since when a schedule wants them of this node
+    /var/lib/failoverd/drill/lock               held by the process that conducts one here, or clears up
 
 Apart from all three, since the daemon loads nothing of a drill.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 DIRECTORY = "drill"  # below the state directory
 REQUEST = "drill-request.json"
-STATE, REPORT, PAGE, LEDGER, LOAD, CURRENT, LAST, WANTED = (
+STATE, REPORT, PAGE, LEDGER, LOAD, CURRENT, LAST, WANTED, LOCK = (
     "state.json",
     "report.json",
     "report.html",
@@ -23,5 +24,6 @@ STATE, REPORT, PAGE, LEDGER, LOAD, CURRENT, LAST, WANTED = (
     "current",
     "last.json",
     "wanted",
+    "lock",
 )
 UNIT, AGENT_UNIT, FAULT_UNIT = "failoverd-drill.service", "failoverd-drill-agent.service", "failoverd-fault.service"

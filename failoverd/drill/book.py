@@ -52,8 +52,7 @@ class Book:
     def unfinished(cls, state: Path, tell: Callable[[str], None]) -> Book | None:
         """Return the one that this node has begun and not cleared up, None where there is none. Raises ValueError."""
         try:
-            name = (state / DIRECTORY / CURRENT).read_text().strip()
-            drill = model.load(Drill, (state / DIRECTORY / name / STATE).read_bytes())
+            drill = model.load(Drill, (state / DIRECTORY / cls.current(state) / STATE).read_bytes())
         except FileNotFoundError:
             return None
         book = cls(state, drill, tell)
@@ -61,6 +60,18 @@ class Book:
         gone_s = (datetime.now(UTC) - datetime.fromisoformat(drill.began)).total_seconds()
         book._began = time.monotonic() - max(gone_s, 0.0)
         return book
+
+    @staticmethod
+    def current(state: Path) -> str:
+        """Return the id of that one. Raises FileNotFoundError where there is none."""
+        return (state / DIRECTORY / CURRENT).read_text().strip()
+
+    @staticmethod
+    def forget(state: Path) -> None:
+        """There is none any more, durably."""
+        with suppress(FileNotFoundError):
+            (state / DIRECTORY / CURRENT).unlink()
+        sync_directory(state / DIRECTORY)
 
     def now_ms(self) -> int:
         """Milliseconds since the drill began."""
@@ -114,9 +125,7 @@ class Book:
     def close(self) -> None:
         """Nothing of it is left on any node."""
         self.change(clean=True)
-        with suppress(FileNotFoundError):
-            (self._root / CURRENT).unlink()
-        sync_directory(self._root)
+        self.forget(self._root.parent)
 
 
 def durable(path: Path, text: str) -> None:

@@ -147,7 +147,8 @@ class Collector:
 
     async def clean(self, cast: Cast | None) -> None:
         """Remove the drill's mails."""
-        if cast is None or self._config.drill.load.accounts is None or self.load is None:
+        loaded = any(phase.name is PhaseName.BASELINE for phase in self._book.drill.phases)
+        if cast is None or self._config.drill.load.accounts is None or not (loaded and self._book.drill.asked.users):
             return
         status = await self._daemon.status()
         comparison = comparing.Comparison(self._config, self._agents, self._book.drill.asked.id, self._book.note)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from failoverd.drill import DrillError, power, preflight
-from failoverd.drill.calls import Agents, all_of
 from failoverd.drill.collecting import Collector
 from failoverd.drill.generator import Generator, plan_of
 from failoverd.drill.holding import Holding
@@ -25,13 +25,16 @@ from failoverd.drill.scenarios import SCENARIOS
 from failoverd.drill.watching import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from datetime import datetime
 
     from failoverd.config import Config
     from failoverd.drill.book import Book
+    from failoverd.drill.calls import Agents
     from failoverd.drill.local import LocalDaemon
-    from failoverd.drill.model import Cast, Fault, Outcome
+    from failoverd.drill.model import Cast, Fault, NodeFacts, Outcome
+    from failoverd.drill.preflight import Why
+    from failoverd.drill.scenarios.scenario import Scenario
     from failoverd.runtime.document import StatusDocument
 
 LOOK_S = 0.5
@@ -79,7 +82,6 @@ class Coordinator:
         self._config, self._book = stage.config, stage.book
         self._agents, self._daemon = stage.agents, stage.daemon
         self._asked = stage.book.drill.asked
-        self._scenario = SCENARIOS[self._asked.scenario]
         self._found = Collector(stage.config, stage.book, stage.agents, stage.daemon)
         self._generator: Generator | None = None
         self._holding: Holding | None = None
@@ -87,7 +89,12 @@ class Coordinator:
         self._beside: set[asyncio.Task[None]] = set()
         self._cast_: Cast | None = None
         self._waits = ""  # what the phase under way still waits for
+        self._conducting: asyncio.Task[Any] | None = None  # while it can be aborted
         self._clean = False
+
+    @property
+    def _scenario(self) -> Scenario:
+        return SCENARIOS[self._asked.scenario]  # preflight refuses what is none
 
     @property
     def _cast(self) -> Cast:
@@ -98,6 +105,7 @@ class Coordinator:
 
     async def run(self) -> Outcome:
         """Do all of it; return how it ended."""
+        self._conducting = asyncio.current_task()
         phases: tuple[tuple[PhaseName, float, Callable[[], Coroutine[Any, Any, None]]], ...] = (
             (PhaseName.PREFLIGHT, 0, self._preflight),
             (PhaseName.BACKUP, self._config.drill.backup.limit_ms / 1000 * 2, self._backup),
@@ -119,12 +127,27 @@ class Coordinator:
         except asyncio.CancelledError:
             self._book.end("aborted", "DRILL_ABORTED", "somebody ended it")
             self._book.conclude("aborted", "DRILL_ABORTED", "somebody ended it")
+        except Exception as error:  # noqa: BLE001 - it is told with its place, and nothing may stay broken for it
+            reason = f"{error.__class__.__name__}: {str(error).partition(chr(10))[0]}"
+            self._book.end("failed", "DRILL_BUG", reason)
+            self._book.conclude("failed", "DRILL_BUG", reason)
+            self._book.note("".join(traceback.format_exception(error)), "DRILL_BUG")
+        self._conducting = None
         await self._unwind()
         self._found.judge()
-        await self._phase(PhaseName.REPORT, LIMITS_S[PhaseName.REPORT], self._report)
+        try:
+            await self._phase(PhaseName.REPORT, LIMITS_S[PhaseName.REPORT], self._report)
+        except DrillError as error:  # it is here; a node has not taken it in time
+            self._book.end("failed", error.code, error.reason)
+            self._book.note(f"the report is not on every node: {error.reason}", error.code)
         if self._clean:
             self._book.close()
         return self._book.drill.outcome
+
+    def abort(self) -> None:
+        """Somebody ends it: everything is taken back. That itself is not broken off, nor is the report."""
+        if self._conducting is not None:
+            self._conducting.cancel()
 
     async def _phase(self, name: PhaseName, limit_s: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._book.begin(name)
@@ -138,7 +161,7 @@ class Coordinator:
                     {doing, *self._beside}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if not ended:
-                    why = f"not done within {limit_s:.0f} s" + (f": {self._waits}" if self._waits else "")
+                    why = f"{name}: not done within {limit_s:.0f} s" + (f": {self._waits}" if self._waits else "")
                     raise DrillError(TIMEOUTS.get(name, "DRILL_PHASE_TIMEOUT"), why)
                 for task in ended:
                     if task is doing or not task.cancelled():  # what runs beside is ended by the phase that has no use
@@ -163,22 +186,37 @@ class Coordinator:
 
     async def _preflight(self) -> None:
         whys = preflight.early(self._config, self._asked, self._stage.now())
-        _refuse(whys)
+        if self._asked.scenario not in SCENARIOS:
+            _refuse(whys)
         status, check = await self._daemon.status(), await self._daemon.check()
         cast = preflight.cast_of(self._config, self._asked, status)
-        whys = preflight.refusals(self._config, self._asked, cast, status, check)
-        _refuse(whys)
+        whys += preflight.refusals(self._config, self._asked, cast, status, check)
+        if cast is None:
+            _refuse(whys)
         assert cast is not None  # noqa: S101 - its absence is a refusal
         nodes = (*cast.data_nodes, *cast.arbiters)
-        facts = dict(zip(nodes, await all_of(*(self._agents.facts(node) for node in nodes)), strict=True))
-        _refuse(preflight.of_facts(self._config, self._asked, cast, facts))
-        self._holding = Holding(self._agents, nodes, self._asked.id, self._asked.by, cast.coordinator)
-        await self._holding.take()
-        self._cast_ = cast
+        facts, silent = await self._facts(nodes)
+        _refuse([*whys, *silent, *preflight.of_facts(self._config, self._asked, cast, facts)])
+        holding = Holding(self._agents, nodes, self._asked.id, self._asked.by, cast.coordinator)
+        await holding.take()
+        self._holding, self._cast_ = holding, cast  # only now there is something to give back
         self._book.cast(cast)
         self._beside_of(self._holding.keep())
         self._found.software = {node: known.software for node, known in facts.items()}
         self._book.found(primary=cast.primary, heir=cast.heir, target=cast.target or "nobody", term=cast.term)
+
+    async def _facts(self, nodes: Sequence[str]) -> tuple[dict[str, NodeFacts], list[Why]]:
+        """What each node says of itself, and why others do not."""
+        answers = await asyncio.gather(*(self._agents.facts(node) for node in nodes), return_exceptions=True)
+        facts, silent = {}, []
+        for node, answer in zip(nodes, answers, strict=True):
+            if isinstance(answer, DrillError):
+                silent.append((answer.code, answer.reason))
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                facts[node] = answer
+        return facts, silent
 
     async def _backup(self) -> None:
         if self._asked.backup == "none":
@@ -289,7 +327,7 @@ class Coordinator:
             self._book.fault(None)
         if self._holding is not None and self._cast.target:
             await self._until_agent(self._cast.target)
-            self._holding.expect(self._cast.target)
+            await self._holding.expect(self._cast.target)
 
     async def _rejoin(self) -> None:
         await self._daemon.acknowledge(self._asked.by, f"drill {self._asked.id}")
@@ -410,11 +448,12 @@ class Coordinator:
             except DrillError as error:
                 if error.code != "DRILL_NO_AGENT":
                     raise
+                self._waits = error.reason
                 await asyncio.sleep(LOOK_S)
             else:
                 return
 
 
-def _refuse(whys: list[tuple[str, str]]) -> None:
+def _refuse(whys: Sequence[Why]) -> None:
     if whys:
         raise DrillError(whys[0][0], preflight.in_words(whys))

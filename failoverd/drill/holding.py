@@ -7,6 +7,7 @@ drill: it could not be told to let go.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from failoverd.drill import DrillError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from failoverd.drill.calls import Agents
 
 RENEW_S = 5.0
+BACK_S = 10.0  # for giving back what was taken in vain
 MISSES = 2  # in a row: a third would be as long as the lock
 
 
@@ -30,22 +32,26 @@ class Holding:
         self._misses: dict[str, int] = {}
 
     async def take(self) -> None:
-        """Take all, or none. Raises DrillError."""
-        taken = []
+        """Take all, or none, also where somebody ends it meanwhile. Raises DrillError."""
+        tried: list[str] = []
         try:
             for node in self._nodes:
+                tried.append(node)  # first: it may have taken it all the same
                 await self._agents.lock(node, self._drill, self._by, self._coordinator)
-                taken.append(node)
-        except DrillError:
-            await asyncio.gather(*(self._agents.release(node, self._drill) for node in taken), return_exceptions=True)
+        except (DrillError, asyncio.CancelledError):
+            with contextlib.suppress(TimeoutError):  # it lapses by itself
+                async with asyncio.timeout(BACK_S):
+                    giving = (self._agents.release(node, self._drill) for node in tried)
+                    await asyncio.gather(*giving, return_exceptions=True)
             raise
 
     def excuse(self, node: str) -> None:
         """It may be silent from now on."""
         self._excused.add(node)
 
-    def expect(self, node: str) -> None:
-        """It may not be any more."""
+    async def expect(self, node: str) -> None:
+        """It may not be any more; an agent that was started anew knows of no drill before this. Raises DrillError."""
+        await self._agents.lock(node, self._drill, self._by, self._coordinator)
         self._excused.discard(node)
         self._misses.pop(node, None)
 

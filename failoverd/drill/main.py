@@ -10,6 +10,7 @@ touched; 4 something of it may be left, which the journal names.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import signal
 import sys
 import time
@@ -22,7 +23,7 @@ from failoverd.drill.calls import Agents
 from failoverd.drill.coordinator import Coordinator, Stage
 from failoverd.drill.local import LocalDaemon
 from failoverd.drill.model import Asked
-from failoverd.drill_files import DIRECTORY, REQUEST
+from failoverd.drill_files import DIRECTORY, LOCK, REQUEST
 from failoverd.runtime import drills_past
 
 if TYPE_CHECKING:
@@ -38,6 +39,18 @@ TAKEN_S = 60.0  # a request is for now: who asked has seen that nothing came of 
 
 def main(config: Config, options: argparse.Namespace) -> int:
     """Entry point."""
+    place = options.state / DIRECTORY
+    place.mkdir(parents=True, exist_ok=True, mode=0o750)
+    with (place / LOCK).open("w") as lock:  # held until this process is gone, however it goes
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("DRILL_RUNNING: another process of this node conducts a drill, or clears up after one")
+            return REFUSED
+        return _main(config, options)
+
+
+def _main(config: Config, options: argparse.Namespace) -> int:
     if options.recover:
         clean = asyncio.run(recover.recover(config, options.state, options.runtime / SOCKET, _say))
         return DONE if clean else LEFT
@@ -89,16 +102,16 @@ def _scheduled(config: Config, state: Path) -> Asked | None:
 
 
 async def _run(config: Config, state: Path, socket: Path, asked: Asked) -> int:
-    if Book.unfinished(state, _say) is not None and not await recover.recover(config, state, socket, _say):
+    if not await recover.recover(config, state, socket, _say):
         _say("DRILL_RUNNING: an earlier drill has left something; see its state")
         return LEFT
     book = Book.opened(state, asked, config.cluster, _say)
     async with Agents(config) as agents, LocalDaemon(socket) as daemon:
         stage = Stage(config, book, agents, daemon, lambda: datetime.now().astimezone())
-        running = asyncio.ensure_future(Coordinator(stage).run())
+        conducting = Coordinator(stage)
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
-        outcome = await running
+            asyncio.get_running_loop().add_signal_handler(number, conducting.abort)
+        outcome = await conducting.run()
     if not book.drill.clean:
         return LEFT
     return {"passed": DONE, "skipped": REFUSED}.get(outcome, FAILED)

@@ -247,5 +247,6 @@ def most_users(*, wanted: int, own: int, connections: int | None, share_percent:
 
 
 def in_words(reasons: Sequence[Why]) -> str:
-    """Tell all reasons in one line."""
-    return "; ".join(reason for _, reason in reasons)
+    """Tell all reasons in one line; the first one's code is told beside it, others' here."""
+    (_, first), *others = reasons or [("", "")]
+    return "; ".join([first, *(f"{code}: {reason}" for code, reason in others)])

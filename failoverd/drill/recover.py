@@ -15,7 +15,7 @@ from failoverd.drill.collecting import Collector
 from failoverd.drill.holding import Holding
 from failoverd.drill.local import LocalDaemon
 from failoverd.drill.model import PhaseName, Second
-from failoverd.drill_files import LOAD
+from failoverd.drill_files import DIRECTORY, LOAD, STATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,10 @@ GONE = "its own process ended in the middle"
 
 async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str], None]) -> bool:
     """Clear up. False where something of the drill may be left; it is tried again by whoever comes next."""
-    book = Book.unfinished(state, tell)
+    try:
+        book = Book.unfinished(state, tell)
+    except ValueError as error:
+        return await _unread(config, state, tell, error)
     if book is None:
         return True
     cast = book.drill.cast
@@ -62,6 +65,8 @@ async def _reported(book: Book, found: Collector, *, clean: bool) -> None:
     """Write the report, or into the one that there is: it has all that was found, and only its end is another."""
     cast = book.drill.cast
     if not found.is_written():
+        if book.drill.outcome == "passed":  # what proved it is gone with its process
+            book.change(outcome="failed", code="DRILL_ENDED", reason=f"{GONE}, before its report was written")
         for line in _seconds(book):
             found.second(line, keep=False)
         book.begin(PhaseName.REPORT)
@@ -69,6 +74,28 @@ async def _reported(book: Book, found: Collector, *, clean: bool) -> None:
         book.end("passed")
     elif clean:
         await found.write_again(cast)
+
+
+async def _unread(config: Config, state: Path, tell: Callable[[str], None], why: ValueError) -> bool:
+    """Clear up where the state says nothing: its name is enough for the agents, and all nodes are asked.
+
+    It is put aside, so that it stands in no later drill's way.
+    """
+    name = Book.current(state)
+    path = state / DIRECTORY / name / STATE
+    tell(f"DRILL_BUG: {path} cannot be read: {str(why).splitlines()[0]}")
+
+    def left(code: str, reason: str) -> None:
+        tell(f"{code}: something of the drill may be left: {reason}")
+
+    async with Agents(config) as agents:
+        holding = Holding(agents, map(str, config.nodes), name, "failoverd", str(config.this.name))
+        clean = await holding.release(left, within_s=RELEASE_S)
+    if clean:
+        path.replace(path.with_name(f"{STATE}.unreadable"))
+        Book.forget(state)
+        tell(f"nothing of {name} is left by what the agents say; see that all nodes have power")
+    return clean
 
 
 async def _powered(config: Config, book: Book, node: str) -> None:

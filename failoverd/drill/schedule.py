@@ -17,4 +17,5 @@ def due(schedule: DrillSchedule | None, node: str, last: datetime | None, now: d
     """Whether this node should begin one now; `last`: when the newest that passed ended."""
     if schedule is None or schedule.node != node:
         return False
-    return last is None or now - last >= timedelta(days=schedule.days)
+    # To the nearest day: it is asked once a day, and that one ended later in its night than it is asked in this one.
+    return last is None or now - last >= timedelta(days=schedule.days - 0.5)

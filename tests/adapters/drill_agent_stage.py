@@ -77,7 +77,11 @@ class Cluster:
 
     def host(self, name: str) -> Host:
         """Where a node's faults are brought about."""
-        return Host(OURSELVES, self.place / name / "units")
+        return Host(self.ourselves(name), self.place / name / "units")
+
+    def ourselves(self, name: str) -> Ourselves:  # noqa: ARG002 - it is the same for all here
+        """How a node's agent starts its jobs."""
+        return OURSELVES
 
     def state(self, name: str) -> Path:
         """Its state directory."""
@@ -104,7 +108,7 @@ class Cluster:
     @contextlib.asynccontextmanager
     async def _agent(self, name: str, lease_s: float, term_s: float) -> AsyncIterator[None]:
         config = self.configs[name]
-        agent = Agent(config, OURSELVES, self.state(name), self.host(name), lease_s=lease_s, term_s=term_s)
+        agent = Agent(config, self.ourselves(name), self.state(name), self.host(name), lease_s=lease_s, term_s=term_s)
         await agent.clear_remains()
         server = agent.server()
         await server.start()

@@ -2,13 +2,14 @@
 """What a drill asks of systemctl, for machines on which no systemd runs: units of a directory, started and stopped.
 
 It lies as `systemctl` in PLACE/bin. PLACE/*/units has the fault's unit, PLACE/active what runs, PLACE/asked what was
-asked, PLACE/refuses the words for which it fails. What it makes of a command line is what systemd makes of it, which
-test_drill_faults_units.py holds against a real one.
+asked, PLACE/refuses the words for which it fails, PLACE/waits those for which it waits until that file is gone. What it
+makes of a command line is what systemd makes of it, which test_drill_faults_units.py holds against a real one.
 """
 
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 PLACE = Path(__file__).parent.parent
@@ -64,6 +65,9 @@ def main() -> int:
     if refuses.exists() and re.search(refuses.read_text(), asked):
         print("not now", file=sys.stderr)
         return 1
+    waits = PLACE / "waits"
+    while waits.exists() and re.search(waits.read_text(), asked):
+        time.sleep(0.02)
     match sys.argv[1:]:
         case ["start", unit]:
             return start(unit)

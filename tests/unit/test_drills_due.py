@@ -153,7 +153,13 @@ def test_both_warn_and_have_their_words() -> None:
 def test_only_the_node_that_is_named_begins_and_only_after_its_days() -> None:
     assert schedule.due(EACH_QUARTER, "mail3", None, NOW)
     assert schedule.due(EACH_QUARTER, "mail3", NOW - timedelta(days=90), NOW)
-    assert not schedule.due(EACH_QUARTER, "mail3", NOW - timedelta(days=89, hours=23), NOW)
+    # To the nearest day: the former one ended some time after the night's hour at which it is asked.
+    assert schedule.due(EACH_QUARTER, "mail3", NOW - timedelta(days=90) + timedelta(hours=3), NOW)
+    assert not schedule.due(EACH_QUARTER, "mail3", NOW - timedelta(days=89) + timedelta(hours=3), NOW)
+    assert not schedule.due(EACH_QUARTER, "mail3", NOW - timedelta(days=89), NOW)
+    each_night = EACH_QUARTER.model_copy(update={"days": 1})
+    assert schedule.due(each_night, "mail3", NOW - timedelta(hours=22), NOW)
+    assert not schedule.due(each_night, "mail3", NOW - timedelta(hours=2), NOW)
     assert not schedule.due(EACH_QUARTER, "mail2", None, NOW)
     assert not schedule.due(None, "mail3", None, NOW)
 

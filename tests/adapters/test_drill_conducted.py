@@ -356,7 +356,12 @@ def test_a_fault_that_cannot_be_brought_about_is_named_and_nothing_is_left(clust
     assert cluster.drill().phases[-1].name is PhaseName.REPORT
 
 
-def test_a_fault_that_stays_is_told_and_the_drill_is_not_clean_until_it_is_gone(cluster: Conducted) -> None:
+def test_a_fault_that_stays_is_told_and_the_drill_is_not_clean_until_it_is_gone(
+    cluster: Conducted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        coordinator, "LIMITS_S", {**coordinator.LIMITS_S, PhaseName.RECOVER: 1.0, PhaseName.REJOIN: 1.0}
+    )
     cluster.daemon.blind = True
 
     async def tell() -> None:

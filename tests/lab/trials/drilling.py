@@ -108,6 +108,11 @@ class Drills:
             time.sleep(LOOK_S)
         raise LabError(f"the drill on {host} is not as wanted within {limit_s:.0f} s: {self.states(host)[:1]}")
 
+    def journal(self, host: str) -> str:
+        """What the drill's units on a host have said last."""
+        units = [f"--unit=failoverd-{name}.service" for name in ("drill", "drill-recover", "drill-agent", "fault")]
+        return str(self._lab.exec(host, "journalctl", "--no-pager", "--lines=60", "-o", "short-precise", *units).stdout)
+
     def left(self) -> list[str]:
         """Say what of any drill is left on any host; a host without power is the first thing to be told."""
         found = []

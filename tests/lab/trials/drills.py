@@ -123,6 +123,9 @@ class Bench:
             gone_s = self._seconds_without(self.drills.left, ended)
             healthy_s = self._seconds_without(self.cluster.unsettled, ended)
             words, _ = process.communicate(timeout=RUN_S)
+        except LabError:
+            print(self.drills.journal(host), flush=True)
+            raise
         finally:
             process.kill()
         state = self.drills.states(host)[0]

@@ -336,6 +336,8 @@ class Coordinator:
     async def _all_home(self, status: StatusDocument) -> str:
         whys = preflight.unwell(self._config, status, await self._daemon.check())
         self._waits = preflight.in_words(whys)
+        if whys and self._cast.target in {node.name for node in status.nodes if not node.fresh}:
+            await self._powered(self._cast.target)  # the cluster may have fenced it after its fault was gone
         return "" if whys else str(status.holder)
 
     async def _consistency(self) -> None:
@@ -379,11 +381,14 @@ class Coordinator:
                 if error.code != "DRILL_NO_AGENT":
                     raise
                 self._waits = error.reason
-                if await power.given_back(self._config, fault.node):
-                    self._book.note(f"{fault.node} had been switched off by its fence agent: it has power again")
+                await self._powered(fault.node)
             else:
                 return
             await asyncio.sleep(LOOK_S)
+
+    async def _powered(self, node: str) -> None:
+        if await power.given_back(self._config, node):
+            self._book.note(f"{node} had been switched off by its fence agent: it has power again")
 
     async def _take_away_in_time(self, fault: Fault) -> None:
         try:

@@ -61,6 +61,7 @@ def unit_text(fault: Fault, drill: str, ourselves: Ourselves) -> str:
         f"RuntimeMaxSec={fault.limit_s}",
         f"TimeoutStartSec={START_S}",
         f"TimeoutStopSec={STOP_S}",
+        "KillMode=mixed",  # only the command itself is told to end: a fence agent is seen through by who began it
         "Restart=no",
         "OOMScoreAdjust=-900",
     ]

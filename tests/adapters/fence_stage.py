@@ -11,7 +11,7 @@ from failoverd.fencing.agent import Device
 
 PASSWORD = "hunter2-and-its-dog"
 
-_HEAD = """\
+HEAD = """\
 #!/bin/sh
 while IFS='=' read -r key value; do
     case $key in action) action=$value;; state) state=$value;; passwd) passwd=$value;; nodename) nodename=$value;; esac
@@ -29,36 +29,36 @@ esac
 _STATUS = "case $action in status|monitor) status;; esac\n"
 
 AGENTS = {
-    "good": _HEAD + _GOOD,
+    "good": HEAD + _GOOD,
     # says that it is done, and has done nothing
-    "liar": _HEAD + _STATUS + "exit 0\n",
+    "liar": HEAD + _STATUS + "exit 0\n",
     # cannot do it, and says so
-    "refuses": _HEAD + _STATUS + 'echo "login denied" >&2; exit 3\n',
+    "refuses": HEAD + _STATUS + 'echo "login denied" >&2; exit 3\n',
     # has done it, and nobody can ask it any more
-    "dumb": _HEAD + 'case $action in off) echo off >"$state"; exit 0;; esac; exit 1\n',
+    "dumb": HEAD + 'case $action in off) echo off >"$state"; exit 0;; esac; exit 1\n',
     # ends with the same code whatever it is asked: what 2 means for a shell, and what 0 means for `true`
     "two": "#!/bin/sh\nexit 2\n",
     "zero": "#!/bin/sh\nexit 0\n",
-    "hangs": _HEAD + _STATUS + 'echo $$ >"$state.pid"; exec sleep 1000\n',
-    "hangs on status": _HEAD + 'case $action in off) echo off >"$state"; exit 0;; esac; exec sleep 1000\n',
-    "ignores SIGTERM": _HEAD + _STATUS + 'trap "" TERM; echo $$ >"$state.pid"; while :; do sleep 1; done\n',
+    "hangs": HEAD + _STATUS + 'echo $$ >"$state.pid"; exec sleep 1000\n',
+    "hangs on status": HEAD + 'case $action in off) echo off >"$state"; exit 0;; esac; exec sleep 1000\n',
+    "ignores SIGTERM": HEAD + _STATUS + 'trap "" TERM; echo $$ >"$state.pid"; while :; do sleep 1; done\n',
     # told to end, it ends as if all were well; and the machine is off when it is asked
-    "ends well when told to": _HEAD
+    "ends well when told to": HEAD
     + _STATUS
     + 'trap "exit 0" TERM; echo off >"$state"; echo $$ >"$state.pid"; while :; do sleep 0.05; done\n',
     # a child in its group, and one outside of it, each with the pipe open
-    "leaves a child": _HEAD + 'case $action in off) sleep 1000 & echo $! >"$state.pid";; esac\n' + _GOOD,
-    "leaves a daemon": _HEAD
+    "leaves a child": HEAD + 'case $action in off) sleep 1000 & echo $! >"$state.pid";; esac\n' + _GOOD,
+    "leaves a daemon": HEAD
     + 'case $action in off) setsid sh -c \'echo $$ >"$0.pid"; exec sleep 1000\' "$state" & '
     + 'until [ -s "$state.pid" ]; do sleep 0.01; done;; esac\n'
     + _GOOD,
-    "hangs with a child": _HEAD + _STATUS + 'sleep 1000 & echo $! >"$state.pid"; wait\n',
-    "prints megabytes": _HEAD + "yes 'a line of no interest' | head -c 4000000\n" + _GOOD,
-    "prints the password": _HEAD + _STATUS + 'echo "login $passwd refused"; echo "with $passwd" >&2; exit 1\n',
+    "hangs with a child": HEAD + _STATUS + 'sleep 1000 & echo $! >"$state.pid"; wait\n',
+    "prints megabytes": HEAD + "yes 'a line of no interest' | head -c 4000000\n" + _GOOD,
+    "prints the password": HEAD + _STATUS + 'echo "login $passwd refused"; echo "with $passwd" >&2; exit 1\n',
     # so much that the beginning of what is kept falls into the middle of a password
-    "prints the password for ever": _HEAD + _STATUS + 'yes "$passwd" | head -c 100000; exit 1\n',
+    "prints the password for ever": HEAD + _STATUS + 'yes "$passwd" | head -c 100000; exit 1\n',
     "reads nothing": "#!/bin/sh\nexec <&-\nsleep 0.2\nexit 1\n",
-    "shows itself": _HEAD
+    "shows itself": HEAD
     + 'tr "\\0" "\\n" </proc/$$/cmdline >"$state.cmdline"; env >"$state.env"; pwd >"$state.cwd"\n'
     + _GOOD,
     "interpreter is missing": "#!/usr/bin/no-such-interpreter\n",

@@ -12,7 +12,7 @@ import click
 
 from failoverd.config import ConfigError, load
 from failoverd.ctl.exits import Exit
-from failoverd.drill import DrillError, preflight
+from failoverd.drill import DrillError, accounts, preflight
 from failoverd.drill.calls import Agents
 from failoverd.drill.local import LocalDaemon
 from failoverd.drill.model import Asked, NodeFacts, PhaseName
@@ -46,11 +46,15 @@ def shown(asked: Mapping[str, Any], file: Path, socket: Path) -> Exit:
         target=str(asked["target"]),
     )
     try:
-        cast, whys = asyncio.run(_looked(config, meant, socket))
+        cast, whys, warnings = asyncio.run(_looked(config, meant, socket))
     except DrillError as error:
         click.echo(f"failoverctl: {error}", err=True)
         return Exit.UNREACHABLE
     click.echo("\n".join(_lines(config, meant, cast)))
+    if warnings:
+        click.echo("\nwould refuse some of the load:")
+        for code, reason in warnings:
+            click.echo(f"  {code}  {reason}")
     if whys:
         click.echo("\nwould be refused:")
         for code, reason in whys:
@@ -60,7 +64,7 @@ def shown(asked: Mapping[str, Any], file: Path, socket: Path) -> Exit:
     return Exit.DONE
 
 
-async def _looked(config: Config, asked: Asked, socket: Path) -> tuple[Cast | None, list[Why]]:
+async def _looked(config: Config, asked: Asked, socket: Path) -> tuple[Cast | None, list[Why], list[Why]]:
     whys = preflight.early(config, asked, datetime.now(UTC).astimezone())
     async with LocalDaemon(socket) as daemon, Agents(config) as agents:
         status, check = await daemon.status(), await daemon.check()
@@ -72,7 +76,14 @@ async def _looked(config: Config, asked: Asked, socket: Path) -> tuple[Cast | No
                 facts[str(node)] = await agents.facts(str(node))
             except DrillError as error:
                 whys.append((error.code, error.reason))
-    return cast, [*whys, *(preflight.of_facts(config, asked, cast, facts) if cast is not None else [])]
+        try:
+            simulated = len(accounts.read(config.drill.load.accounts)) if config.drill.load.accounts else 0
+        except DrillError as error:
+            simulated = 0
+            whys.append((error.code, error.reason))
+    if cast is not None:
+        whys += preflight.of_facts(config, asked, cast, facts)
+    return cast, whys, preflight.warnings(asked, facts, accounts=simulated)
 
 
 def _lines(config: Config, asked: Asked, cast: Cast | None) -> Iterator[str]:

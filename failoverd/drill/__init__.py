@@ -39,6 +39,8 @@ CODES: Mapping[str, str] = {
     "DRILL_NO_AGENT": "a node's drill agent cannot be reached, or is of another version or configuration",
     "DRILL_NO_ACCOUNTS": "there are no accounts that the load could use",
     "DRILL_DISK": "the file system that would be frozen is one that failoverd itself or the host needs",
+    # a warning: it begins all the same
+    "DRILL_LIMITS": "a limit of the mail servers would refuse some of the load",
     # failed, and undone
     "DRILL_BACKUP_FAILED": "the backup could not be made",
     "DRILL_BACKUP_UNVERIFIED": "the backup does not start, or does not hold what it should",

@@ -16,7 +16,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from failoverd.drill import DrillError, power, preflight
+from failoverd.drill import DrillError, accounts, power, preflight
 from failoverd.drill.collecting import Collector
 from failoverd.drill.generator import Generator, plan_of
 from failoverd.drill.holding import Holding
@@ -197,6 +197,9 @@ class Coordinator:
         nodes = (*cast.data_nodes, *cast.arbiters)
         facts, silent = await self._facts(nodes)
         _refuse([*whys, *silent, *preflight.of_facts(self._config, self._asked, cast, facts)])
+        simulated = len(accounts.read(self._config.drill.load.accounts)) if self._asked.users else 0
+        for code, reason in preflight.warnings(self._asked, facts, accounts=simulated):
+            self._book.note(reason, code)
         holding = Holding(self._agents, nodes, self._asked.id, self._asked.by, cast.coordinator)
         await holding.take()
         self._holding, self._cast_ = holding, cast  # only now there is something to give back

@@ -252,6 +252,7 @@ class NodeFacts:
     free_bytes: int | None = None  # where backups go; None: this node keeps none
     data_bytes: int | None = None  # of the database
     frozen_ok: str = ""  # why the configured file system must not be frozen; "": it may
+    limits: dict[str, int] = field(default_factory=dict)  # of the mail servers (limits.py), as far as known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

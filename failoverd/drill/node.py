@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from failoverd import __version__
 from failoverd.config import membership_digest
 from failoverd.core.model import NodeKind
+from failoverd.drill import limits
 from failoverd.drill.model import NodeFacts
 from failoverd.drill_files import DIRECTORY, PAGE, REPORT, STATE
 
@@ -35,6 +36,7 @@ def facts_of(config: Config, host: Host, drill: str) -> NodeFacts:
         free_bytes=_free(config.drill.backup.directory) if data else None,
         data_bytes=_size(config.rebuild.data) if data else None,
         frozen_ok=unfreezable(config) if data else "",
+        limits=limits.read() if data else {},
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from failoverd.config.drill import window
 from failoverd.core.model import NodeName
+from failoverd.drill.limits import too_low
 from failoverd.drill.model import Cast
 from failoverd.drill.scenarios import SCENARIOS
 
@@ -205,6 +206,15 @@ def _of_the_cast(config: Config, cast: Cast, scenario: Scenario) -> Iterator[Why
 def of_facts(config: Config, asked: Asked, cast: Cast, facts: Mapping[str, NodeFacts]) -> list[Why]:
     """Why it may not begin by what the agents know. Who could not be asked is not in `facts`."""
     return [*_of_agents(cast, facts), *_of_room(config, asked, cast, facts), *_of_the_disk(asked, cast, facts)]
+
+
+def warnings(asked: Asked, facts: Mapping[str, NodeFacts], *, accounts: int) -> list[Why]:
+    """What does not keep it from beginning, and may spoil what it measures."""
+    return [
+        ("DRILL_LIMITS", f"{name}: {words}")
+        for name, known in facts.items()
+        for words in too_low(known.limits, users=asked.users, accounts=accounts)
+    ]
 
 
 def _of_agents(cast: Cast, facts: Mapping[str, NodeFacts]) -> Iterator[Why]:

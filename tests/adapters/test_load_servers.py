@@ -12,6 +12,8 @@ import pytest
 from load_stage import DEFERS, IMAP, IMAPS, REJECTS, SUBMISSION, SUBMISSIONS, Running, Servers, now_ms, staged
 from mariadb_servers import wait_for
 
+from failoverd.drill import limits
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -197,3 +199,11 @@ def test_what_was_acknowledged_is_in_the_ledger_though_the_generator_is_killed(
     assert ledger <= held.keys()
     assert set(held.values()) == {1}
     assert len(held.keys() - ledger) <= 10  # one of each person was under way
+
+
+def test_the_limits_that_a_dry_run_names_are_this_dovecots(servers: Servers) -> None:
+    found = limits.read((*servers._enter, "doveconf"))
+    assert found.keys() == {*limits.DOVECOT, limits.INSTANCES}
+    assert found[limits.USERIP] == int(servers.run("doveconf", "-h", limits.USERIP))
+    assert found["service/imap/process_limit"] >= 1
+    assert found[limits.PROCESSES] >= 1

@@ -197,12 +197,13 @@ def _with_newer(old: TablesDone, new: TablesDone, names: Collection[str]) -> Tab
 def counters(ours: LoadDone, servers: Sequence[CountersDone], found: Mapping[str, int], appended: int) -> list[Counter]:
     """Ours beside the servers'. `found`: Message-IDs in the mailboxes, of which `appended` were appended.
 
-    A message that was never answered counts as the servers say: both are right about it.
+    What was never answered counts as the servers say: both are right about it.
     """
+    logins = sum(node.logins for node in servers)
     taken = {name for node in servers for name in node.submitted}
     both, unknown = ours.submitted + ours.appended, ours.submits_unknown + ours.appends_unknown
     return [
-        Counter(name="IMAP logins", ours=ours.logins, servers=sum(node.logins for node in servers)),
+        Counter(name="IMAP logins", ours=_with(ours.logins, ours.logins_unknown, logins), servers=logins),
         Counter(
             name="messages submitted", ours=_with(ours.submitted, ours.submits_unknown, len(taken)), servers=len(taken)
         ),

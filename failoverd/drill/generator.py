@@ -14,6 +14,7 @@ from failoverd.drill.model import LoadDone, LoadNow, LoadPlan, Second
 from failoverd.rebuild.programs import ENVIRONMENT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from failoverd.config import Config
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LINE_BYTES = 1 << 20
 SILENT_S = 15.0  # it says each second how many there are, whatever its operations wait for
 END_S = 15.0
+PROGRAM = (sys.executable, "-m", "failoverd", "drill-load")
 CALM = 4  # words in a row, one a second: longer than an operation is open before it counts as overdue
 
 
@@ -52,10 +54,20 @@ def plan_of(config: Config, asked: Asked, place: Path) -> LoadPlan:
 
 
 class Generator:
-    """One run of it."""
+    """One run of `program`, which may be silent for `silent_s` and has `end_s` to come to its end."""
 
-    def __init__(self, plan: LoadPlan, book: Book, found: Collector) -> None:
+    def __init__(
+        self,
+        plan: LoadPlan,
+        book: Book,
+        found: Collector,
+        *,
+        program: Sequence[str] = PROGRAM,
+        silent_s: float = SILENT_S,
+        end_s: float = END_S,
+    ) -> None:
         self._plan, self._book, self._found = plan, book, found
+        self._program, self._silent_s, self._end_s = program, silent_s, end_s
         self._process: asyncio.subprocess.Process | None = None
         self._listening: asyncio.Task[None] | None = None
         self._done: LoadDone | None = None
@@ -68,10 +80,7 @@ class Generator:
         """Start it. Raises DrillError."""
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "failoverd",
-                "drill-load",
+                *self._program,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=ENVIRONMENT,
@@ -130,14 +139,17 @@ class Generator:
         while not self._listening.done():
             self._heard.clear()
             waiting = asyncio.ensure_future(self._heard.wait())
-            await asyncio.wait({self._listening, waiting}, timeout=SILENT_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._listening, waiting}, timeout=self._silent_s, return_when=asyncio.FIRST_COMPLETED)
             heard = waiting.done()
             waiting.cancel()
             if not heard and not self._listening.done():
-                raise DrillError("DRILL_LOAD_FAILED", f"the generator is silent for {SILENT_S:.0f} s")
+                raise DrillError("DRILL_LOAD_FAILED", f"the generator is silent for {self._silent_s:.0f} s")
         await self._listening
         assert self._process is not None  # noqa: S101 - start comes first
-        code = await self._process.wait()
+        try:
+            code = await asyncio.wait_for(self._process.wait(), self._silent_s)
+        except TimeoutError:
+            raise DrillError("DRILL_LOAD_FAILED", "the generator has closed its output, and goes on") from None
         raise DrillError("DRILL_LOAD_FAILED", f"the generator has ended by itself, with {code}: the journal says why")
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
@@ -147,22 +159,26 @@ class Generator:
             while (line := await process.stdout.readline()).endswith(b"\n"):
                 self._take(json.loads(line))
                 self._heard.set()
-        except ValueError as error:  # a line that is too long, no JSON, or not of this shape
-            words = str(error).splitlines()[0]
+                await asyncio.sleep(0)  # one that floods is no reason to let the drill's lock lapse
+        except (ValueError, RecursionError) as error:  # a line that is too long, no JSON, or not of this shape
+            words = str(error).splitlines()[0][:200]
             raise DrillError("DRILL_LOAD_FAILED", f"the generator says what is not understood: {words}") from None
         except OSError as error:
             words = f"what it says cannot be kept in {self._book.place}: {error.strerror}"
             raise DrillError("DRILL_LOAD_FAILED", words) from None
 
-    def _take(self, said: dict[str, Any]) -> None:
-        if "now" in said:
-            now = model.load(LoadNow, json.dumps(said["now"]))
-            self.sessions = now.sessions
-            self._calm = self._calm + 1 if not now.overdue else 0
-        elif "second" in said:
-            self._found.second(model.load(Second, json.dumps(said["second"])))
-        elif "done" in said:
-            self._done = model.load(LoadDone, json.dumps(said["done"]))
+    def _take(self, said: object) -> None:
+        match said:
+            case {"now": told}:
+                now = model.load(LoadNow, json.dumps(told))
+                self.sessions = now.sessions
+                self._calm = self._calm + 1 if not now.overdue else 0
+            case {"second": told}:
+                self._found.second(model.load(Second, json.dumps(told)))
+            case {"done": told}:
+                self._done = model.load(LoadDone, json.dumps(told))
+            case _:
+                raise ValueError(f"neither now, second nor done: {str(said)[:80]}")
 
     async def stop(self) -> LoadDone | None:
         """End it and return its last word, None where it gave none. Raises DrillError where it fails at its end.
@@ -174,14 +190,19 @@ class Generator:
             return None
         await self._tell({"stop": True})
         try:
-            async with asyncio.timeout(END_S):
+            async with asyncio.timeout(self._end_s):
                 await asyncio.shield(listening)
                 await process.wait()
         except TimeoutError:
-            raise DrillError("DRILL_LOAD_FAILED", f"the generator did not end within {END_S:.0f} s") from None
+            raise DrillError("DRILL_LOAD_FAILED", f"the generator did not end within {self._end_s:.0f} s") from None
         finally:
             listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)  # what it has to say was said where it is awaited
             if process.returncode is None:
                 process.send_signal(signal.SIGKILL)
+                assert process.stdout is not None  # noqa: S101 - it was asked for
+                # asyncio's wait does not end before the pipe has: of one that floods, it is full.
+                while await process.stdout.read(LINE_BYTES):
+                    pass
                 await process.wait()
         return self._done

@@ -211,7 +211,8 @@ class LoadDone:
     logins: int  # IMAP sessions that were logged in
     submitted: int  # messages that SMTP took responsibility for
     appended: int
-    submits_unknown: int = 0  # the answer to the message never came
+    logins_unknown: int = 0  # the answer never came
+    submits_unknown: int = 0
     appends_unknown: int = 0
     late: dict[str, int] = field(default_factory=dict)  # its lateness as a histogram, as a Tally's latency is one
     gaps: tuple[Gap, ...]  # of more than half a second, or with a beat that failed

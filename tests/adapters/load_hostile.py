@@ -22,7 +22,7 @@ from failoverd.drill.comparing import ledger
 from failoverd.drill.load.ledger import Ledger
 from failoverd.drill.load.messages import Messages
 from failoverd.drill.load.seconds import Seconds
-from failoverd.drill.load.service import Account, Service
+from failoverd.drill.load.service import Account, Logins, Service
 from failoverd.drill.load.users import User, World
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def world(of: Service, directory: Path, deadline_s: float) -> World:
         rng=rng,
         deadline_s=deadline_s,
         epoch_s=time.time() - asyncio.get_running_loop().time(),
-        logged_in=lambda: None,
+        logins=Logins(),
     )
 
 

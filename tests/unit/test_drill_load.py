@@ -265,8 +265,8 @@ def done(**counts: int) -> LoadDone:
     [(99, 100), (100, 100), (102, 102), (103, 103), (104, 103)],
     ids=["one is missing", "none was taken", "two were", "all were", "and one of nobody's"],
 )
-def test_a_message_that_was_never_answered_counts_as_the_servers_say(taken: int, ours: int) -> None:
-    told = done(submitted=100, submits_unknown=3, appended=50, appends_unknown=0)
+def test_what_was_never_answered_counts_as_the_servers_say(taken: int, ours: int) -> None:
+    told = done(logins=5, logins_unknown=4, submitted=100, submits_unknown=3, appended=50, appends_unknown=0)
     nodes = [
         CountersDone(node="mail1", logins=4, submitted=tuple(map(str, range(60)))),
         CountersDone(node="mail2", logins=3, submitted=tuple(map(str, range(55, taken)))),  # some were handed on

@@ -20,9 +20,9 @@ from failoverd.drill.load.smtp import Smtp
 from failoverd.drill.model import Gap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from failoverd.drill.load.service import Account, Service
+    from failoverd.drill.load.service import Account, Logins, Service
     from failoverd.drill.model import Protocol
 
 DEADLINE_S = 1.0
@@ -66,14 +66,14 @@ def _any_in(ordered: Sequence[float], pause: tuple[float, float]) -> bool:
     return until_s - from_s > SHORT_S and bisect_left(ordered, from_s) < bisect_left(ordered, until_s)
 
 
-async def beat_imap(service: Service, account: Account, intended_s: float, logged_in: Callable[[], None]) -> bool:
+async def beat_imap(service: Service, account: Account, intended_s: float, logins: Logins) -> bool:
     """Make one; return whether it went well."""
     session: Imap | None = None
     try:
         async with asyncio.timeout_at(intended_s + DEADLINE_S):
             session = await Imap.connected(service)
             await session.log_in(account)
-            logged_in()
+            logins.done += 1
             await session.command(b"NOOP")
             await session.log_out()
     except TROUBLE:
@@ -82,6 +82,7 @@ async def beat_imap(service: Service, account: Account, intended_s: float, logge
         return True
     finally:
         if session is not None:
+            logins.unknown += session.login_in_doubt
             session.wire.abort()
 
 

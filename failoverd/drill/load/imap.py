@@ -32,6 +32,7 @@ class Imap:
         self._leaving = False
         self._unasked = 0
         self.in_doubt = False  # a message was sent, and nothing was said to it yet
+        self.login_in_doubt = False  # likewise, a login
         self.said_bye = False  # by the server, unasked: it closes the connection, or has done so
         self.messages = 0  # in the selected mailbox
 
@@ -60,7 +61,10 @@ class Imap:
 
     async def log_in(self, account: Account) -> None:
         """Log in."""
-        await self.command(b"LOGIN " + quoted(account.name) + b" " + quoted(account.password))
+        tag = self._next_tag()
+        self.wire.send(b"%s LOGIN %s %s\r\n" % (tag, quoted(account.name), quoted(account.password)))
+        self.login_in_doubt = True
+        await self._end_of(tag)
 
     async def select(self) -> None:
         """Open the inbox."""
@@ -152,7 +156,7 @@ class Imap:
     def _answered(self, status: bytes) -> None:
         """Take the end of a command: it says what became of a message, where it can be understood."""
         imap_status(status)
-        self.in_doubt = False
+        self.in_doubt = self.login_in_doubt = False
         _judge(status)
 
     async def _until_go_ahead(self, tag: bytes) -> None:

@@ -13,7 +13,7 @@ from failoverd.drill.load.ledger import Ledger
 from failoverd.drill.load.messages import Messages
 from failoverd.drill.load.pacing import Kind, Pacer, Ramp
 from failoverd.drill.load.seconds import Seconds
-from failoverd.drill.load.service import Account, services
+from failoverd.drill.load.service import Account, Logins, services
 from failoverd.drill.load.users import User, World
 from failoverd.drill.model import PROTOCOLS, LoadDone, LoadNow
 from failoverd.drill.report.measured import percentile
@@ -52,6 +52,7 @@ class Load:
         self._loop = asyncio.get_running_loop()
         began_s = self._loop.time()
         imap, smtp = services(plan)
+        self._logins = Logins()
         self._ledger = Ledger(Path(plan.directory))
         self._world = World(
             imap=imap,
@@ -62,7 +63,7 @@ class Load:
             rng=rng,
             deadline_s=plan.deadline_s,
             epoch_s=epoch_s,
-            logged_in=self._logged_in,
+            logins=self._logins,
         )
         rates: dict[Kind, float] = {"append": plan.appends, "fetch": plan.fetches, "submit": plan.submits}
         self._pacer: Pacer[User] = Pacer(rates, rng)
@@ -76,7 +77,7 @@ class Load:
         self._tasks: set[asyncio.Task[None]] = set()
         self._late: dict[str, int] = {}
         self._late_max_s = 0.0
-        self._logins = self._most_sessions = 0
+        self._most_sessions = 0
         self._stopped = asyncio.Event()
 
     # ---- orders ------------------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ class Load:
         outcome: Outcome = "failed"
         try:
             if protocol == "imap":
-                good = await beat_imap(self._world.imap, account, at_s, self._logged_in)
+                good = await beat_imap(self._world.imap, account, at_s, self._logins)
             else:
                 good = await beat_smtp(self._world.smtp, account, at_s)
             if good:
@@ -220,29 +221,27 @@ class Load:
     # ---- what is counted ---------------------------------------------------------------------------------------------
 
     def _note_seconds(self) -> None:
-        sessions = self._sessions()
-        self._most_sessions = max(self._most_sessions, sessions)
-        for second in self._seconds.tell(self._loop.time(), sessions, self._wanted):
+        for second in self._seconds.tell(self._loop.time(), self._sessions(), self._wanted):
             self._tell(second)
 
     def _sessions(self) -> int:
-        return sum(user.is_logged_in for user in self._staying)
+        sessions = sum(user.is_logged_in for user in self._staying)
+        self._most_sessions = max(self._most_sessions, sessions)  # of all that was told of
+        return sessions
 
     def _was_late(self, by_s: float, now_s: float) -> None:
         histogram.add(self._late, by_s * 1000)
         self._late_max_s = max(self._late_max_s, by_s)
         self._seconds.late(by_s, now_s)
 
-    def _logged_in(self) -> None:
-        self._logins += 1
-
     def _done(self, ended_s: float) -> LoadDone:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         gaps = (gap for protocol in PROTOCOLS for gap in self._gaps[protocol].until(ended_s))
         return LoadDone(
-            logins=self._logins,
+            logins=self._logins.done,
             submitted=self._ledger.counts["submit"],
             appended=self._ledger.counts["append"],
+            logins_unknown=self._logins.unknown,
             submits_unknown=self._ledger.unknown["submit"],
             appends_unknown=self._ledger.unknown["append"],
             gaps=tuple(sorted(gaps, key=lambda gap: gap.from_ms)) if self._plan.beats_per_s > 0 else (),

@@ -35,6 +35,14 @@ class Account:
     password: str
 
 
+@dataclass(slots=True)
+class Logins:
+    """To IMAP. `unknown`: sent and never answered; a server that was slow, or asked by a slow client, has them."""
+
+    done: int = 0
+    unknown: int = 0
+
+
 def services(plan: LoadPlan) -> tuple[Service, Service]:
     """IMAP's and SMTP's. Raises OSError where a CA's file cannot be read."""
     imap = Service(

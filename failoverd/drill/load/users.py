@@ -22,14 +22,14 @@ from failoverd.drill.load.smtp import Smtp
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from failoverd.drill.load.answers import Outcome
     from failoverd.drill.load.ledger import How, Ledger
     from failoverd.drill.load.messages import Messages
     from failoverd.drill.load.pacing import Kind
     from failoverd.drill.load.seconds import Operation
-    from failoverd.drill.load.service import Account, Service, Session
+    from failoverd.drill.load.service import Account, Logins, Service, Session
 
 STEADY_S = 10.0  # a session that lasted so long was a good one: what ends it is news
 LOGIN_S = 10.0  # for a session to be there; then another attempt has better chances than more patience
@@ -50,7 +50,7 @@ class World:
     rng: random.Random
     deadline_s: float
     epoch_s: float  # added to the loop's time it is CLOCK_REALTIME
-    logged_in: Callable[[], None]  # an IMAP session was
+    logins: Logins
 
 
 def pause_s(attempts: int, rng: random.Random) -> float:
@@ -115,7 +115,7 @@ class User:
         try:
             async with asyncio.timeout(LOGIN_S):
                 await session.log_in(self._account)
-                self._world.logged_in()
+                self._world.logins.done += 1
                 await session.select()
             self.is_logged_in = True
             self._since_s = asyncio.get_running_loop().time()
@@ -123,6 +123,7 @@ class User:
             await self._work(session)
         finally:
             self.is_logged_in = False
+            self._world.logins.unknown += session.login_in_doubt
             session.wire.abort()
 
     async def _work(self, session: Imap) -> None:

@@ -171,8 +171,10 @@ def honesty(report: Report) -> Child:
         ("Cost", f"{duration(done.cpu_s * 1000)} of CPU, {size(done.rss_max_bytes)} of memory at most"),
         ("Sessions", f"{number(done.most_sessions)} at once at most, {plural(done.logins, 'login')}"),
     ]
-    if unknown := done.submits_unknown + done.appends_unknown:
-        late.append(("Never answered", f"{plural(unknown, 'message')}: the servers may have taken them or not"))
+    messages = done.submits_unknown + done.appends_unknown
+    if messages or done.logins_unknown:
+        unknown = f"{plural(messages, 'message')} and {plural(done.logins_unknown, 'login')}"
+        late.append(("Never answered", f"{unknown}: the servers may have taken them or not"))
     return [facts([(name, words) for name, words in late]), counted]
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from failoverd.runtime.host import Refused
 
 LAUNCH_MS = 5_000
+LAUNCH_AGAIN_S, LAUNCHES = 3.0, 10
 SHOWN = 100
 
 
@@ -71,6 +72,7 @@ class Drilling:
         self._config, self._units = config, units
         self._state, self._runtime = state / DIRECTORY, runtime
         self._due = DrillsDue(config, state)
+        self._launching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to look whether one should have been."""
@@ -78,6 +80,8 @@ class Drilling:
 
     async def stop(self) -> None:
         """Look no more."""
+        if self._launching is not None:
+            self._launching.cancel()
         await self._due.stop()
 
     def refused(self) -> tuple[Refused, ...]:
@@ -137,7 +141,20 @@ class Drilling:
             # Nothing is left for the timer to find: who asked is told that none begins.
             await asyncio.to_thread((self._runtime / REQUEST).unlink, missing_ok=True)
             return _refused("DRILL_BUG", f"{UNIT} does not start: {result.reason}")
+        self._launching = asyncio.ensure_future(self._launch_until_taken())
         return doc.Accepted(id=name)
+
+    async def _launch_until_taken(self) -> None:
+        """Start the unit again while the request lies there.
+
+        The process of the drill before may be about to end: to start its unit then is to do nothing.
+        """
+        request = self._runtime / REQUEST
+        for _ in range(LAUNCHES):
+            await asyncio.sleep(LAUNCH_AGAIN_S)
+            if not await asyncio.to_thread(request.exists):
+                return
+            await self._units.launch(UNIT, deadline_ms=LAUNCH_MS)
 
     def _write(self, text: str) -> None:
         temporary = self._runtime / f".{REQUEST}.new"

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from control_stage import Running, Stage
 from drill_stage import ASKED, DRILL
+from mariadb_servers import wait_for
 from node_certificates import Authority
 
 from failoverd.actions.units import Units
@@ -33,6 +34,7 @@ from failoverd.drill.book import Book
 from failoverd.drill.model import Asked, PhaseName
 from failoverd.drill_files import CURRENT, DIRECTORY, REQUEST, STATE, UNIT
 from failoverd.ports import Result as Ended
+from failoverd.runtime import drilling as drilling_module
 from failoverd.runtime.drilling import Drilling
 
 if TYPE_CHECKING:
@@ -333,6 +335,16 @@ def test_a_request_that_was_left_lying_is_not_begun_in_another_night(
     assert main._asked(config, tmp_path, tmp_path) is None
     assert not (tmp_path / REQUEST).exists()
     assert "is not begun so late" in capsys.readouterr().err
+
+
+def test_a_unit_that_was_about_to_end_is_started_again_until_the_request_is_taken(
+    socket: Path, manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilling_module, "LAUNCH_AGAIN_S", 0.02)
+    assert Client(socket).post("/v1/drill", {"scenario": REQUIRED, "by": "anna"})[0] == 202
+    wait_for(lambda: len(manager.asked) > 1, name="it is started again")
+    (tmp_path / REQUEST).unlink()
+    assert set(manager.asked) == {("start", UNIT)}
 
 
 # ---- abort, status, list --------------------------------------------------------------------------------------------

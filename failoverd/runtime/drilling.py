@@ -80,9 +80,13 @@ class Drilling:
 
     async def stop(self) -> None:
         """Look no more."""
+        self.forget()
+        await self._due.stop()
+
+    def forget(self) -> None:
+        """Care no more whether what was asked for is begun."""
         if self._launching is not None:
             self._launching.cancel()
-        await self._due.stop()
 
     def refused(self) -> tuple[Refused, ...]:
         """What is to be told of drills that should have been."""

@@ -28,6 +28,7 @@ from failoverd.core.model import Outcome
 from failoverd.ctl import drill as command
 from failoverd.ctl import drill_plan
 from failoverd.ctl.app import app
+from failoverd.ctl.client import Client
 from failoverd.ctl.exits import EPILOG, Exit
 from failoverd.drill import main, model
 from failoverd.drill.book import Book
@@ -91,6 +92,7 @@ def drilling(config: Config, manager: Manager, tmp_path: Path) -> Drilling:
 def socket(drilling: Drilling, tmp_path: Path) -> Iterator[Path]:
     with Running(tmp_path / "control.sock", Stage(), drilling.control_routes()) as running:
         yield running.path
+        running.call(drilling.forget)
 
 
 def ctl(socket: Path, *arguments: str) -> Result:
@@ -402,7 +404,6 @@ def test_status_tells_the_newest_phase_by_phase_and_list_all(socket: Path, tmp_p
 def test_what_is_not_understood_is_named_and_nothing_begins(
     socket: Path, manager: Manager, tmp_path: Path, body: dict[str, object]
 ) -> None:
-    from failoverd.ctl.client import Client  # noqa: PLC0415 - here only
 
     code, answer = Client(socket).post("/v1/drill", {"by": "anna", **body})  # type: ignore[dict-item]
     assert (code, manager.asked) == (400, []), answer

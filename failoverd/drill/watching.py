@@ -43,11 +43,13 @@ class Watcher:
             except DrillError:  # nothing is known of clients for this second: that is no suffering
                 continue
             self._found.saw(status)
-            await self._keep_below(status)
             if self._found.phase() in EXPECTED:
+                # Everybody's sessions are gone for a moment, real people's as well: a load that shrank along with them
+                # would spare the new primary what it is to be shown to bear.
                 self._down_s = 0.0
-            else:
-                self._look(status)
+                continue
+            await self._keep_below(status)
+            self._look(status)
 
     def _look(self, status: StatusDocument) -> None:
         primary = _primary(status)

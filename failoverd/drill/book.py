@@ -109,6 +109,11 @@ class Book:
         ended = replace(last, ended_ms=self.now_ms(), outcome=outcome, code=code, reason=reason)
         self.change(phases=(*before, ended))
 
+    @property
+    def injected(self) -> bool:
+        """Whether anything of the cluster was, or was about to be, changed."""
+        return any("injected_ms" in phase.facts for phase in self.drill.phases)
+
     def cast(self, cast: Cast) -> None:
         """Who is who."""
         self.change(cast=cast)

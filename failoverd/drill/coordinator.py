@@ -121,7 +121,7 @@ class Coordinator:
             for name, more_s, work in phases:
                 await self._phase(name, LIMITS_S[name] + more_s, work)
         except DrillError as error:
-            begun = self._cast_ is not None and any(p.name is not PhaseName.PREFLIGHT for p in self._book.drill.phases)
+            begun = any(phase.name is not PhaseName.PREFLIGHT for phase in self._book.drill.phases)
             self._book.end("failed", error.code, error.reason)
             self._book.conclude("failed" if begun else "skipped", error.code, error.reason)
         except asyncio.CancelledError:
@@ -204,7 +204,7 @@ class Coordinator:
         await holding.take()
         self._holding, self._cast_ = holding, cast  # only now there is something to give back
         self._book.cast(cast)
-        self._beside_of(self._holding.keep())
+        self._beside_of(holding.keep())
         self._found.software = {node: known.software for node, known in facts.items()}
         self._book.found(primary=cast.primary, heir=cast.heir, target=cast.target or "nobody", term=cast.term)
 
@@ -368,7 +368,7 @@ class Coordinator:
             return
         await self._tried(self._found.gather(self._cast_))
         await self._tried(self._found.clean(self._cast_))
-        if self._book.drill.outcome != "under-way":
+        if self._book.drill.outcome != "under-way" and self._book.injected:
             await self._tried(self._until_home())
         await self._end_beside()
         self._clean = await self._holding.release(self._left, within_s=UNWIND_S)

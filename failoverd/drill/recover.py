@@ -53,7 +53,7 @@ async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str
             clean = await holding.release(left, within_s=RELEASE_S)
         if clean:
             book.fault(None)
-            if cast is not None and any(phase.name is PhaseName.INJECT for phase in book.drill.phases):
+            if cast is not None and book.injected:
                 await _acknowledged(book, daemon, cast)
         await _reported(book, Collector(config, book, agents, daemon), clean=clean)
     if clean:

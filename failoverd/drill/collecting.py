@@ -250,6 +250,14 @@ class Collector:
         made = model.load(Report, (self._book.place / REPORT).read_bytes())
         await self._leave(replace(made, drill=replace(self._book.drill, clean=True)), cast)
 
+    def _ended(self, *, clean: bool) -> Drill:
+        """The drill as it is for the other nodes, which hear no more of it: where they have this, it is reported."""
+        drill = self._book.drill
+        *before, last = drill.phases
+        if last.name is PhaseName.REPORT and last.outcome == "under-way":
+            last = replace(last, ended_ms=self._book.now_ms(), outcome="passed")
+        return replace(drill, clean=clean, phases=(*before, last))
+
     async def _leave(self, made: Report, cast: Cast | None) -> None:
         text, html = model.dump(made).decode(), page(made)
         durable(self._book.place / REPORT, text)
@@ -260,8 +268,10 @@ class Collector:
             last = {"id": made.drill.asked.id, "ended": made.drill.ended, "scenario": made.drill.asked.scenario}
             durable(self._book.place.parent / LAST, json.dumps(last) + "\n")
         nodes: Sequence[str] = (*cast.data_nodes, *cast.arbiters) if cast is not None else ()
-        state = model.dump(self._book.drill).decode()
+        state = model.dump(self._ended(clean=made.drill.clean)).decode()
         for node in nodes:
+            if cast is not None and node == cast.coordinator:
+                continue
             try:
                 await self._agents.keep(node, made.drill.asked.id, state=state, report=text, page=html)
             except DrillError as error:

@@ -45,7 +45,7 @@ def acknowledge(directory: str) -> None:
 def main() -> None:
     """Until it is told to stop."""
     plan = json.loads(sys.stdin.buffer.readline())["plan"]
-    (PLACE / "plan.json").write_text(json.dumps(plan))
+    (PLACE / "load.pid").write_text(str(os.getpid()))
     acknowledge(plan["directory"])
     stage, users, waiting = "baseline", plan["users"], b""
     want: dict[str, Any] = {}

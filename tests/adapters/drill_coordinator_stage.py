@@ -14,18 +14,19 @@ import shutil
 import sys
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import control_stage
 from control_stage import ARBITER, data_node
 from drill_agent_stage import DRILL, NAMES, Cluster, until
 
-from failoverd.drill import collecting, comparing, coordinator, generator, holding, model, watching
+from failoverd.drill import collecting, comparing, coordinator, holding, model, watching
 from failoverd.drill.book import Book
 from failoverd.drill.calls import Agents
 from failoverd.drill.coordinator import Coordinator
+from failoverd.drill.generator import Generator
 from failoverd.drill.local import LocalDaemon
 from failoverd.drill.model import Asked, PhaseName
 from failoverd.drill.ourselves import Ourselves
@@ -268,6 +269,7 @@ class Conducted(Cluster):
 def quick(monkeypatch: pytest.MonkeyPatch, cluster: Conducted, **limits_s: float) -> None:
     """Wait for as long as a machine without a cluster takes; `limits_s`: of phases, by name."""
     monkeypatch.setenv("PATH", cluster.path())
+    load = cluster.place / "bin" / "load"
     for module, name, value in (
         (coordinator, "LOOK_S", 0.05),
         (coordinator, "CALM_S", 0.2),
@@ -277,9 +279,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, cluster: Conducted, **limits_s: float
         (comparing, "ATTEMPTS", 3),
         (holding, "RENEW_S", 0.3),
         (watching, "LOOK_S", 0.1),
-        (generator, "SILENT_S", 1.0),
-        (generator, "END_S", 1.0),
-        (generator, "sys", SimpleNamespace(executable=str(cluster.place / "bin" / "load"))),
+        (coordinator, "Generator", partial(Generator, program=(str(load),), silent_s=1.0, end_s=1.0)),
     ):
         monkeypatch.setattr(module, name, value)
     changed = {PhaseName(name): value for name, value in limits_s.items()}

@@ -5,11 +5,13 @@
                                   scratch server, in private <── prepare ┴──> .ID.trial      removed
 
 An incremental one lies on the newest full one that is kept, and is tried together with it. What has not been started is
-no backup: it is not kept under its name.
+no backup: it is not kept under its name. Started means that the scratch server holds the tables and the position that
+the replica had, and has read every row of every table.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,17 +19,18 @@ import shutil
 import stat
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from failoverd.databases.connection import Failure
+from failoverd.databases.connection import Connection, Deadline, Failure
 from failoverd.drill import DrillError
 from failoverd.drill.model import BackupDone
 from failoverd.rebuild import RebuildError, local, private, programs
 from failoverd.rebuild.journal import sync_file_system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from failoverd.config import Config
     from failoverd.rebuild.programs import Programs
@@ -36,7 +39,9 @@ MANIFEST = "failoverd-manifest.json"
 _CHUNK = 1 << 20
 _SPARE = 1.2
 _SPARE_BYTES = 256 << 20
-_ASK_MS = 3_600_000
+_LOG_IN_MS, _LIST_MS = 5_000, 60_000
+_ASK_MS = 6 * 3_600_000  # all rows are read
+_SOUND = {"OK", "Table is already up to date"}
 
 
 class Backup:
@@ -80,9 +85,13 @@ class Backup:
     def _newest_full(self) -> Path | None:
         """What an incremental one lies on; None: it has to be a full one, since another node makes it each time."""
         full = [place for place in self._kept() if _manifest(place)["kind"] == "full"]
-        if not full:
-            self._tell({"text": f"{self._place} has no full backup for an incremental one to lie on: it is a full one"})
-        return full[-1] if full else None
+        for place in reversed(full):
+            damaged = _damaged(place)
+            if not damaged:
+                return place
+            self._tell({"text": f"{place} is not what its manifest says, and no base: {damaged}"})
+        self._tell({"text": f"{self._place} has no full backup for an incremental one to lie on: it is a full one"})
+        return None
 
     def _kept(self) -> list[Path]:
         return sorted(path.parent for path in self._place.glob(f"[0-9]*/{MANIFEST}"))
@@ -98,7 +107,9 @@ class Backup:
     def _made(self, base: Path | None) -> BackupDone:
         began = time.monotonic()
         self._tell({"text": "mariadb-backup runs"})
+        before = self._stands(self._config.database.socket)
         self._copy_out(base)
+        after = self._stands(self._config.database.socket)
         files = checksums(self._part)
         manifest = {"kind": "incremental" if base else "full", "base": base.name if base else "", "files": files}
         text = json.dumps(manifest, indent=1, sort_keys=True)
@@ -107,15 +118,15 @@ class Backup:
         made = time.monotonic()
 
         self._tell({"text": "it is prepared, on a copy"})
-        whole = self._copy(base or self._part)
         try:
+            whole = self._copy(base or self._part)
             gtid = private.prepare(whole, self._tools)
             if base is not None:
                 gtid = self._apply(whole)
             private.own(whole, self._config.rebuild.data)
             prepared = time.monotonic()
             self._tell({"text": "a server starts on it"})
-            server, tables = self._start(whole)
+            server, tables, rows = self._start(whole, gtid, before, after)
         except RebuildError as error:
             raise DrillError("DRILL_BACKUP_UNVERIFIED", f"{error.code}: {error.reason}") from None
         started = time.monotonic()
@@ -134,7 +145,27 @@ class Backup:
             made_s=round(made - began, 3),
             prepared_s=round(prepared - made, 3),
             started_s=round(started - prepared, 3),
+            rows=rows,
         )
+
+    def _stands(self, path: Path) -> _Stands:
+        """Ask a server how it stands, as the drill's own account: failoverd's does not see every table."""
+        try:
+            with self._reader(path) as connection:
+                return _stands(connection)
+        except Failure as failure:
+            raise DrillError("DRILL_BACKUP_FAILED", f"{failure.code}: {failure.reason}") from None
+
+    @contextlib.contextmanager
+    def _reader(self, path: Path) -> Iterator[Connection]:
+        if self._config.drill.password is None:
+            raise DrillError("DRILL_BACKUP_FAILED", "drill.password_file is missing: nobody may read the rows")
+        connection = Connection(self._config.drill.user, self._config.drill.password.get_secret_value())
+        try:
+            connection.log_in(str(path), Deadline(_LOG_IN_MS), lambda _: None)
+            yield connection
+        finally:
+            connection.drop()
 
     def _copy_out(self, base: Path | None) -> None:
         database = self._config.database
@@ -200,28 +231,22 @@ class Backup:
                 return "".join((part / name).read_text().split()[2:])
         raise RebuildError("REBUILD_PREPARE_FAILED", f"the incremental backup has no {private.INFO[0]}")
 
-    def _start(self, whole: Path) -> tuple[str, int]:
-        """Start a server on it and let it answer for every table. Return its version and how many there are."""
-        database = self._config.database
-        with (
-            private.served(whole, self._trial, self._config, self._tools) as path,
-            local.opened(path, database, _ASK_MS) as (connection, deadline),
-        ):
+    def _start(self, whole: Path, gtid: str, before: _Stands, after: _Stands) -> tuple[str, int, int]:
+        """Start a server on it and have it read every row. Return its version, how many tables and how many rows."""
+        with private.served(whole, self._trial, self._config, self._tools) as path, self._reader(path) as connection:
+            deadline = Deadline(_ASK_MS)
             version = str(connection.run(deadline, "SELECT @@GLOBAL.version AS v")[0]["v"])
+            found = _stands(connection)
+            if wrong := _wrong(found, gtid, before, after):
+                raise DrillError("DRILL_BACKUP_UNVERIFIED", f"a server starts on it, but {wrong}")
             terms = connection.run(deadline, "SELECT COUNT(*) AS n FROM failoverd.journal")[0]["n"]
             if not terms:
                 raise DrillError("DRILL_BACKUP_UNVERIFIED", "a server starts on it, and knows of no term")
-            # Opening each table is what finds one that is missing or broken; its rows are read where we may.
-            tables = connection.run(
-                deadline,
-                "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t, TABLE_ROWS AS r, TABLE_COMMENT AS c"
-                " FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE'"
-                " AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')",
-            )
-            broken = [f"{table['s']}.{table['t']}: {table['c']}" for table in tables if table["r"] is None]
-            if broken:
-                raise DrillError("DRILL_BACKUP_UNVERIFIED", f"a server starts on it, and cannot open {broken[0]}")
-        return version, len(tables)
+            rows = 0
+            for number, (schema, name) in enumerate(sorted(found.tables), 1):
+                self._tell({"table": f"{schema}.{name}", "number": number, "of": len(found.tables)})
+                rows += _read(connection, deadline, schema, name)
+        return version, len(found.tables), rows
 
     def _let_go(self) -> None:
         """Keep the newest ones, and the full ones that they lie on."""
@@ -245,6 +270,72 @@ def checksums(place: Path) -> dict[str, str]:
                     digest.update(chunk)
             found[str(path.relative_to(place))] = digest.hexdigest()
     return found
+
+
+def _damaged(place: Path) -> str:
+    """Say what is not as its manifest says; "" where all is."""
+    wanted: dict[str, str] = _manifest(place)["files"]
+    found = checksums(place)
+    found.pop(MANIFEST, None)
+    apart = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    return f"{apart[0]} and {len(apart) - 1} more" if len(apart) > 1 else "".join(apart)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stands:
+    """What a server holds at a moment. Positions by domain."""
+
+    tables: frozenset[tuple[str, str]]
+    replicated: dict[str, int]
+    written: dict[str, int]
+
+
+def _stands(connection: Connection) -> _Stands:
+    deadline = Deadline(_LIST_MS)
+    rows = connection.run(
+        deadline,
+        "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t FROM information_schema.TABLES"
+        " WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')"
+        " AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')",
+    )
+    at = connection.run(deadline, "SELECT @@GLOBAL.gtid_slave_pos AS r, @@GLOBAL.gtid_binlog_pos AS w")[0]
+    tables = frozenset((str(row["s"]), str(row["t"])) for row in rows)
+    return _Stands(tables=tables, replicated=_reached(str(at["r"] or "")), written=_reached(str(at["w"] or "")))
+
+
+def _reached(gtids: str) -> dict[str, int]:
+    parts = (part.strip().split("-") for part in gtids.split(",") if part.strip())
+    return {domain: int(number) for domain, _, number in parts}
+
+
+def _wrong(found: _Stands, gtid: str, before: _Stands, after: _Stands) -> str:
+    """Say what cannot be of a backup made between two moments; "" where all can."""
+    missing = (before.tables & after.tables) - found.tables
+    if missing:
+        return f"lacks {len(missing)} tables: {'.'.join(min(missing))} …"
+    foreign = found.tables - before.tables - after.tables
+    if foreign:
+        return f"has {len(foreign)} tables that the database had not: {'.'.join(min(foreign))} …"
+    for what, position, first, last in (
+        ("says that it is", _reached(gtid), before.written, after.written),
+        ("is", found.replicated, before.replicated, after.replicated),
+    ):
+        for domain in first.keys() | last.keys() | position.keys():
+            at = position.get(domain, 0)
+            if not first.get(domain, 0) <= at <= last.get(domain, 0):
+                between = f"{first.get(domain, 0)} and {last.get(domain, 0)}"
+                return f"{what} at transaction {at} of domain {domain}, and the database was between {between}"
+    return ""
+
+
+def _read(connection: Connection, deadline: Deadline, schema: str, name: str) -> int:
+    """Have every row and every index of a table read; return how many rows it has."""
+    table = ".".join("`" + word.replace("`", "``") + "`" for word in (schema, name))
+    for said in connection.run(deadline, f"CHECK TABLE {table}"):
+        kind, text = str(said["Msg_type"]).lower(), str(said["Msg_text"])
+        if kind in {"error", "warning"} or (kind == "status" and text not in _SOUND):
+            raise DrillError("DRILL_BACKUP_UNVERIFIED", f"a server starts on it, and {schema}.{name} is broken: {text}")
+    return int(connection.run(deadline, f"SELECT COUNT(*) AS n FROM {table}")[0]["n"])  # noqa: S608 - names, quoted
 
 
 def _manifest(place: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _run(config: Config, kind: str, asked: dict[str, Any], lines: Iterator[dict[
     node = str(config.this.name)
     match kind:
         case "backup":
-            return Backup(config, str(asked["drill"]), _progress, Programs(None)).make(str(asked["kind"]))
+            return Backup(config, str(asked["drill"]), _progress, Programs(None, bound=True)).make(str(asked["kind"]))
         case "tables":
             return Tables(config, _progress, asked.get("only")).run(lines)
         case "mailboxes":

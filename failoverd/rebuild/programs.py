@@ -24,10 +24,15 @@ SYSTEMCTL_S = 1000  # systemd itself gives MariaDB 900 s to start or stop
 
 
 class Programs:
-    """Those of one directory, or of the usual ones."""
+    """Those of one directory, or of the usual ones.
 
-    def __init__(self, directory: Path | None) -> None:
+    `bound`: what is started does not outlive this process, however it ends: in its group is a shell that reads from us,
+    and ends the group when there is nobody to read from. (PR_SET_PDEATHSIG is lost where mariadbd changes its user.)
+    """
+
+    def __init__(self, directory: Path | None, *, bound: bool = False) -> None:
         self._directory = directory
+        self._bound = bound
 
     def path(self, name: str) -> str:
         """Return what to run for `name`: a path of the directory, or the name for PATH."""
@@ -65,7 +70,7 @@ class Programs:
     ) -> subprocess.Popen[bytes]:
         """Start one, in a process group of its own. Raises RebuildError with `code`."""
         try:
-            return subprocess.Popen(  # noqa: S603 - as above
+            child = subprocess.Popen(  # noqa: S603 - as above
                 [self.path(name), *arguments],
                 bufsize=0,
                 stdin=stdin,
@@ -74,10 +79,24 @@ class Programs:
                 env=ENVIRONMENT,
                 cwd="/",
                 pass_fds=pass_fds,
-                start_new_session=True,
+                start_new_session=not self._bound,
+                process_group=0 if self._bound else None,  # a process of another session could not join it
             )
         except OSError as error:
             raise RebuildError(code, f"{name}: {error.strerror}") from None
+        if self._bound:
+            _guards[child.pid] = subprocess.Popen(
+                ["/bin/sh", "-c", "read -r _; kill -KILL 0"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                process_group=child.pid,
+            )
+        return child
+
+
+_guards: dict[int, subprocess.Popen[bytes]] = {}  # by the process that they share a group with
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
@@ -85,7 +104,10 @@ def end(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-    for pipe in (child.stdin, child.stdout, child.stderr):
+    guard = _guards.pop(child.pid, None)
+    if guard is not None:
+        guard.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr, guard.stdin if guard is not None else None):
         if pipe is not None:
             pipe.close()
 

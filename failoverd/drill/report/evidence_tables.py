@@ -126,7 +126,7 @@ def backup(report: Report) -> Child:
                 "Verified",
                 [
                     badge("good", "a server started on it"),
-                    f" {done.server}, {plural(done.tables, 'table')} answered for",
+                    f" {done.server}, {plural(done.tables, 'table')} checked, {plural(done.rows, 'row')} read",
                 ],
             ),
             ("Kind", f"{done.kind}, {size(done.bytes)}, on {done.node}"),

@@ -1,5 +1,6 @@
--- The drill's account on MariaDB 10.11, beside those of grants-mariadb.sql: only where `drill.enabled` is true. Run it
--- once as an administrator, on the primary: it replicates. Before that replace the word between two @ signs:
+-- The drill's account on MariaDB 10.11, beside those of grants-mariadb.sql. Tried with 10.11.19 in the lab. Only where
+-- `drill.enabled` is true: run it once as an administrator, on the primary: it replicates. Before that replace the word
+-- between two @ signs:
 --   DRILL_PASSWORD        what is in the file that `drill.password_file` names
 
 CREATE USER IF NOT EXISTS 'failoverd_drill'@'localhost' IDENTIFIED BY '@DRILL_PASSWORD@';

@@ -1,4 +1,4 @@
-"""What `tests/run` runs: the linters, then pytest in five parts, then one summary line over all of them.
+"""What `tests/run` runs: the linters, then pytest in parts, then one summary line over all of them.
 
 A linter counts as one check. Each part has a time limit of its own, so that one that hangs is a failure with a name
 and the whole stays under half an hour.
@@ -7,16 +7,23 @@ and the whole stays under half an hour.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TREE = Path(__file__).resolve().parents[1]
 IMPORTS = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command([]))"
@@ -28,6 +35,7 @@ LINTERS = {
 }
 LINTER_LIMIT_S = 60
 CLEAN_UP_S = 60
+INTERRUPTED = threading.Event()
 NOTHING_COLLECTED = 5  # pytest's exit code
 DEBIAN = {  # what root and browser tests call on this machine: a program, and the packages that bring it
     "nft": "nftables",
@@ -53,13 +61,19 @@ class Part:
     limit_s: int
 
 
-FAST = (Part("tests", ("--fast",), 420),)
+NEITHER = "not root and not lab and not simulation and not browser"
+COMPUTING = ("tests/unit", "tests/core", "tests/scenarios", "tests/simulation")  # the others wait for servers
+# One after the other; what stands in one line runs side by side.
+FAST = ((Part("tests", ("--fast",), 420),),)
 ALL = (
-    Part("tests", ("-m", "not root and not lab and not simulation and not browser"), 420),
-    Part("simulated seeds", ("-m", "simulation"), 360),
-    Part("root tests", ("-m", "root and not lab"), 300),
-    Part("browser tests", ("-m", "browser and not lab"), 240),
-    Part("lab tests", ("-m", "lab"), 1020),
+    (
+        Part("tests that compute", ("-m", NEITHER, *COMPUTING), 480),
+        Part("tests with servers", ("-m", NEITHER, *(f"--ignore={place}" for place in COMPUTING)), 480),
+    ),
+    (Part("simulated seeds", ("-m", "simulation"), 360),),  # on all cores
+    (Part("root tests", ("-m", "root and not lab"), 300),),
+    (Part("browser tests", ("-m", "browser and not lab"), 240),),
+    (Part("lab tests", ("-m", "lab"), 1020),),
 )
 
 
@@ -78,12 +92,16 @@ class Tally:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
-def run(command: list[str], limit_s: int) -> int | None:
+def run(command: list[str], limit_s: int, output: IO[bytes] | None = None) -> int | None:
     """Run in the tree, in a process group of its own. Return the exit code, None when it had to be ended."""
-    with subprocess.Popen(command, cwd=TREE, start_new_session=True) as child:
+    until = time.monotonic() + limit_s
+    with subprocess.Popen(command, cwd=TREE, start_new_session=True, stdout=output, stderr=output) as child:
         try:
-            return child.wait(limit_s)
-        except subprocess.TimeoutExpired:
+            while time.monotonic() < until and not INTERRUPTED.is_set():
+                try:
+                    return child.wait(1)
+                except subprocess.TimeoutExpired:
+                    continue
             return None
         finally:
             if child.poll() is None:
@@ -100,12 +118,37 @@ def lint(arguments: list[str]) -> Tally:
     return Tally(passed=int(good), failed=int(not good))
 
 
-def test(part: Part) -> Tally:
+def tests(group: tuple[Part, ...]) -> Iterator[tuple[Part, Tally, float]]:
+    """Run parts side by side; give each with what it came to and how long it took, once all have ended."""
+    if len(group) == 1:
+        yield from (timed(part) for part in group)
+        return
+    with contextlib.ExitStack() as files, ThreadPoolExecutor(len(group)) as pool:
+        outputs = [files.enter_context(tempfile.TemporaryFile()) for _ in group]
+        try:
+            ended = list(pool.map(timed, group, outputs))
+        except KeyboardInterrupt:
+            INTERRUPTED.set()
+            raise
+        for found, output in zip(ended, outputs, strict=True):
+            output.seek(0)
+            print(output.read().decode(errors="replace"), end="")
+            yield found
+
+
+def timed(part: Part, output: IO[bytes] | None = None) -> tuple[Part, Tally, float]:
+    """Run one part and look at the clock."""
+    began = time.monotonic()
+    tally = test(part, output)
+    return part, tally, time.monotonic() - began
+
+
+def test(part: Part, output: IO[bytes] | None) -> Tally:
     """Run pytest once and count what it reports."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "--durations=5", f"--junit-xml={report}", *part.arguments]
-        code = run(command, part.limit_s)
+        code = run(command, part.limit_s, output)
         tally = counted(report)
     if code is None:
         print(f"{part.name}: ended after {part.limit_s} s")
@@ -157,18 +200,18 @@ def main() -> int:
     total = Tally()
     durations: list[str] = []
 
-    def tally(name: str, found: Tally, began: float) -> Tally:
-        line = f"{time.monotonic() - began:7.1f} s  {name}: {found}"
+    def tally(name: str, found: Tally, took_s: float) -> Tally:
+        line = f"{took_s:7.1f} s  {name}: {found}"
         durations.append(line)
         print(line, flush=True)
         return found
 
     for name, arguments in LINTERS.items():
         began = time.monotonic()
-        total += tally(name, lint(arguments), began)
-    for part in FAST if fast else ALL:
-        began = time.monotonic()
-        total += tally(part.name, test(part), began)
+        total += tally(name, lint(arguments), time.monotonic() - began)
+    for group in FAST if fast else ALL:
+        for part, found, took_s in tests(group):
+            total += tally(part.name, found, took_s)
     print("\n" + "\n".join(durations) + f"\n{total}", flush=True)
     return 1 if total.failed else 0
 

@@ -133,7 +133,7 @@ def test_an_invalid_file_leaves_the_old_in_force_with_one_error_everywhere(confi
 
     async def tell(here: Place) -> None:
         before = here.node.daemon.state.view.policy
-        here.edit("max_lag: 5s", "max_lag: 5")
+        here.edit("max_lag: 5s  ", "max_lag: 5  ")
         here.edit("hold_off: 10s", "hold_off: 20s")
         done = await here.ctl("config", "reload")
         assert done.exit_code == Exit.REFUSED
@@ -146,9 +146,7 @@ def test_an_invalid_file_leaves_the_old_in_force_with_one_error_everywhere(confi
         assert here.node.daemon.state.view.policy is before
         assert [(found.code, found.reason) for found in here.reloader.refused()] == [("CONFIG_REFUSED", text[0])]
         assert here.told == ["reloading", "ready"]
-        here.edit("max_lag: 5\n", "max_lag: 5s\n") if "max_lag: 5\n" in here.file.read_text() else here.edit(
-            "max_lag: 5", "max_lag: 5s"
-        )
+        here.edit("max_lag: 5  ", "max_lag: 5s  ")
         assert (await here.ctl("config", "reload")).exit_code == Exit.DONE
         assert here.reloader.refused() == ()
         assert here.node.daemon.state.view.policy.hold_off_ms == 20_000

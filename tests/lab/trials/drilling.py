@@ -67,11 +67,12 @@ class Drills:
         return pid != "0" and self._lab.exec(host, "kill", "-KILL", pid, check=False).returncode == 0
 
     def coordinator(self) -> str:
-        """The node that would take over: no scenario's fault hits it, and it has the fence agents' passwords."""
-        status = self._cluster.status(self._cluster.primary())
+        """The replica that would not take over: what its load finds has gone over the wire, before and after."""
+        primary = self._cluster.primary()
+        status = self._cluster.status(primary)
         if status is None or status["failover"]["candidate"] is None:
             raise LabError(f"nobody could take over: {self._cluster.unsettled()}")
-        return str(status["failover"]["candidate"])
+        return next(host for host in layout.DATA_NODES if host not in {primary, status["failover"]["candidate"]})
 
     def begin(self, host: str, scenario: str, *options: str) -> subprocess.Popen[str]:
         """Type `failoverctl drill run`, and look on."""

@@ -189,15 +189,20 @@ def _lag_ms(node: NodeStatus) -> int | None:
     return replication.lag_ms
 
 
+def _better_node(cast: Cast) -> str:
+    """A data node that is not hit and does not become primary: its load goes over the wire, before and after."""
+    others = [name for name in cast.data_nodes if name != cast.target]
+    return next((name for name in others if name not in {cast.primary, cast.heir}), others[0])
+
+
 def _of_the_cast(config: Config, cast: Cast, scenario: Scenario) -> Iterator[Why]:
     if cast.target and cast.coordinator == cast.target:
-        other = next((name for name in (*cast.arbiters, *cast.data_nodes) if name != cast.target), "")
-        yield "DRILL_WRONG_NODE", f"{scenario.name} hits {cast.target}, where it was begun: begin it on {other}"
+        why = f"{scenario.name} hits {cast.target}, where it was begun"
+        yield "DRILL_WRONG_NODE", f"{why}: begin it on {_better_node(cast)}"
     elif config.fencing.nodes.get(NodeName(cast.target)) and cast.coordinator in cast.arbiters:
         # The cluster may switch it off meanwhile, and who has broken it has to switch it on again.
-        other = next((name for name in reversed(cast.data_nodes) if name != cast.target), "")
         why = f"{cast.target} may have to be given its power back, and {cast.coordinator} has no fence agent's password"
-        yield "DRILL_WRONG_NODE", f"{why}: begin it on {other}"
+        yield "DRILL_WRONG_NODE", f"{why}: begin it on {_better_node(cast)}"
     refused = scenario.refuses(config, cast.target)
     if refused is not None:
         yield refused

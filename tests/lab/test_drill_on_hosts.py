@@ -50,7 +50,7 @@ def drills(lab: Lab, cluster: Cluster) -> Iterator[Drills]:
 def test_a_drill_moves_the_role_loses_nothing_and_leaves_a_report_on_every_node(
     lab: Lab, cluster: Cluster, drills: Drills
 ) -> None:
-    primary, host = cluster.primary(), drills.coordinator()
+    primary, host = cluster.primary(), drills.coordinator("service-death")
     process = drills.begin(host, "service-death", *OPTIONS)
     words, _ = process.communicate(timeout=CONDUCTED_S)
     assert process.returncode == 0, words
@@ -79,7 +79,7 @@ def test_a_drill_moves_the_role_loses_nothing_and_leaves_a_report_on_every_node(
 
 
 def test_a_drill_whose_process_is_killed_is_taken_back_by_itself(cluster: Cluster, drills: Drills) -> None:
-    host = drills.coordinator()
+    host = drills.coordinator("service-death")
     before = len(drills.states(host))
     process = drills.begin(host, "service-death", *OPTIONS)
     assert drills.wait_for(host, before, is_under_load, CONDUCTED_S)

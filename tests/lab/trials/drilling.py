@@ -66,13 +66,16 @@ class Drills:
         pid = shown.stdout.strip()
         return pid != "0" and self._lab.exec(host, "kill", "-KILL", pid, check=False).returncode == 0
 
-    def coordinator(self) -> str:
-        """The replica that would not take over: what its load finds has gone over the wire, before and after."""
+    def coordinator(self, scenario: str) -> str:
+        """The replica that would not take over, so that the load goes over the wire all the time; or else the other."""
         primary = self._cluster.primary()
         status = self._cluster.status(primary)
         if status is None or status["failover"]["candidate"] is None:
             raise LabError(f"nobody could take over: {self._cluster.unsettled()}")
-        return next(host for host in layout.DATA_NODES if host not in {primary, status["failover"]["candidate"]})
+        heir = str(status["failover"]["candidate"])
+        if scenario == "replication-break":  # that breaks on the other one
+            return heir
+        return next(host for host in layout.DATA_NODES if host not in {primary, heir})
 
     def begin(self, host: str, scenario: str, *options: str) -> subprocess.Popen[str]:
         """Type `failoverctl drill run`, and look on."""

@@ -75,7 +75,7 @@ class Bench:
     def conduct(self, scenario: str, wanted: Wanted) -> list[str]:
         """Conduct one to its end; give what is wrong."""
         self.cluster.wait_until_settled(BACK_S)
-        host, term = self.drills.coordinator(), self.cluster.term()
+        host, term = self.drills.coordinator(scenario), self.cluster.term()
         before, began = len(self.drills.states(host)), time.monotonic()
         process = self.drills.begin(host, scenario, *wanted.options)
         try:
@@ -110,7 +110,7 @@ class Bench:
     def end_in(self, scenario: str, phase: str, wanted: Wanted, *, kill: bool) -> list[str]:
         """Begin one, end it in a phase, and see how long it takes until nothing of it is left."""
         self.cluster.wait_until_settled(BACK_S)
-        host = self.drills.coordinator()
+        host = self.drills.coordinator(scenario)
         before = len(self.drills.states(host))
         process = self.drills.begin(host, scenario, *wanted.options)
         try:

@@ -38,6 +38,12 @@ class Book:
         self.place = self._root / drill.asked.id
         self._tell = tell
         self._began = time.monotonic()
+        self._strict = True
+        self._behind = False  # the disk has not taken the last change
+
+    def leniently(self) -> None:
+        """From now on a disk that takes nothing is told and ends nothing: what is taken back counts for more."""
+        self._strict = False
 
     @classmethod
     def opened(cls, state: Path, asked: Asked, cluster: str, tell: Callable[[str], None]) -> Book:
@@ -79,7 +85,16 @@ class Book:
 
     def write(self) -> None:
         """Put it on disk."""
-        durable(self.place / STATE, model.dump(self.drill).decode() + "\n")
+        try:
+            durable(self.place / STATE, model.dump(self.drill).decode() + "\n")
+        except OSError as error:
+            if self._strict:
+                raise
+            if not self._behind:
+                self._tell(f"{self.place / STATE}: {error.strerror}; everything is taken back all the same")
+            self._behind = True
+        else:
+            self._behind = False
 
     def change(self, **changes: object) -> None:
         """Change it, on disk as well."""
@@ -128,9 +143,10 @@ class Book:
             self.change(outcome=outcome, code=code, reason=reason, ended=utc_now())
 
     def close(self) -> None:
-        """Nothing of it is left on any node."""
+        """Nothing of it is left on any node. Where the disk does not take that, whoever comes next says it again."""
         self.change(clean=True)
-        self.forget(self._root.parent)
+        if not self._behind:
+            self.forget(self._root.parent)
 
 
 def durable(path: Path, text: str) -> None:

@@ -118,8 +118,11 @@ class Coordinator:
             (PhaseName.CONSISTENCY, 0, self._consistency),
         )
         try:
-            for name, more_s, work in phases:
-                await self._phase(name, LIMITS_S[name] + more_s, work)
+            try:
+                for name, more_s, work in phases:
+                    await self._phase(name, LIMITS_S[name] + more_s, work)
+            finally:
+                self._book.leniently()
         except DrillError as error:
             begun = any(phase.name is not PhaseName.PREFLIGHT for phase in self._book.drill.phases)
             self._book.end("failed", error.code, error.reason)
@@ -268,6 +271,8 @@ class Coordinator:
         self._book.found(injected_ms=self._book.now_ms())
         await self._agents.inject(fault.node, self._asked.id, self._scenario.name, self._cast)
         self._book.found(fault=fault.words)
+        if fault.limit_s < self._asked.duration_s:
+            self._book.note(f"{fault.words}: ends by itself after {fault.limit_s} s, which is before the load does")
 
     async def _until_fit(self) -> None:
         """See that all is still as preflight wants it. Raises DrillError: nothing is broken that is not whole."""

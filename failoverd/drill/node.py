@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from failoverd import __version__
+from failoverd.actions.mount import mounted_at
 from failoverd.config import membership_digest
 from failoverd.core.model import NodeKind
 from failoverd.drill import limits
@@ -15,10 +16,12 @@ from failoverd.drill.model import NodeFacts
 from failoverd.drill_files import DIRECTORY, PAGE, REPORT, STATE
 
 if TYPE_CHECKING:
+    from failoverd.actions.mount import Mounted
     from failoverd.config import Config
     from failoverd.drill.faults import Host
 
 # What must go on while a file system stands still: the system itself, its log, failoverd and its record.
+SUBVOLUMES = ("btrfs", "bcachefs")
 NEEDED = ("/", "/run", "/tmp", "/var/log", "/var/log/journal", "/usr", "/etc", "/opt/failoverd", "/var/lib/failoverd")  # noqa: S108 - a name
 
 
@@ -47,12 +50,24 @@ def unfreezable(config: Config) -> str:
         return ""
     if not os.path.ismount(disk):
         return f"{disk} is no mount point: all of the file system that it lies on would stand still"
-    device = disk.stat().st_dev
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    device, volume = disk.stat().st_dev, _volume(disk, mounts)
     for needed in (*NEEDED, str(config.audit.directory)):
         place = Path(needed)
-        if place.exists() and place.stat().st_dev == device:
+        if not place.exists():
+            continue
+        if place.stat().st_dev == device or (volume is not None and _volume(place, mounts) == volume):
             return f"{disk} is the file system of {needed} as well"
     return ""
+
+
+def _volume(place: Path, mounts: str) -> Mounted | None:
+    """What a file system with subvolumes is mounted from: a freeze stops all of them, whose devices differ."""
+    for directory in (place, *place.parents):
+        mounted = mounted_at(str(directory), mounts)
+        if mounted is not None:
+            return mounted if mounted.type in SUBVOLUMES else None
+    return None
 
 
 def _free(directory: Path) -> int:

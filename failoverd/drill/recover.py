@@ -36,6 +36,7 @@ async def recover(config: Config, state: Path, socket: Path, tell: Callable[[str
         return await _unread(config, state, tell, error)
     if book is None:
         return True
+    book.leniently()
     cast = book.drill.cast
     book.end("failed", "DRILL_ENDED", GONE)
     book.conclude("failed", "DRILL_ENDED", GONE)

@@ -62,6 +62,30 @@ def test_a_drill_is_found_again_until_nothing_of_it_is_left(tmp_path: Path) -> N
     assert on_disk(tmp_path).clean
 
 
+def test_when_everything_is_taken_back_a_disk_that_takes_nothing_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    book = Book.opened(tmp_path, ASKED, "lab", told.append)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(book_module, "durable", full)
+        with pytest.raises(OSError, match="No space"):
+            book.begin(PhaseName.INJECT)
+        book.leniently()
+        book.conclude("failed", "DRILL_BUG", "no space")
+        book.note("the fault is gone")
+        book.close()
+        assert len([line for line in told if "No space left" in line]) == 1
+        assert again(tmp_path).drill.outcome == "under-way", "whoever comes next still finds it"
+    book.close()
+    assert Book.unfinished(tmp_path, told.append) is None
+    assert (on_disk(tmp_path).outcome, on_disk(tmp_path).clean) == ("failed", True)
+
+
 def test_one_that_is_found_again_goes_on_with_its_clock(tmp_path: Path) -> None:
     book = opened(tmp_path)
     book.change(began="2026-01-01T00:00:00.000Z")

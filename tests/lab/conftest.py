@@ -6,14 +6,38 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts import Lab, layout
-from trials.cluster import Cluster
+from hosts import Lab, LabError, layout
+from trials.cluster import Cluster, audit_of
 from trials.sole import sole_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 UNITS = ("dovecot.service", "postfix@-.service", "mariadb.service", "failoverd.service")
+
+TOLD = 14  # of each host's audit, where a test has failed
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what the hosts say to a failed test: the next one changes it."""
+    report = yield
+    if report.failed and call.when == "call" and "lab" in getattr(item, "funcargs", {}):
+        report.sections.append(("what the hosts say", "\n".join(_told(item.funcargs["lab"]))))
+    return report
+
+
+def _told(lab: Lab) -> Iterator[str]:
+    try:
+        yield from Cluster(lab).unsettled()
+    except LabError as error:
+        yield str(error)
+    for host in layout.HOSTS:
+        for line in audit_of(host).new()[-TOLD:]:
+            words = [str(line.get(key, "")) for key in ("time", "term", "kind", "rule", "text", "code")]
+            yield f"{host} {' '.join(words)}"[:200]
 
 
 @pytest.fixture(scope="session")

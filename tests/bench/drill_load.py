@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 import psutil
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "adapters"), str(HERE.parent / "core")]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "adapters"), str(HERE.parent / "core"), str(HERE.parent / "lab")]
 
-from load_stage import Running, Servers, staged  # noqa: E402 - they lie where tests do
+from hosts.inotify import instances  # noqa: E402 - they lie where tests do
+from load_stage import Running, Servers, staged  # noqa: E402 - likewise
 
 from failoverd.drill.report.measured import percentile  # noqa: E402 - likewise
 
@@ -36,21 +37,9 @@ if TYPE_CHECKING:
 
     from failoverd.drill.model import LoadDone, Second
 
-INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 MOST_RSS_MIB, MOST_CORES, MOST_APART_PERCENT = 512, 2.0, 5.0
 RAMP_PER_S = 20
 _STORED = re.compile(r"^.* lmtp\(.*saved mail to INBOX$", re.MULTILINE)
-
-
-@contextlib.contextmanager
-def inotify(sessions: int) -> Iterator[None]:
-    """Let one user have an instance for each session."""
-    before = INSTANCES.read_text()
-    INSTANCES.write_text(str(max(int(before), 2 * sessions + 128)))
-    try:
-        yield
-    finally:
-        INSTANCES.write_text(before)
 
 
 def main() -> int:
@@ -68,7 +57,7 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=float, default=rate, help="of each person a minute")
     options = parser.parse_args()
     accounts = {f"drill{number}@example.test": "secret" for number in range(1, options.accounts + 1)}
-    with tempfile.TemporaryDirectory() as directory, inotify(options.sessions):
+    with tempfile.TemporaryDirectory() as directory, instances(options.sessions):
         places = [Path(directory) / name for name in ("stage", "above", "run")]
         for place in places:
             place.mkdir()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hosts import Lab, LabError, layout
+from hosts.inotify import instances
 from hosts.power_switch import PowerSwitch
 from hosts.shell import wait_for
 
@@ -62,6 +63,9 @@ class Wanted:
     def options(self) -> tuple[str, ...]:
         """For failoverctl."""
         return "--load", str(self.users), "--duration", f"{self.duration_s}s", "--backup", self.backup
+
+
+FULL = Wanted(500, 1200, "full")
 
 
 class Bench:
@@ -203,12 +207,12 @@ def _figures(report: dict[str, Any]) -> str:
 
 def _work(arguments: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     lab = Lab(lambda words: print(f"  lab: {words}"))
-    with sole_use("drills", print), PowerSwitchedLab(lab):
+    with sole_use("drills", print), instances(FULL.users), PowerSwitchedLab(lab):
         bench = Bench(lab, arguments.keep)
         bench.cluster.wait_until_settled(BACK_S)
         bench.drills.enable()
         if arguments.full:
-            yield "full length", bench.conduct("primary-crash", Wanted(500, 1200, "full"))
+            yield "full length", bench.conduct("primary-crash", FULL)
         elif arguments.aborts or arguments.kills:
             for scenario in arguments.scenarios or ENDED:
                 for phase in arguments.phase or PHASES:

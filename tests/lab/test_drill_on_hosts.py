@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 FILE = "/etc/failoverd/failoverd.yaml"
-USERS = 10
+USERS = 60  # of whom each submits a mail a minute: some do so in ten seconds
 CONDUCTED_S = 180.0
 GONE_S = 30.0
 OPTIONS = ("--load", str(USERS), "--duration", "10s", "--backup", "none")
@@ -51,8 +51,8 @@ def test_a_drill_moves_the_role_loses_nothing_and_leaves_a_report_on_every_node(
     lab: Lab, cluster: Cluster, drills: Drills
 ) -> None:
     primary, host = cluster.primary(), drills.coordinator("service-death")
-    process = drills.begin(host, "service-death", *OPTIONS)
-    words, _ = process.communicate(timeout=CONDUCTED_S)
+    with drills.begin(host, "service-death", *OPTIONS) as process:
+        words, _ = process.communicate(timeout=CONDUCTED_S)
     assert process.returncode == 0, words
     assert words.splitlines()[-1].strip() == "passed"
     assert cluster.primary() != primary
@@ -81,12 +81,12 @@ def test_a_drill_moves_the_role_loses_nothing_and_leaves_a_report_on_every_node(
 def test_a_drill_whose_process_is_killed_is_taken_back_by_itself(cluster: Cluster, drills: Drills) -> None:
     host = drills.coordinator("service-death")
     before = len(drills.states(host))
-    process = drills.begin(host, "service-death", *OPTIONS)
-    assert drills.wait_for(host, before, is_under_load, CONDUCTED_S)
-    drills.kill(host)
-    wait_for("nothing of the drill is left", lambda: not drills.left(), GONE_S)
-    wait_for("the cluster is as before", cluster.is_settled, GONE_S, why_not=lambda: "; ".join(cluster.unsettled()))
-    words, _ = process.communicate(timeout=CONDUCTED_S)
+    with drills.begin(host, "service-death", *OPTIONS) as process:
+        assert drills.wait_for(host, before, is_under_load, CONDUCTED_S)
+        drills.kill(host)
+        wait_for("nothing of the drill is left", lambda: not drills.left(), GONE_S)
+        wait_for("the cluster is as before", cluster.is_settled, GONE_S, why_not=lambda: "; ".join(cluster.unsettled()))
+        words, _ = process.communicate(timeout=CONDUCTED_S)
     assert process.returncode != 0, words
     state = drills.states(host)[0]
     assert (state["outcome"], state["code"], state["clean"]) == ("failed", "DRILL_ENDED", True)

@@ -57,6 +57,8 @@ def test_one_primary_at_a_time_is_told_to_load_balancers(lab: Lab, cluster: Clus
             said_to = stack.enter_context((tmp_path / host).open("w"))
             command = lab.command(host, PYTHON, "-c", POLL)
             stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said_to))  # its end ends it
+        for host in layout.HOSTS:
+            wait_for(f"{host} is asked", lambda host=host: (tmp_path / host).stat().st_size > 0, HOME_S)  # type: ignore[misc]
         lab.exec(old, "failoverctl", "promote", "--node", new)
         wait_for(f"{old} is a replica", lambda: cluster.is_healthy_replica(old), HOME_S)
     said = [answer for host in layout.HOSTS for answer in collected(host, (tmp_path / host).read_text())]

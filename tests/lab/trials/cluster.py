@@ -162,7 +162,10 @@ class Cluster:
             status = self._status_of_primary()
             if status is None:
                 return False
-            if all(blocker["code"] != "BLK_FLAPPING" for blocker in status["failover"]["blockers"]):
+            # Each node counts what it has seen since its host's boot: one that was restarted is the last to object.
+            seen = [status, *(self.status(host) for host in layout.DATA_NODES)]
+            blockers = [blocker["code"] for each in seen if each for blocker in each["failover"]["blockers"]]
+            if "BLK_FLAPPING" not in blockers:
                 return True
             other = next(host for host in layout.DATA_NODES if host != status["holder"])
             self._lab.exec(status["holder"], "failoverctl", "promote", "--node", other, check=False)

@@ -121,7 +121,9 @@ class Collector:
             self._consistency = found = comparing.consistency(tables, boxes, acknowledged, primary)
             if not (found.lost_count or found.mailboxes_differ) or time.monotonic() > until:
                 break
-            self._book.note(f"{found.lost_count} messages are not in their mailboxes yet: looked at again")
+            apart = [f"{name} is not the same on all nodes" for name in found.mailboxes_differ[:1]]
+            missing = [f"{found.lost_count} messages are not in their mailboxes yet, {name}" for name in found.lost[:1]]
+            self._book.note(f"{'; '.join(missing + apart)}: looked at again")
             await asyncio.sleep(SETTLE_EVERY_S)
         if self.load is not None:
             since, until = self._span()

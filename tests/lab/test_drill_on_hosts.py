@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,7 +53,11 @@ def test_a_drill_moves_the_role_loses_nothing_and_leaves_a_report_on_every_node(
 ) -> None:
     primary, host = cluster.primary(), drills.coordinator("service-death")
     with drills.begin(host, "service-death", *OPTIONS) as process:
-        words, _ = process.communicate(timeout=CONDUCTED_S)
+        try:
+            words, _ = process.communicate(timeout=CONDUCTED_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail(f"not done within {CONDUCTED_S:.0f} s: {drills.states(host)[0]}")
     assert process.returncode == 0, words
     assert words.splitlines()[-1].strip() == "passed"
     assert cluster.primary() != primary

@@ -73,7 +73,7 @@ ALL = (
     (Part("simulated seeds", ("-m", "simulation"), 360),),  # on all cores
     (Part("root tests", ("-m", "root and not lab"), 300),),
     (Part("browser tests", ("-m", "browser and not lab"), 240),),
-    (Part("lab tests", ("-m", "lab"), 1020),),
+    (Part("lab tests", ("-m", "lab"), 1140),),
 )
 
 

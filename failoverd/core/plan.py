@@ -259,9 +259,23 @@ def _queue_asked(view: View, progress: Progress, kind: StepKind) -> QueueFacts |
         if seen.observation.ended_ms - seen.observation.took_ms < ended.at_ms:
             return None
         wait_ms = min(QUEUE_RETRY_FIRST_MS << min(max(ended.failures - 1, 0), 6), QUEUE_RETRY_MOST_MS)
-        if not view.reached(ended.at_ms + wait_ms):
+        if not view.reached(ended.at_ms + wait_ms) and not _mailboxes_are_back(view, ended):
             return None
     return facts
+
+
+def _mailboxes_are_back(view: View, tried: Ended) -> bool:
+    """This node's own IMAP answers again since an attempt that failed: what was asked of its mailboxes can be answered.
+
+    Mail that was being delivered when Dovecot died is held, and nobody can say without Dovecot whether it had arrived.
+    """
+    seen = view.sighting("imap", view.me.name)
+    return (
+        tried.outcome is not Outcome.SUCCEEDED
+        and seen is not None
+        and not seen.failures
+        and seen.since_ms > tried.at_ms
+    )
 
 
 def _hand_on_needed(view: View, progress: Progress) -> bool:

@@ -112,6 +112,24 @@ def test_it_is_asked_again_ever_later_and_by_a_newer_look_only() -> None:
             assert asked is again, (failures, facts_ms, at_ms)
 
 
+def test_it_is_asked_again_at_once_when_the_nodes_own_mailboxes_are_back() -> None:
+    """Without Dovecot nobody knows whether a mail that was being delivered had arrived."""
+    tried = FOLLOWS.with_ended(Ended(StepKind.HAND_ON, Outcome.FAILED, NOW - 2000, 7, "QUEUE_LEFT", "doveadm: refused"))
+
+    def asked(since_ms: int, failures: int, progress: Progress = tried) -> StepKind | None:
+        known = replica(WAITING[0])
+        health = Health.FAILED if failures else Health.OK
+        imap = Sighting(Observation("imap", known.me.name, Reading(health), NOW - 50, 5), failures, since_ms)
+        known = known.changed(sightings=(*(s for s in known.sightings if s.observation.probe != "imap"), imap))
+        return next_step(known, Decision.FOLLOW, progress)
+
+    assert asked(NOW - 50, 0) is StepKind.HAND_ON
+    assert asked(NOW - 50, 1) is None, "it fails"
+    assert asked(NOW - 2001, 0) is None, "it answered then as it does now"
+    done = FOLLOWS.with_ended(Ended(StepKind.HAND_ON, Outcome.SUCCEEDED, NOW - 2000, 0))
+    assert asked(NOW - 50, 0, done) is None, "it was answered"
+
+
 def test_a_primary_takes_back_what_it_held_last_of_all_and_it_is_no_sign_that_it_is_stuck() -> None:
     known = with_mail(view("mail1"), QueueFacts(3, 1, 1, 0))
     assert next_step(known, Decision.SERVE, SERVES) is StepKind.RELEASE

@@ -1,10 +1,11 @@
 """The audit file: one JSON object a line, appended and on disk before the effect that it tells of begins.
 
-    {"v":1,"seq":41,"time":"2026-03-01T12:00:00.123Z","boot_ms":81234,"node":"mail2","term":7,…what the caller gave}
+    {"v":2,"seq":41,"prev":"9f86…","time":"2026-03-01T12:00:00.123Z","boot_ms":81234,"node":"mail2","term":7,…}
 
-`seq` grows by one a record, without gaps, over restarts. `boot_ms` orders records even when the wall clock was set.
+`seq` grows by one a record, without gaps, over restarts. `prev` is the hash of the line before (chain.py). `boot_ms`
+orders records even when the wall clock was set. The rest is what the caller gave; record 1 names the cluster as well.
 A power cut can leave the last lines torn. They were never answered as written, so that nothing was done on them; they
-are kept aside in a file of their own and a record says so. (Chaining the records by hashes is to come: `v` grows then.)
+are kept aside in a file of their own, and a record says so, with their hash.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from failoverd.audit.chain import VERSION, Head, Written, digest, genesis
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from failoverd.ports import Clock
 
-VERSION = 1
-RESERVED = frozenset({"v", "seq", "time", "boot_ms", "node"})
+RESERVED = frozenset({"v", "seq", "prev", "time", "boot_ms", "node", "cluster"})
 TAIL = 1 << 20  # bytes looked at from the end; one append is far smaller (inputs.APPEND_LIMIT)
 
 
@@ -43,25 +45,36 @@ class AuditFile:
         node: str,
         clock: Clock,
         wall: Callable[[], datetime] = _utc_now,
-        told: Callable[[list[dict[str, object]]], None] = lambda _records: None,
+        told: Callable[[list[Written]], None] = lambda _written: None,
+        *,
+        cluster: str = "",
     ) -> None:
-        """Open or create `path`, repair its end. Raises OSError, also when another process has it open.
+        """Open or create `path`, repair its end. Raises OSError, also when another process has its directory open.
 
-        `told` gets each record once it is on disk, in the thread that wrote it.
+        `told` gets each record with its line once both are on disk, in the thread that wrote them; that of a repair
+        as well, so that it may be called before this returns. What an append that failed may have left in the file is
+        not told: whoever keeps a copy and sees a number left out reads it there.
         """
         self._path = path
         self._node = node
+        self._cluster = cluster
         self._clock = clock
         self._wall = wall
         self._told = told
+        self._lock = -1
         self._descriptor = -1
-        self._sequence = 0
+        self._head = genesis(cluster, node)
         self._open()
 
     @property
+    def head(self) -> Head:
+        """The newest record's number and its line's hash. Another thread may read it: it is one value."""
+        return self._head
+
+    @property
     def sequence(self) -> int:
-        """The last record's number."""
-        return self._sequence
+        """The newest record's number."""
+        return self._head.seq
 
     def append(self, lines: list[dict[str, object]]) -> None:
         """Write and fsync; blocking. Each line has `term` (null when left out). Raises OSError: then it may be there.
@@ -70,24 +83,37 @@ class AuditFile:
         """
         if self._descriptor < 0:
             self._open()
-        records = [self._record(number, line) for number, line in enumerate(lines, self._sequence + 1)]
-        self._write(records)
-        self._told(records)
+        self._write(lines)
 
     def close(self) -> None:
         """Let go of the file; `append` would open it again."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        for descriptor in (self._descriptor, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._descriptor = self._lock = -1
 
-    def _record(self, sequence: int, line: dict[str, object]) -> dict[str, object]:
+    def _chained(self, lines: list[dict[str, object]]) -> list[Written]:
+        """Each line as the record that it becomes, the first one after the newest on disk."""
+        written: list[Written] = []
+        head = self._head
+        for line in lines:
+            record = self._record(head, line)
+            written.append(Written(record, _encoded(record)))
+            head = written[-1].head
+        return written
+
+    def _record(self, before: Head, line: dict[str, object]) -> dict[str, object]:
         assert not RESERVED & line.keys(), f"{RESERVED & line.keys()} are the audit's own"  # noqa: S101 - a bug, see style
         time = self._wall().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        head = {"v": VERSION, "seq": sequence, "time": time, "boot_ms": self._clock.now_ms(), "node": self._node}
+        head: dict[str, object] = {"v": VERSION, "seq": before.seq + 1, "prev": before.hash, "time": time}
+        head |= {"boot_ms": self._clock.now_ms(), "node": self._node}
+        if before.seq == 0:
+            head["cluster"] = self._cluster
         return head | {"term": None} | line
 
-    def _write(self, records: list[dict[str, object]]) -> None:
-        rest = memoryview(b"".join(map(_encoded, records)))
+    def _write(self, lines: list[dict[str, object]]) -> None:
+        written = self._chained(lines)
+        rest = memoryview(b"".join(each.line for each in written))
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
@@ -95,14 +121,16 @@ class AuditFile:
         except BaseException:
             self.close()
             raise
-        self._sequence += len(records)
+        if written:
+            self._head = written[-1].head
+        self._told(written)
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o640)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the directory's: its files come and go
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
             _sync_directory(self._path.parent)
             self._repair()
         except BaseException:
@@ -110,29 +138,29 @@ class AuditFile:
             raise
 
     def _repair(self) -> None:
-        """Find the last record that can be read; keep what comes after it aside."""
+        """Find the last record that can be read, which the chain goes on from; keep what comes after it aside."""
         size = os.fstat(self._descriptor).st_size
         start = max(size - TAIL, 0)
         tail = os.pread(self._descriptor, TAIL, start)
         end = len(tail)
-        self._sequence = 0
+        self._head = genesis(self._cluster, self._node)
         while (line_end := tail.rfind(b"\n", 0, end)) >= 0:
-            line_start = tail.rfind(b"\n", 0, line_end) + 1
-            if (sequence := _sequence_of(tail[line_start:line_end])) is not None:
-                self._sequence = sequence
+            line = tail[tail.rfind(b"\n", 0, line_end) + 1 : line_end + 1]
+            if (sequence := _sequence_of(line)) is not None:
+                self._head = Head(sequence, digest(line))
                 break
             end = line_end
-        if self._sequence == 0 and start > 0:
+        if self._head.seq == 0 and start > 0:
             raise AuditDamagedError(
                 f"{self._path}: no record in its last {TAIL} bytes; move it away to begin a new one"
             )
         torn = tail[line_end + 1 :]
         if torn:
-            aside = self._path.with_name(f"{self._path.name}.torn-{self._sequence + 1}-{self._clock.now_ms()}")
+            aside = self._path.with_name(f"{self._path.name}.torn-{self._head.seq + 1}-{self._clock.now_ms()}")
             _write_new(aside, torn)
             os.ftruncate(self._descriptor, size - len(torn))
             found = {"event": "audit-repaired", "torn_bytes": len(torn), "kept_in": aside.name}
-            self._write([self._record(self._sequence + 1, found)])
+            self._write([found | {"torn_sha256": digest(torn)}])
 
 
 def _encoded(record: dict[str, object]) -> bytes:

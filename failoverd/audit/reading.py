@@ -7,7 +7,7 @@ a record's input is, inputs.py says; this imports nothing slow, so that failover
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -35,11 +35,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One line: its record, or why it is none."""
+    """One line, with its end: its record, or why it is none."""
 
     place: Place
     record: Record | None
     problem: str = ""
+    line: bytes = field(default=b"", repr=False)
 
 
 def files_of(directory: Path) -> list[Path]:
@@ -55,7 +56,7 @@ def records(paths: Iterable[Path]) -> Iterator[Read]:
             while line := file.readline(LINE_LIMIT):
                 number += 1
                 record, problem = parse(line)
-                yield Read(Place(path.name, number, byte), record, problem)
+                yield Read(Place(path.name, number, byte), record, problem, line)
                 byte += len(line)
 
 

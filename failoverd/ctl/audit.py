@@ -137,20 +137,28 @@ def verify(*, directory: Path, output: str) -> Exit:
     broken = [each for each in found if each.broken]
     if output != "table":
         said = [
-            {"file": f.place.file, "line": f.place.line, "byte": f.place.byte, "what": f.what, "broken": f.broken}
+            {
+                "file": f.place.file,
+                "line": f.place.line,
+                "byte": f.place.byte,
+                "seq": f.seq or None,
+                "what": f.what,
+                "broken": f.broken,
+            }
             for f in found
         ]
         whole = {"records": verified.records, "inputs": verified.inputs, "first": verified.first, "last": verified.last}
         printed.document({"whole": not broken, **whole, "found": said}, output)
         return Exit.FAILED if broken else Exit.DONE
     for each in found:
-        click.echo(f"{'BROKEN' if each.broken else 'note  '}  {each.place}: {each.what}")
+        record = f", record {each.seq}" if each.seq else ""
+        click.echo(f"{'BROKEN' if each.broken else 'note  '}  {each.place}{record}: {each.what}")
     span = f", {verified.first} to {verified.last}" if verified.records else ""
     click.echo(f"{verified.records} records{span}, {verified.inputs} with their input")
     if broken:
         click.echo(f"NOT whole: {len(broken)} places, the first is {broken[0].place}")
         return Exit.FAILED
-    click.echo("whole: no number is missing, every line is a record, every input is as it was written")
+    click.echo("whole: every line is a record and holds the hash of the one before, every input is as it was written")
     return Exit.DONE
 
 

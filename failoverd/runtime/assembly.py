@@ -340,7 +340,13 @@ def _audit_of(config: Config, clock: BootClock) -> tuple[AuditFile, Past]:
     """The audit, and the past that it tells of: what it has up to now is read later, what comes is told."""
     path = config.audit.directory / NAME
     past = Past(path)
-    audit = AuditFile(path, config.this.name, clock, told=past.noted)
+    audit = AuditFile(
+        path,
+        config.this.name,
+        clock,
+        told=lambda written: past.noted([each.record for each in written]),
+        cluster=config.cluster,
+    )
     past.upto = audit.sequence
     return audit, past
 

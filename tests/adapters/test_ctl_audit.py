@@ -141,7 +141,7 @@ def test_verify_says_that_it_is_whole(written: tuple[Path, Records]) -> None:
     result = ctl(directory, "verify")
     assert result.exit_code == Exit.DONE, result.output
     assert result.stdout.endswith(
-        "whole: no number is missing, every line is a record, every input is as it was written\n"
+        "whole: every line is a record and holds the hash of the one before, every input is as it was written\n"
     )
     assert f"{len(records)} records, {records[0]['time']} to {records[-1]['time']}" in result.stdout
     assert json.loads(ctl(directory, "verify", "-o", "json").stdout)["whole"] is True
@@ -154,7 +154,7 @@ def test_verify_names_the_first_broken_place_and_ends_with_1(written: tuple[Path
     result = ctl(directory, "verify")
     assert result.exit_code == Exit.FAILED
     assert f"NOT whole: 1 places, the first is audit.jsonl, line 7, byte {byte}" in result.stdout
-    assert "number 8 follows 6: 1 records are missing" in result.stdout
+    assert "number 8 follows 6: 1 record is missing" in result.stdout
     document = json.loads(ctl(directory, "verify", "-o", "json").stdout)
     assert document["whole"] is False
     assert (document["found"][0]["line"], document["found"][0]["byte"]) == (7, byte)

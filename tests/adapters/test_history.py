@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from failoverd.audit.chain import Written
     from failoverd.runtime.document_history import HistoryDocument
 
 MAIL1, MAIL2, MAIL3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
@@ -34,13 +35,16 @@ class Noted:
     """One node's audit and past, whose wall clock the test sets."""
 
     def __init__(self, place: Path, name: NodeName) -> None:
-        self.path = place / f"{name}.jsonl"
+        self.path = place / name / "audit.jsonl"
         self.past = Past(self.path)
         self.name = name
         self.at_ms = 0
-        self.audit = AuditFile(self.path, name, BootClock(), wall=self._wall, told=self.past.noted)
+        self.audit = AuditFile(self.path, name, BootClock(), wall=self._wall, told=self._told)
         self.past.upto = self.audit.sequence
         self.past.load()
+
+    def _told(self, written: list[Written]) -> None:
+        self.past.noted([each.record for each in written])
 
     def _wall(self) -> datetime:
         return datetime.fromtimestamp(NOON + self.at_ms / 1000, UTC)

@@ -37,6 +37,9 @@ COMMANDS: Mapping[str, str] = {
     "drill": "drill",
     "alerts": "alerts",
     "config": "config",
+    "certificate": "certificate",
+    "init": "init",
+    "join": "join",
     "version": "version",
     "man": "man",
     "completion": "completion",
@@ -58,7 +61,11 @@ class _App(click.Group):
             ended = Exit.UNCLEAR
         except Exception as error:
             from failoverd.runtime.document import DocumentError  # noqa: PLC0415 - every command that asks has it
+            from failoverd.setup.refused import Refused  # noqa: PLC0415 - of the commands that set up
 
+            if isinstance(error, Refused):
+                click.echo(f"failoverctl: {error}", err=True)
+                ctx.exit(Exit.REFUSED)
             if not isinstance(error, DocumentError):
                 raise
             click.echo(f"failoverctl: the daemon's answer is not understood (another version?): {error}", err=True)

@@ -37,3 +37,11 @@ config_file = click.option(
     metavar="FILE",
     help="The configuration file, for who else can be asked where the daemon does not answer.",
 )
+directory = click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="/etc/failoverd",
+    show_default=True,
+    metavar="DIR",
+    help="Where the configuration, certificates and secrets of this host lie.",
+)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from failoverd import actions, databases, drill, fencing, notify, probes, rebuild
+from failoverd import actions, databases, drill, fencing, notify, probes, rebuild, setup
 from failoverd.config import reload
 from failoverd.core import alerts, candidates, orders, repair
 from failoverd.core.findings import FINDINGS
@@ -74,12 +74,13 @@ CODES = {
     *fencing.CODES,
     *rebuild.CODES,
     *drill.CODES,
+    *setup.CODES,
     *FINDINGS,
     *OTHER_CODES,
 }
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
 CASES = sorted((RUNBOOKS / "cases").iterdir())
-JOBS = ("mail-store", "replace-a-node", "lost-quorum", "monthly-maintenance", "quarterly-drill")
+JOBS = ("install", "mail-store", "replace-a-node", "lost-quorum", "monthly-maintenance", "quarterly-drill")
 OTHERS = [RUNBOOKS / f"{name}.md" for name in ("README", *JOBS)]
 EVERYTHING = [*PAGES, *CASES, *OTHERS]
 

@@ -142,6 +142,7 @@ def _set_up(
         ended = setting_up.carried_out(plan, yes=yes, dry_run=dry_run)
         if ended is not None:
             return ended
+        setting_up.waits_for_a_reload(found, plan, place.config)
     click.echo()
     if answered.canary_password is None:
         click.echo("\n".join(shown.canary(cluster, place)))

@@ -60,6 +60,7 @@ def join(archive: Path, directory: Path, socket: Path, *, no_start: bool, dry_ru
         ended = setting_up.carried_out(plan, yes=yes, dry_run=dry_run)
         if ended is not None:
             return ended
+        setting_up.waits_for_a_reload(found, plan, place.config)
     if no_start:
         return Exit.DONE
     return _seen(socket)

@@ -12,7 +12,9 @@ from failoverd.ctl.exits import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
+    from failoverd.setup.found import Found
     from failoverd.setup.steps import Plan
 
 yes = click.option("--yes", is_flag=True, help="Do not ask; needed where nobody is at a terminal.")
@@ -45,6 +47,14 @@ def warned(warnings: Iterable[str]) -> None:
     """Tell what should be mended."""
     for words in warnings:
         click.echo(f"  ! {words}")
+
+
+def waits_for_a_reload(found: Found, plan: Plan, config: Path) -> None:
+    """Say it where a daemon runs with the configuration as it was."""
+    if found.units.get("failoverd.service") == "active" and any(file.path == config for file in plan.last):
+        click.echo(
+            "failoverd runs with the file as it was: `failoverctl config diff`, then `systemctl reload failoverd`"
+        )
 
 
 def carried_out(plan: Plan, *, yes: bool, dry_run: bool) -> Exit | None:

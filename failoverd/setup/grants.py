@@ -111,7 +111,8 @@ def _for_account(
         return
     if known == login.hashed:
         return
-    if login.user in connected:
+    in_use = {hashed for (user, _), hashed in have.items() if user == login.user}
+    if login.user in connected and (known is not None or login.hashed not in in_use):
         allowed = "the password that they use, in replication_password_file, or another name as replication_user"
         raise Refused(
             "SETUP_ACCOUNT", str(login), "replicas are connected by it, with another password", allowed=allowed

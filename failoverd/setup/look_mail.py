@@ -12,6 +12,7 @@ import ssl
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from failoverd.setup.files import existing
 from failoverd.setup.found import MailFound
@@ -81,7 +82,7 @@ def _by_system(chain: list[x509.Certificate]) -> bool:
         return False
     for authority in trusted:
         if authority.subject == chain[-1].issuer:
-            with contextlib.suppress(Exception):  # whatever cryptography says of one that it cannot use: the next
+            with contextlib.suppress(ValueError, TypeError, InvalidSignature):  # another one of that name: the next
                 chain[-1].verify_directly_issued_by(authority)
                 return True
     return False

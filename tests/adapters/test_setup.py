@@ -17,8 +17,10 @@ from failoverd.config import load
 from failoverd.core.model import Health, SettingsFacts
 from failoverd.ctl.exits import Exit
 from failoverd.databases.mariadb import MariaDb
+from failoverd.setup import grants, look_database
 from failoverd.setup.certificates import Authority
 from failoverd.setup.issued import Place
+from failoverd.setup.refused import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,6 +254,18 @@ def test_the_account_that_replicas_use_is_not_given_another_password(
     done = init(primary, place, answers, "--yes", "--replication-user", user, "--replication-password-file", str(known))
     assert done.returncode == Exit.DONE, done.stderr
     assert load(place.config, "mail1").database.replication_user == user
+
+
+def test_an_account_for_every_host_gets_one_for_the_nodes_with_its_own_password(primary: Server) -> None:
+    user, password = stage.OWN_REPLICATION
+    local = grants.Login("failoverd", "localhost", "x")
+    with look_database.session(primary.socket) as connection:
+        known = grants.Login(user, "192.0.2.%", password)
+        shown = [each.shown for each in grants.missing(connection, local=local, replicas=[known], connected={user})]
+        assert "CREATE USER 'repl'@'192.0.2.%' IDENTIFIED BY PASSWORD '***'" in shown
+        other = grants.Login(user, "192.0.2.%", "other")
+        with pytest.raises(Refused, match="SETUP_ACCOUNT"):
+            grants.missing(connection, local=local, replicas=[other], connected={user})
 
 
 @pytest.mark.parametrize(

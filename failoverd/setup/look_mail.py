@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import smtplib
 import ssl
+import warnings
 from pathlib import Path
 
 from cryptography import x509
@@ -20,7 +21,6 @@ from failoverd.setup.look import file_system, output
 
 SYSTEM_CAS = "/etc/ssl/certs/ca-certificates.crt"
 WITHIN_S = 3.0
-_STORE_ENDS = "%:"  # mail_location is KIND:PATH:OPTIONS, and the path of one user has variables in it
 
 
 def look() -> MailFound:
@@ -40,14 +40,15 @@ def look() -> MailFound:
 
 
 def store_of(location: str) -> str:
-    """The directory that all mailboxes are below: `maildir:/srv/mail/%d/%n/Maildir` is in /srv/mail."""
-    _, _, path = location.strip().partition(":")
-    for end in _STORE_ENDS:
-        path = path.partition(end)[0]
+    """The directory that all mailboxes are below: `maildir:/srv/mail/%d/%n/Maildir` is in /srv/mail.
+
+    It is KIND:PATH:OPTIONS, and the path of one user has variables in it.
+    """
+    _, _, options = location.strip().partition(":")
+    path, user, _ = options.partition(":")[0].partition("%")
     if not path.startswith("/"):
         return ""  # in the users' homes, or Dovecot finds it by itself
-    whole = path if path.endswith("/") or location.strip().endswith(path) else path.rpartition("/")[0]
-    return whole.rstrip("/")
+    return (path.rpartition("/")[0] if user else path).rstrip("/")
 
 
 def certificate_of(path: str) -> tuple[tuple[str, ...], str]:
@@ -77,7 +78,9 @@ def certificate_of(path: str) -> tuple[tuple[str, ...], str]:
 def _by_system(chain: list[x509.Certificate]) -> bool:
     """Whether the last of the chain was signed by one of the system's CAs."""
     try:
-        trusted = x509.load_pem_x509_certificates(Path(SYSTEM_CAS).read_bytes())
+        with warnings.catch_warnings():  # some of those CAs are older than today's rules, and not ours to mend
+            warnings.simplefilter("ignore")
+            trusted = x509.load_pem_x509_certificates(Path(SYSTEM_CAS).read_bytes())
     except (OSError, ValueError):
         return False
     for authority in trusted:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+# The OU of a person's certificate: such a one is no node's, and no other is a person's.
+OPERATORS = "failoverd-operator"
+
 
 def server_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     """TLS of the node's server: every client shows a certificate of the cluster's CA. Raises OSError, ssl.SSLError."""
@@ -44,6 +47,19 @@ def public_context(*, certificate: Path, key: Path) -> ssl.SSLContext:
 
 def common_name(certificate: dict[str, Any] | None) -> str | None:
     """The one CN of a verified certificate, as `SSLSocket.getpeercert` gives it; None when there is none or several."""
-    subject = (certificate or {}).get("subject", ())
-    names = [value for part in subject for key, value in part if key == "commonName"]
+    names = _named(certificate, "commonName")
     return names[0] if len(names) == 1 else None
+
+
+def node_name(certificate: dict[str, Any] | None) -> str | None:
+    """The node that a certificate is for; None also for one that is a person's, whatever its CN is."""
+    return None if OPERATORS in _named(certificate, "organizationalUnitName") else common_name(certificate)
+
+
+def operator_name(certificate: dict[str, Any] | None) -> str | None:
+    """The person that a certificate is for; None for one that does not say that it is a person's."""
+    return common_name(certificate) if OPERATORS in _named(certificate, "organizationalUnitName") else None
+
+
+def _named(certificate: dict[str, Any] | None, kind: str) -> list[str]:
+    return [value for part in (certificate or {}).get("subject", ()) for key, value in part if key == kind]

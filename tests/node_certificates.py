@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from failoverd.tls import OPERATORS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -57,15 +59,31 @@ class Authority:
 
     def node(self, name: str, address: str = "127.0.0.1", *, days: int = 10) -> Files:
         """Certificate and key of node `name`; `days=-1` makes an expired one."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        builder = (
-            self._builder(subject, key.public_key(), days=days)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        )
+        return self._issued(name, name, [], usages, names, days=days)
+
+    def operator(self, name: str, *, days: int = 10, unit: str = OPERATORS, common: str | None = None) -> Files:
+        """Certificate and key of a person, with another OU or another CN than the files' name where one is given."""
+        units = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []
+        return self._issued(name, common or name, units, [ExtendedKeyUsageOID.CLIENT_AUTH], [], days=days)
+
+    def _issued(
+        self,
+        name: str,
+        common: str,
+        units: list[x509.NameAttribute[str]],
+        usages: list[x509.ObjectIdentifier],
+        names: list[x509.GeneralName],
+        *,
+        days: int,
+    ) -> Files:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([*units, x509.NameAttribute(NameOID.COMMON_NAME, common)])
+        builder = self._builder(subject, key.public_key(), days=days)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         files = Files(self._ca, self._directory / f"{name}.crt", self._directory / f"{name}.key")
         self._write(files.certificate, builder)
         files.key.write_bytes(

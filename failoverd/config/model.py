@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from failoverd.config import relations
+from failoverd.config.access import Access
 from failoverd.config.alerts import Alerts
 from failoverd.config.drill import Drill
 from failoverd.config.error import wrong
@@ -393,6 +394,7 @@ class Config(Section):
     rejoin: Rejoin = Rejoin()
     rebuild: Rebuild = Rebuild()
     http: Http = Http()
+    access: Access = Access()
     monitoring: Monitoring = Monitoring()
     drill: Drill = Drill()
     _this: str = PrivateAttr(default="")

@@ -94,6 +94,9 @@ KEYS: Mapping[str, str] = {
     "drill": RELOADED,  # in the daemon; a drill reads it when it begins, and failoverd-drill-agent when it is restarted
     "http": "the listener is made with it at the start",
     "http.allow": RELOADED,
+    "access": RELOADED,
+    "access.remote": "the listener is made with it at the start",
+    "access.remote.people": RELOADED,
 }
 # What is in the digest of membership (config.membership_digest).
 SAME_EVERYWHERE = ("cluster", "nodes", "vip.address", "lease", "store", "fencing.required", "mail_store.kind",

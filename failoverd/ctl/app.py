@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
+from failoverd.ctl.exits import EPILOG, Exit, ForbiddenError, UnclearError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +56,10 @@ class _App(click.Group):
         except UnreachableError as error:
             click.echo(f"failoverctl: {error}", err=True)
             ended = Exit.UNREACHABLE
+        except ForbiddenError as error:
+            click.echo("refused, nothing was touched: you may not", err=True)
+            click.echo(f"  {error.code}  {error.reason}\n  page  runbooks/codes/{error.code}.md", err=True)
+            ended = Exit.REFUSED
         except UnclearError as error:
             click.echo(f"failoverctl: {error}; ask `failoverctl status`", err=True)
             ended = Exit.UNCLEAR

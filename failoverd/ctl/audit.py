@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from failoverd.audit.reading import Record
+    from failoverd.ctl.place import Place
 
 FOLLOW_S = 0.5
 AGO = re.compile(r"(\d{1,6})(s|m|h|d)", re.ASCII)
@@ -74,7 +75,7 @@ def audit() -> None:
 @source.audit
 @options.socket
 @options.output
-def show(*, directory: Path, socket: Path, output: str, number: int, follow: bool, **filters: Any) -> Exit:  # noqa: ANN401 - Wanted's fields
+def show(*, directory: Path, socket: Place, output: str, number: int, follow: bool, **filters: Any) -> Exit:  # noqa: ANN401 - Wanted's fields
     """Show the newest records, the newest last."""
     wanted = reading.Wanted(**filters)
     newest = 0
@@ -121,6 +122,7 @@ def _line(record: Record) -> str:
 
 @audit.command(epilog=EPILOG)
 @source.audit
+@options.here
 @options.output
 def verify(*, directory: Path, output: str) -> Exit:
     """Say whether this node's audit is whole. Ends with 1 at what is not, and names the first place: file, line, byte.
@@ -167,7 +169,7 @@ def verify(*, directory: Path, output: str) -> Exit:
 @click.option("--format", "form", type=click.Choice(["json", "csv"]), required=True, help="JSON lines, or RFC 4180.")
 @source.audit
 @options.socket
-def export(*, directory: Path, socket: Path, form: str, **filters: Any) -> Exit:  # noqa: ANN401 - Wanted's fields
+def export(*, directory: Path, socket: Place, form: str, **filters: Any) -> Exit:  # noqa: ANN401 - Wanted's fields
     """Write the records to standard output, oldest first: JSON lines with all they have, or CSV."""
     from failoverd.audit import table  # noqa: PLC0415 - only needed here
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from failoverd.ctl import options, printed, request
+from failoverd.ctl import options, printed
 from failoverd.ctl.client import Client
 from failoverd.ctl.exits import EPILOG, Exit
 from failoverd.runtime.document import from_json
@@ -25,6 +25,7 @@ from failoverd.runtime.document_config import ReloadDocument
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from failoverd.ctl.place import Place
     from failoverd.runtime.document_config import KeyChange
 
 FILE = Path("/etc/failoverd/failoverd.yaml")
@@ -62,7 +63,7 @@ def check(file: Path, node: str) -> Exit:
 @config.command(epilog=EPILOG)
 @options.socket
 @options.output
-def show(socket: Path, output: str) -> Exit:
+def show(socket: Place, output: str) -> Exit:
     """Show the configuration that is in force in the daemon: every key, defaults filled in, secrets as ***."""
     code, body = Client(socket).get("/v1/config")
     if code != 200:
@@ -85,7 +86,7 @@ def show(socket: Path, output: str) -> Exit:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @options.socket
 @options.output
-def diff(file: Path | None, socket: Path, output: str) -> Exit:
+def diff(file: Path | None, socket: Place, output: str) -> Exit:
     """Show what the daemon's file, or FILE, has otherwise than what is in force, and what a reload would do about it.
 
     Of another FILE secrets are not compared: the daemon shows nobody its own.
@@ -115,12 +116,12 @@ def diff(file: Path | None, socket: Path, output: str) -> Exit:
 @config.command(epilog=EPILOG)
 @options.socket
 @options.output
-def reload(socket: Path, output: str) -> Exit:
+def reload(socket: Place, output: str) -> Exit:
     """Let the daemon read its file again and put in force what needs no restart. Role, lease and gate stay.
 
     Ends with 3 where the file is not taken: the old configuration goes on then.
     """
-    code, body = Client(socket).post("/v1/reload", {"by": request.who()})
+    code, body = Client(socket).post("/v1/reload", {})
     if code != 200:
         return _not_understood(code, body)
     document = from_json(ReloadDocument, body)

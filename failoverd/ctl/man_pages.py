@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 FILES = {
     "/etc/failoverd/failoverd.yaml": "The configuration, the same on every node. See failoverd.yaml(5).",
-    "/run/failoverd/control.sock": "The daemon's control socket: root, and the members of its group.",
+    "/run/failoverd/control.sock": "The daemon's control socket, for root and whom access of the configuration names.",
+    "~/.config/failoverd/failoverctl.toml": "host, certificate, key and ca: another default of the options so called.",
     "/run/failoverd/lease": "The lease as last renewed, for a daemon that is started again before it is over.",
     "/var/lib/failoverd/term": "The newest term that this node has seen. Not to be removed without need.",
     "/var/lib/failoverd/audit/audit.jsonl": "The record of every decision and effect, one JSON object a line.",
@@ -26,7 +27,6 @@ FILES = {
 }
 ENVIRONMENT = {
     "NO_COLOR": "Set to anything: no colours.",
-    "SUDO_USER": "Whose request it is, where sudo has set it.",
 }
 SIGNALS = {
     "SIGTERM": "Ends the daemon and touches nothing. Started again within its lease it goes on as primary; otherwise "

@@ -2,23 +2,85 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from failoverd.ctl import place
 from failoverd.ctl.completing import nodes as nodes  # noqa: PLC0414 - offered here, beside the options
 from failoverd.ctl.watching import watch as watch  # noqa: PLC0414 - likewise
 
-socket = click.option(
-    "--socket",
-    type=click.Path(path_type=Path),
-    envvar="FAILOVERD_SOCKET",
-    default="/run/failoverd/control.sock",
-    show_default=True,
-    show_envvar=True,
-    metavar="PATH",
-    help="The daemon's control socket.",
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from failoverd.ctl.exits import Exit
+
+F = TypeVar("F", bound="Callable[..., Exit]")
+
+_PLACE = (
+    click.option(
+        "--socket",
+        type=click.Path(path_type=Path),
+        envvar="FAILOVERD_SOCKET",
+        show_envvar=True,
+        metavar="PATH",
+        help=f"The daemon's control socket.  [default: {place.SOCKET}]",
+    ),
+    click.option(
+        "--host",
+        envvar="FAILOVERD_HOST",
+        show_envvar=True,
+        metavar="ADDRESS[:PORT]",
+        help="A daemon elsewhere instead (access.remote of its configuration).",
+    ),
+    *(
+        click.option(
+            name,
+            type=click.Path(path_type=Path),
+            envvar=envvar,
+            show_envvar=True,
+            metavar="FILE",
+            help=words,
+        )
+        for name, envvar, words in (
+            ("--certificate", "FAILOVERD_CERTIFICATE", "With --host: one's own certificate."),
+            ("--key", "FAILOVERD_KEY", "With --host: its key."),
+            ("--ca", "FAILOVERD_CA", "With --host: the CA of the cluster's nodes."),
+        )
+    ),
 )
+
+
+def socket(command: F) -> Callable[..., Exit]:
+    """Give a command the options that say which daemon is meant: its parameter `socket` is a `place.Place`."""
+
+    @functools.wraps(command)
+    def placed(
+        *arguments: Any,  # noqa: ANN401 - a command's own
+        socket: Path | None,
+        host: str | None,
+        certificate: Path | None,
+        key: Path | None,
+        ca: Path | None,
+        **options: Any,  # noqa: ANN401 - likewise
+    ) -> Exit:
+        given = {"certificate": certificate, "key": key, "ca": ca}
+        return command(*arguments, socket=place.chosen(socket, host, given), **options)
+
+    for option in reversed(_PLACE):
+        placed = option(placed)
+    return placed
+
+
+def _not_elsewhere(_: click.Context, __: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError("this reads files of the node itself: run it there, without --host")
+
+
+# For a command that no daemon is asked by.
+here = click.option("--host", expose_value=False, callback=_not_elsewhere, hidden=True)
 output = click.option(
     "-o",
     "--output",

@@ -17,6 +17,8 @@ from failoverd.ctl.exits import UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from failoverd.ctl.place import Place
+
 DIRECTORY = "/var/lib/failoverd/audit"
 NEWEST_BYTES = 4 << 20  # more is not written between two looks
 
@@ -33,11 +35,14 @@ audit = click.option(
 )
 
 
-def records(directory: Path, socket: Path, after: int = 0) -> Iterator[reading.Record]:
+def records(directory: Path, socket: Place, after: int = 0) -> Iterator[reading.Record]:
     """The audit's records, oldest first; lines that are none are left to `audit verify`. Raises UnreachableError.
 
     `after`: only newer ones than the one of that number, of which there are few: the file's end is looked at.
     """
+    if not isinstance(socket, Path):  # elsewhere: the files here are another node's
+        yield from (record for record in _through_daemon(socket) if _newer(record, after))
+        return
     try:
         paths = readable(directory)
     except OSError as error:
@@ -69,7 +74,7 @@ def readable(directory: Path) -> list[Path]:
     return paths
 
 
-def _through_daemon(socket: Path) -> Iterator[reading.Record]:
+def _through_daemon(socket: Place) -> Iterator[reading.Record]:
     try:
         for line in Client(socket).lines("/v1/audit"):
             record, _ = reading.parse(line)

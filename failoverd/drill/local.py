@@ -49,9 +49,12 @@ class LocalDaemon:
         """Return the changes of primary."""
         return await self._get("/v1/history", HistoryDocument)
 
-    async def promote(self, node: str, by: str, reason: str) -> None:
-        """Ask for a switchover; it goes on in the daemon. Raises DrillError with the refusal's reasons."""
-        answer = await self._ask("POST", "/v1/promote", {"node": node, "by": by, "reason": reason})
+    async def promote(self, node: str, reason: str) -> None:
+        """Ask for a switchover; it goes on in the daemon. Raises DrillError with the refusal's reasons.
+
+        The daemon records this process's user as who asks, so the reason should name who began the drill.
+        """
+        answer = await self._ask("POST", "/v1/promote", {"node": node, "reason": reason})
         if answer.status_code != httpx.codes.ACCEPTED:
             said: Any = json.loads(answer.content) if answer.status_code == httpx.codes.CONFLICT else {}
             whys = [f"{why['code']}: {why['reason']}" for why in said.get("reasons", ())]
@@ -59,9 +62,9 @@ class LocalDaemon:
                 "DRILL_INJECT_FAILED", f"a switchover to {node} is refused: {'; '.join(whys) or answer.text}"
             )
 
-    async def acknowledge(self, by: str, reason: str) -> None:
+    async def acknowledge(self, reason: str) -> None:
         """Let the drill's own change of primary not count towards BLK_FLAPPING. Nothing to acknowledge is fine."""
-        answer = await self._ask("POST", "/v1/acknowledge", {"by": by, "reason": reason})
+        answer = await self._ask("POST", "/v1/acknowledge", {"reason": reason})
         if answer.status_code not in {httpx.codes.ACCEPTED, httpx.codes.CONFLICT}:
             raise DrillError("DRILL_NOT_HOME", f"acknowledge: {answer.status_code} {answer.text[:200]}")
 

@@ -27,7 +27,7 @@ from failoverd.databases.connection import Failure
 from failoverd.rebuild import RebuildError, local, programs, protocol
 from failoverd.rebuild.protocol import ALIVE, ANSWER, ASK, CHUNK, DATA, END
 from failoverd.runtime.systemd import Notifier
-from failoverd.tls import common_name, server_context
+from failoverd.tls import node_name, server_context
 
 if TYPE_CHECKING:
     import argparse
@@ -91,7 +91,7 @@ class Donor:
             self._places.release()
 
     def _converse(self, connection: ssl.SSLSocket, address: str) -> None:
-        name = common_name(connection.getpeercert())
+        name = node_name(connection.getpeercert())
         connection.settimeout(protocol.HANDSHAKE_S)
         question = protocol.Reader(connection).message(ASK)
         connection.settimeout(protocol.SLOW_S)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from failoverd.rebuild import CODES, RebuildError, programs, protocol
 from failoverd.rebuild.local import Standing
 from failoverd.rebuild.protocol import ALIVE, ANSWER, ASK, DATA, END
-from failoverd.tls import client_context, common_name
+from failoverd.tls import client_context, node_name
 
 if TYPE_CHECKING:
     import ssl
@@ -103,7 +103,7 @@ class Others:
         try:
             plain = socket.create_connection((address, port), timeout=protocol.HANDSHAKE_S)
             with plain, self._context().wrap_socket(plain, server_hostname=address) as connection:
-                if common_name(connection.getpeercert()) != name:
+                if node_name(connection.getpeercert()) != name:
                     raise RebuildError("REBUILD_NO_DONOR", f"{address}:{port} is not {name}")
                 protocol.keep_alive(connection, protocol.STALL_S)
                 yield connection

@@ -35,6 +35,7 @@ from failoverd.fencing.agent import Device
 from failoverd.ports import Result, Target
 from failoverd.probes.deadline import observe
 from failoverd.runtime import guard, host
+from failoverd.runtime.access import Access
 from failoverd.runtime.alerting import Alerting
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.control import ControlServer
@@ -53,6 +54,7 @@ from failoverd.runtime.prober import Prober
 from failoverd.runtime.public import PublicServer
 from failoverd.runtime.public_shown import Shown
 from failoverd.runtime.reloading import Part, Reloader
+from failoverd.runtime.remote import RemoteServer
 from failoverd.runtime.schedule import Schedule
 from failoverd.runtime.systemd import Notifier
 from failoverd.runtime.watching import Watching
@@ -238,7 +240,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             perform=daemon.perform,
             refuse=daemon.refuse,
         )
-        control, public, alerting, drilling, reloader = _shown(
+        control, remote, public, alerting, drilling, reloader = _shown(
             config,
             clock,
             daemon,
@@ -254,7 +256,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             nodes=list(config.nodes),
             routes=[*routes, *peers.routes(), *historian.routes(), *alerting.peer_routes()],
         )
-        for serving in (server, control, public, alerting, drilling):
+        for serving in (server, control, remote, public, alerting, drilling):
             await serving.start()
             servers.push_async_callback(serving.stop)
         prober.start()
@@ -281,14 +283,21 @@ def _shown(
     *,
     reloading: _Reloading,
     directories: Directories,
-) -> tuple[ControlServer, PublicServer, Alerting, Drilling, Reloader]:
+) -> tuple[ControlServer, RemoteServer, PublicServer, Alerting, Drilling, Reloader]:
     """What operators command, and what everybody may see."""
     drilling = Drilling(config, Units(), directories.state, directories.runtime)
     controller = NodeController(
         daemon,
         config,
         clock,
-        refused=lambda: (*missing.now(), *public.refused(), *reloader.refused(), *drilling.refused()),
+        refused=lambda: (
+            *missing.now(),
+            *access.refused(),
+            *remote.refused(),
+            *public.refused(),
+            *reloader.refused(),
+            *drilling.refused(),
+        ),
         historian=historian,
     )
     alerting = Alerting(config, clock, daemon, controller)
@@ -297,6 +306,7 @@ def _shown(
         Part("services", reloading.probes),
         Part("alerts", alerting.reload),
         Part("http", lambda new: lambda: public.reload(new)),
+        Part("access", lambda new: lambda: control.reload(new.access)),
         Part("drill", drilling.reload),
         Part("requests", lambda new: lambda: controller.reload(new)),
     )
@@ -310,8 +320,10 @@ def _shown(
         ends=lambda: reloading.notifier.ready(f"{config.this.name} of {config.cluster}"),
     )
     routes = [*alerting.control_routes(), *reloader.control_routes(), *drilling.control_routes()]
-    control = ControlServer(missing.directory / "control.sock", controller, routes)
-    return control, public, alerting, drilling, reloader
+    access = Access(config.access)
+    control = ControlServer(missing.directory / "control.sock", controller, routes, access)
+    remote = RemoteServer(config, control.door)
+    return control, remote, public, alerting, drilling, reloader
 
 
 @dataclass(frozen=True, slots=True)

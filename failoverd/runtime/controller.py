@@ -17,6 +17,7 @@ from failoverd.core.model import NodeName, Rejoin, Request
 from failoverd.runtime import document as doc
 from failoverd.runtime import fitness, homecoming, ordered, status
 from failoverd.runtime.control import EventLog
+from failoverd.runtime.denials import Denials
 from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.orders import Orders
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from failoverd.core.view import View
     from failoverd.ports import Clock
     from failoverd.runtime.daemon import Daemon
+    from failoverd.runtime.document_access import Forbidden
     from failoverd.runtime.document_history import HistoryDocument
     from failoverd.runtime.host import Refused
 
@@ -54,6 +56,7 @@ class NodeController:
         self._clock = clock
         self._refused = refused
         self._refused_last = (("", ""), 0)
+        self.denials = Denials(clock)
         # One who asks nobody else and has noted nothing, where none is given.
         self._historian = historian or Historian(
             cluster=config.cluster, own=config.this.name, past=Past(None), nodes=config.nodes
@@ -132,6 +135,13 @@ class NodeController:
         if not again:
             self._refused_last = ((what, code), view.now_ms)
         self._note("request-refused", what, code, view=None if again else view, by=by, why=words)
+
+    def denied(self, where: str, what: str, why: Forbidden) -> None:
+        """See Controller."""
+        left_out = self.denials.worth_a_record(where, why.who, what)
+        if left_out is not None:
+            text = f"{what}: {why.reason}" + (f" ({left_out} more were not noted)" if left_out else "")
+            self._note("access-denied", text, why.code, by=why.who, where=where)
 
     def _note(self, kind: str, text: str, code: str = "", *, view: View | None = None, **detail: str) -> None:
         state = self._daemon.state

@@ -1,8 +1,8 @@
 """Drills, from the daemon's side: it passes on what an operator asks for, and shows how far one is. It conducts none.
 
-    POST /v1/drill {asked, by}        202 {"id"} | 409 Refused | 400     the request is written, failoverd-drill.service
+    POST /v1/drill {asked}            202 {"id"} | 409 Refused | 400     the request is written, failoverd-drill.service
                                                                          started; whatever becomes of who asked
-    POST /v1/drill/abort {by}         202 {"id"} | 409 Refused           that unit is stopped, and takes everything back
+    POST /v1/drill/abort {}           202 {"id"} | 409 Refused           that unit is stopped, and takes everything back
     GET  /v1/drills                   200 the states of all that this node knows, newest first, as they lie on disk
     GET  /v1/drills/ID                200 its state | 404
 
@@ -114,7 +114,7 @@ class Drilling:
     async def _begin(self, request: Request) -> Response:
         return await answered(request, Asked, self.begin)
 
-    async def begin(self, asked: Asked) -> doc.Accepted | doc.Refused:
+    async def begin(self, asked: Asked, by: str) -> doc.Accepted | doc.Refused:
         """Pass it on."""
         drill = self._config.drill
         if not drill.enabled:
@@ -128,7 +128,7 @@ class Drilling:
         document = {
             "id": name,
             "scenario": asked.scenario,
-            "by": asked.by,
+            "by": by,
             "users": drill.load.users if asked.users is None else asked.users,
             "duration_s": drill.load.duration_ms // 1000 if asked.duration_s is None else asked.duration_s,
             "backup": asked.backup or drill.backup.kind,
@@ -174,7 +174,7 @@ class Drilling:
     async def _abort(self, request: Request) -> Response:
         return await answered(request, Body, self.abort)
 
-    async def abort(self, _: Body) -> doc.Accepted | doc.Refused:
+    async def abort(self, _: Body, __: str) -> doc.Accepted | doc.Refused:
         """Stop the coordinator: it takes everything back before it ends."""
         running = await asyncio.to_thread(self._current)
         if not running:

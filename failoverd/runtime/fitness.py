@@ -14,8 +14,8 @@ from failoverd.core import repair
 from failoverd.core.findings import FINDINGS, Finding, Severity
 from failoverd.core.model import Health
 from failoverd.core.monitoring import PROBES
+from failoverd.runtime import access_codes, host, public_codes
 from failoverd.runtime import document as doc
-from failoverd.runtime import host, public_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ _MEANINGS: Mapping[str, str] = {
     **host.CODES,
     **notify.CODES,
     **public_codes.CODES,
+    **access_codes.CODES,
     **reload.CODES,
 }
 # What fails on a node itself keeps it from being elected (candidates: not ready, no database, DISK_*); the rest warns.
@@ -51,6 +52,7 @@ _BY_FIRST_WORD: Mapping[str, tuple[Severity, str]] = {
     "FENCE": (_W, "try the fence agent by hand, with the options of fencing.nodes"),
     "HOST": (_W, "grant it in failoverd's unit, or where the host is a container in that one's settings"),
     "HTTP": (_W, "look at what else has that port, and at the section http"),
+    "ACCESS": (_W, "look at the section access, and at what the code's page says"),
     "CONFIG": (_W, "put the file right, or back: failoverctl config check says what is wrong with it"),
     "GUARD": (_W, "systemctl start failoverd-guard on that node"),
     "LEASH": (_W, "let failoverd-guard trace the database server: see its unit"),

@@ -10,7 +10,8 @@ that, so the daemon's loop serves that one directly:
     loop.create_server ── TLS (handshake ≤ 2 s) ── _Protocol(uvicorn's httptools) ── Starlette routes
                                                        └ peer's name, bounded size, bounded time to send a request
 
-The same protocol serves the control socket (see control.py) and the public listener (see public.py), with no name.
+The same protocol serves the control socket (see control.py), where the kernel says who asks, and the public listener
+(see public.py), with no name.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from failoverd.tls import common_name
+from failoverd.tls import node_name
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Hashable, Sequence
 
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -51,7 +52,8 @@ _IP_FREEBIND = 15  # Linux; the socket module has no name for it in Python 3.11
 class Limits:
     """What one server bears. `request` is in bytes. `connections` or more: 503; twice as many: ended at once.
 
-    `of_one`: more from one address are ended at once, so that nobody takes the place of all others; None: no limit.
+    `of_one`: more from one address, or of one local user, are ended at once, so that nobody takes the place of all
+    others; None: no limit.
     `admits`: whether a client's address may ask at all. Nothing that another one sends is parsed: it is told 403.
     """
 
@@ -65,6 +67,12 @@ class Limits:
 OF_MEMBERS = Limits()
 
 
+def member(transport: asyncio.Transport) -> tuple[str | None, Hashable]:
+    """The node that has connected, by its certificate, and what connections are counted by: its address."""
+    client = transport.get_extra_info("peername")
+    return node_name(transport.get_extra_info("peercert")), client[0] if isinstance(client, tuple) else client
+
+
 class _State(ServerState):
     """What the connections of one server share."""
 
@@ -76,23 +84,25 @@ class _Protocol(HttpToolsProtocol):
 
     server_state: _State
     limits = OF_MEMBERS
-    peer: str | None = None
+    who: Callable[[asyncio.Transport], tuple[object, Hashable]] = staticmethod(member)
+    peer: object = None
+    origin: Hashable = None
     received = 0
     deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
         super().connection_made(transport)
+        self.peer, self.origin = self.who(transport)
         if self.server_state.stopping or self._one_too_many():
             transport.abort()  # accepted just before the listener closed, or one of far too many
             return
-        self.peer = common_name(transport.get_extra_info("peercert"))
         self._expect_request()
 
     def _one_too_many(self) -> bool:
         limits, others = self.limits, self.connections
-        if limits.of_one is not None and self.client is not None:
-            known = [other.client for other in others if isinstance(other, HttpToolsProtocol)]
-            if sum(client is not None and client[0] == self.client[0] for client in known) > limits.of_one:
+        if limits.of_one is not None:
+            known = [other.origin for other in others if isinstance(other, _Protocol)]
+            if known.count(self.origin) > limits.of_one:
                 return True
         return len(others) > limits.connections * 2
 
@@ -147,8 +157,10 @@ class Server:
         listener: socket.socket,
         ssl_context: ssl.SSLContext | None = None,
         limits: Limits = OF_MEMBERS,
+        who: Callable[[asyncio.Transport], tuple[object, Hashable]] = member,
     ) -> None:
         self._listener = listener
+        self._who = who
         self._ssl_context = ssl_context
         self._limits = limits
         self._state = _State()
@@ -177,6 +189,7 @@ class Server:
         def protocol() -> _Protocol:
             connection = _Protocol(self._config, self._state, {}, loop)
             connection.limits = self._limits
+            connection.who = self._who
             return connection
 
         tls: dict[str, Any] = {}

@@ -182,6 +182,14 @@ def changes(scrape: Scrape) -> Iterator[Metric]:
     yield family
 
 
+def access(scrape: Scrape) -> Iterator[Metric]:
+    """Who asked for what they may not."""
+    counted = scrape.shown.controller.denials.counted
+    text = "Requests on the control socket, and from operators elsewhere, that were refused for want of a role."
+    values = (((name,), counted[name]) for name in ("socket", "remote"))
+    yield _counters("failoverd_access_denied", text, ["from"], values)
+
+
 def alerts(scrape: Scrape) -> Iterator[Metric]:
     """What waits to be told."""
     queued, dropped = scrape.shown.alerts()
@@ -198,6 +206,7 @@ METRICS: list[Callable[[Scrape], Iterable[Metric]]] = [
     probes,
     mail,
     changes,
+    access,
     alerts,
 ]
 

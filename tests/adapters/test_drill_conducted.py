@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from control_stage import me
 from drill_agent_stage import DRILL, OTHER, UNIT, until
 from drill_coordinator_stage import ME, Conducted, quick
 
@@ -79,7 +80,7 @@ def test_a_drill_goes_through_all_phases_and_leaves_its_evidence_on_every_node(c
     assert set(signals[1:]) == {"--signal=SIGCONT"}
     stages = [order["stage"] for order in map(json.loads, cluster.lines("orders")) if "stage" in order]
     assert stages == ["fault", "load"]
-    assert ("acknowledge", "anna", f"drill {DRILL}") in cluster.daemon.asked
+    assert ("acknowledge", me(), f"drill {DRILL}, begun by anna") in cluster.daemon.asked
     assert "clean mail2" in cluster.lines("jobs")
     for name in ("mail1", "mail2", "mail3", "arbiter"):
         place = cluster.state(name) / DIRECTORY / DRILL
@@ -96,7 +97,7 @@ def test_a_switchover_is_asked_of_the_daemon_and_breaks_nothing(cluster: Conduct
         await all_given_back(cluster)
 
     story(cluster, tell)
-    assert ("mail2", "anna", f"drill {DRILL}") in cluster.daemon.asked
+    assert ("mail2", me(), f"drill {DRILL}, begun by anna") in cluster.daemon.asked
     assert not [line for line in cluster.asked() if "failoverd-fault" in line]
     assert cluster.drill().fault is None
 

@@ -58,6 +58,7 @@ NAMES = {
     "failoverd_sql_slow_queries_total": set(),
     "failoverd_postfix_cpu_percent": set(),
     "failoverd_changes_total": {"kind"},
+    "failoverd_access_denied_total": {"from"},
     "failoverd_alerts_queued": set(),
     "failoverd_alerts_dropped_total": set(),
 }

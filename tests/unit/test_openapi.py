@@ -51,4 +51,6 @@ def test_each_server_is_described_route_by_route(config_file: Path, tmp_path: Pa
     assert described(PUBLIC) == routed(stage.server.routes), "runtime/openapi.py lists what the public listener answers"
     alerting = Alerting(stage.shown.config, stage.clock, stage.daemon, stage.controller)
     control = ControlServer(tmp_path / "control.sock", stage.controller, alerting.control_routes())
-    assert described(CONTROL) == routed(control._app.routes), "runtime/openapi.py lists what the control socket answers"
+    assert described(CONTROL) == routed(control.door.app.routes), (
+        "runtime/openapi.py lists what the control socket answers"
+    )

@@ -14,7 +14,7 @@ from failoverd.config import reload
 from failoverd.core import alerts, candidates, orders, repair
 from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
-from failoverd.runtime import host, public_codes
+from failoverd.runtime import access_codes, host, public_codes
 
 REPOSITORY = Path(__file__).parents[2]
 RUNBOOKS = REPOSITORY / "runbooks"
@@ -37,6 +37,10 @@ NO_CODES = {
     "AFTER_SYNC",  # MariaDB's
     "FAILOVERD_AUDIT",  # names in the environment
     "FAILOVERD_SOCKET",
+    "FAILOVERD_HOST",
+    "FAILOVERD_CERTIFICATE",
+    "FAILOVERD_KEY",
+    "FAILOVERD_CA",
     "FAILOVERD_CONFIG",
     "JOURNAL_STREAM",
     "LC_ALL",
@@ -45,7 +49,6 @@ NO_CODES = {
     "SOURCE_DATE_EPOCH",
     "SYSLOG_IDENTIFIER",  # a field of the journal
     "SC_CLK_TCK",  # of sysconf
-    "SUDO_USER",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
     "HTTP_REQUEST",  # OpenSSL's
@@ -70,6 +73,7 @@ CODES = {
     *actions.CODES,
     *host.CODES,
     *public_codes.CODES,
+    *access_codes.CODES,
     *reload.CODES,
     *fencing.CODES,
     *rebuild.CODES,
@@ -80,7 +84,7 @@ CODES = {
 }
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
 CASES = sorted((RUNBOOKS / "cases").iterdir())
-JOBS = ("install", "mail-store", "replace-a-node", "lost-quorum", "monthly-maintenance", "quarterly-drill")
+JOBS = ("access", "install", "mail-store", "replace-a-node", "lost-quorum", "monthly-maintenance", "quarterly-drill")
 OTHERS = [RUNBOOKS / f"{name}.md" for name in ("README", *JOBS)]
 EVERYTHING = [*PAGES, *CASES, *OTHERS]
 

@@ -122,14 +122,15 @@ def _check(status: int, body: bytes) -> None:
 class Client:
     """One daemon, by its socket or elsewhere. Everything raises ForbiddenError where the caller may not."""
 
-    def __init__(self, place: Place, answer_s: float = ANSWER_S) -> None:
+    def __init__(self, place: Place, answer_s: float = ANSWER_S, elsewhere_s: float = ANSWER_S) -> None:
+        """`answer_s`: how long a daemon of this host may take for anything; `elsewhere_s`: one elsewhere."""
         self._place = place
-        self._answer_s = answer_s
+        self._answer_s = answer_s if isinstance(place, Path) else elsewhere_s
 
     def _connection(self) -> http.client.HTTPConnection:
         if isinstance(self._place, Path):
             return _Connection(self._place, self._answer_s)
-        return _RemoteConnection(self._place, max(self._answer_s, ANSWER_S))
+        return _RemoteConnection(self._place, self._answer_s)
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body. Raises UnreachableError."""

@@ -20,7 +20,7 @@ ANSWER_S = 0.3
 def _client(context: click.Context) -> Client:
     """The daemon that the command line, as far as it is typed, means. Raises click.UsageError."""
     given = {name: context.params.get(name) for name in place.NEEDED}
-    return Client(place.chosen(context.params.get("socket"), context.params.get("host"), given), ANSWER_S)
+    return Client(place.chosen(context.params.get("socket"), context.params.get("host"), given), ANSWER_S, ANSWER_S)
 
 
 def nodes(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -63,7 +63,8 @@ def local_caller(transport: asyncio.Transport) -> tuple[LocalCaller, Hashable]:
 
 def remote_caller(transport: asyncio.Transport) -> tuple[RemoteCaller, Hashable]:
     """Who has connected by TLS, and what connections are counted by."""
-    address = str(transport.get_extra_info("peername")[0])
+    peer = transport.get_extra_info("peername")
+    address = str(peer[0]) if peer else "?"  # one that is gone already
     return RemoteCaller(operator_name(transport.get_extra_info("peercert")) or "", address), address
 
 

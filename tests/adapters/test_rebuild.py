@@ -272,10 +272,12 @@ def test_the_donor_speaks_to_nodes_only(nodes: Nodes, tmp_path: Path) -> None:
 
 
 def test_the_donor_knows_its_nodes(nodes: Nodes, authority: Authority) -> None:
-    """A certificate of the cluster's CA is not enough: its CN must be another data node's."""
+    """A certificate of the cluster's CA is not enough: its CN must be another data node's, and it no operator's."""
     mail1, mail2, _ = nodes
-    for name in ("mail9", "arbiter", "mail2"):
-        with conversation(mail2, authority.node(name)) as stranger:
+    strangers = [authority.node(name) for name in ("mail9", "arbiter", "mail2")]
+    strangers += [authority.operator("anna"), authority.operator("a-person", common="mail1")]
+    for files in strangers:
+        with conversation(mail2, files) as stranger:
             protocol.tell(stranger, protocol.ASK, {"what": "standing"})
             answer = protocol.Reader(stranger).message(protocol.ANSWER)
             assert answer["code"] == "REBUILD_STRANGER"

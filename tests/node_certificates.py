@@ -91,4 +91,5 @@ class Authority:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
+        files.key.chmod(0o600)
         return files

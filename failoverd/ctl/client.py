@@ -100,6 +100,11 @@ def _hint_elsewhere(error: Exception, remote: Remote) -> str:
             return f"it does not prove to be {remote.host} of {remote.ca}: {error.verify_message}"
         case ssl.SSLError() if "ALERT" in (error.reason or ""):
             return f"it does not take {remote.certificate}: {(error.reason or '').rpartition('ALERT_')[2].lower()}"
+        case ConnectionResetError() | http.client.RemoteDisconnected() | ssl.SSLEOFError():
+            # asyncio ends a connection whose certificate it refuses without the alert that would say why.
+            return (
+                f"it ends the connection: it does not take {remote.certificate} (of another CA, or expired), or stops"
+            )
         case ConnectionRefusedError():
             return "nobody listens: access.remote is not enabled there, or failoverd has ended"
         case TimeoutError():
@@ -136,6 +141,7 @@ class Client:
         """Status and body. Raises UnreachableError."""
         connection = self._connection()
         try:
+            connection.connect()
             connection.request("GET", path)
             answer = connection.getresponse()
             body = answer.read()

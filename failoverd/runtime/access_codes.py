@@ -10,5 +10,5 @@ if TYPE_CHECKING:
 CODES: Mapping[str, str] = {
     "ACCESS_DENIED": "the caller has not the role that this takes",
     "ACCESS_UNKNOWN": "the configuration gives a role to users or groups that this node does not know",
-    "ACCESS_REMOTE": "failoverctl from elsewhere cannot get in: its listener cannot be opened",
+    "ACCESS_REMOTE": "operators elsewhere cannot get in: their listener cannot be opened",
 }

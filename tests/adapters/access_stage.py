@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ def configured(config_file: Path, node: Files, people: str, *, ca: Path | None =
     """The example's configuration with `node`'s certificate, and operators elsewhere: `people` as YAML."""
     text = config_file.read_text()
     for name, path in (("ca.crt", node.ca), ("node.crt", node.certificate), ("node.key", node.key)):
-        text = text.replace(f"{text.partition('ca: ')[2].partition('/tls/')[0]}/tls/{name}", str(path))
+        text = re.sub(rf"(?m)(: )/\S+/tls/{re.escape(name)}$", rf"\g<1>{path}", text)
     own = f", ca: {ca}" if ca else ""
     remote = f"remote: {{enabled: true, port: 7403, people: {people}{own}}}"
     assert text.count("remote: {enabled: false, port: 7403}") == 1

@@ -38,9 +38,16 @@ SECTION = Section(
     operate=Admitted(users=(DAEMON,), groups=(OPERATORS,)),
     administer=Admitted(groups=(ADMINISTRATORS,)),
 )
-# One process that asks for each of a list; the standard library alone, for whoever it runs as may read nothing else.
+# What each process of another user begins with. It starts as root, since Python may lie where that user cannot go.
+BECOME = """
+import http.client, json, os, socket, sys
+user, group, groups = json.loads(sys.argv[2])
+os.setgroups(groups)
+os.setgid(group)
+os.setuid(user)
+"""
+# Asks for each of a list.
 ASKER = """
-import http.client, json, socket, sys
 answers = []
 for method, path, body in json.load(sys.stdin):
     connection = http.client.HTTPConnection("localhost")
@@ -57,7 +64,6 @@ for method, path, body in json.load(sys.stdin):
 json.dump(answers, sys.stdout)
 """
 LOGGED_IN = "open('/proc/self/loginuid', 'w').write({login!r})\n" + ASKER
-PYTHON = str(Path(sys.executable).resolve())  # the venv may lie where others cannot go
 
 
 @pytest.fixture
@@ -69,6 +75,14 @@ def place() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+def command(path: Path, program: str, user: str, groups: Sequence[str | int]) -> list[str]:
+    """How `program` is run as a user with just these supplementary groups."""
+    account = pwd.getpwnam(user)
+    numbers = [grp.getgrnam(group).gr_gid if isinstance(group, str) else group for group in groups]
+    become = json.dumps([account.pw_uid, account.pw_gid, numbers])
+    return [sys.executable, "-I", "-S", "-c", BECOME + program, str(path), become]
+
+
 def asked(
     path: Path,
     what: Sequence[tuple[str, str, dict[str, Any] | None]],
@@ -78,35 +92,21 @@ def asked(
     program: str = ASKER,
 ) -> list[tuple[int, str]]:
     """What a process of `user` with just these supplementary groups is answered."""
-    numbers = [grp.getgrnam(group).gr_gid if isinstance(group, str) else group for group in groups]
-    account = pwd.getpwnam(user)
     done = subprocess.run(
-        [PYTHON, "-I", "-S", "-c", program, str(path)],
+        command(path, program, user, groups),
         input=json.dumps(what),
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
-        cwd="/",
-        user=account.pw_uid,
-        group=account.pw_gid,
-        extra_groups=numbers,
     )
     return [(status, text) for status, text in json.loads(done.stdout)]
 
 
-def began(path: Path, program: str, *groups: str, argument: int = 0) -> subprocess.Popen[str]:
+def began(path: Path, program: str, *groups: str) -> subprocess.Popen[str]:
     """Start a process of nobody's that a test speaks with."""
-    account, numbers = pwd.getpwnam(NOBODY), [grp.getgrnam(group).gr_gid for group in groups]
     return subprocess.Popen(
-        [PYTHON, "-I", "-S", "-c", program, str(path), str(argument)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd="/",
-        user=account.pw_uid,
-        group=account.pw_gid,
-        extra_groups=numbers,
+        command(path, program, NOBODY, groups), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 
@@ -176,7 +176,6 @@ def test_where_nobody_else_is_named_nobody_else_can_connect(place: Path) -> None
 
 def test_a_role_that_a_reload_takes_away_is_gone_also_for_a_connection_that_is_open(place: Path) -> None:
     twice = """
-import http.client, socket, sys
 connection = http.client.HTTPConnection("localhost")
 connection.sock = socket.socket(socket.AF_UNIX)
 connection.sock.connect(sys.argv[1])
@@ -200,9 +199,8 @@ for _ in range(2):
 
 
 def test_one_user_cannot_take_all_connections(place: Path) -> None:
-    greedy = """
-import json, socket, sys
-sockets = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]))]
+    greedy = f"""
+sockets = [socket.socket(socket.AF_UNIX) for _ in range({LIMITS.of_one})]
 for each in sockets:
     each.connect(sys.argv[1])
 print("there", flush=True)
@@ -210,7 +208,7 @@ sys.stdin.read()
 """
     with guarded(place, SECTION) as running:
         known(running)
-        with began(place, greedy, argument=LIMITS.of_one or 0) as process:
+        with began(place, greedy) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stdout.readline() == "there\n"
@@ -273,7 +271,7 @@ def test_the_record_has_the_caller_and_not_who_it_says_it_is(config_file: Path, 
 
 
 def test_the_listener_outlives_a_caller_that_is_gone(place: Path) -> None:
-    gone = "import socket, sys\nsocket.socket(socket.AF_UNIX).connect(sys.argv[1])\nprint('[]')"
+    gone = "socket.socket(socket.AF_UNIX).connect(sys.argv[1])\nprint('[]')"
     with guarded(place, SECTION) as running:
         known(running)
         assert asked(place, [], NOBODY, program=gone) == []

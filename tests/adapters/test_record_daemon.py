@@ -82,8 +82,8 @@ def test_what_is_asked_is_noted_with_its_end_and_what_is_refused_with_its_input(
     document = asyncio.run(alone.history())
     assert from_json(HistoryDocument, TypeAdapter(HistoryDocument).dump_json(document)) == document
     assert [(event.text, event.outcome) for event in document.events] == [
-        ("paused by anna: moving the rack", "done"),
-        ("anna pauses", "done"),
+        (f"paused by {me()}: moving the rack", "done"),
+        (f"{me()} pauses", "done"),
         ("promote mail9", "refused"),
         ("promote mail9", "refused"),
     ]

@@ -72,7 +72,7 @@ def without(example: str, *keys: str) -> str:
 
 def test_the_example_shows_the_defaults(config_file: Path, example: str) -> None:
     shown = load(config_file, "mail1")
-    blocks = re.sub(r"(?m)^(?:monitoring|drill):\n(?:  .*\n)+", "", example)
+    blocks = re.sub(r"(?m)^(?:monitoring|drill|access):\n(?:  .*\n)+", "", example)
     fewer = without(
         *(blocks, "lease", "flapping", "rpo", "audit", "alerts", "rejoin", "rebuild", "http"),
         *("x.rebuild_port", "x.interval", "x.deadline", "x.failures", "x.patience"),

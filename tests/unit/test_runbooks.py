@@ -51,6 +51,7 @@ NO_CODES = {
     "SC_CLK_TCK",  # of sysconf
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
+    "XDG_CONFIG_HOME",
     "HTTP_REQUEST",  # OpenSSL's
     "RECORD_LAYER_FAILURE",
     "UNKNOWN_PROTOCOL",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # The OU of a person's certificate: such a one is no node's, and no other is a person's.
-OPERATORS = "failoverd-operator"
+OPERATORS = "operator"
 
 
 def server_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:

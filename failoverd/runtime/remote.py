@@ -1,6 +1,6 @@
 """The listener for failoverctl from elsewhere: the control socket's routes by HTTPS, for certificates of operators.
 
-    own address:7403 ── TLS 1.3, a certificate of access.remote.ca ── OU=failoverd-operator, CN in people ── door.py
+    own address:7403 ── TLS 1.3, a certificate of access.remote.ca ── OU=operator, CN in people ── door.py
 
 A certificate alone opens nothing: its CN must be named in the configuration, with the role. So who makes certificates
 hands out no roles, and to take one back is to take out a line and reload. A node's certificate is no person's.

@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from failoverd.setup.files import File, existing
 from failoverd.setup.refused import Refused
+from failoverd.tls import OPERATORS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 CA_DAYS, NODE_DAYS, OPERATOR_DAYS = 3650, 730, 365
 RENEW_BEFORE = dt.timedelta(days=60)  # two runs of a monthly maintenance before the warning at 30 days
 EARLIER = dt.timedelta(hours=1)  # a node whose clock is a little late must not refuse it
-OPERATOR = "operator"  # the OU of a certificate that is a person's
 LONGEST_NAME = 64  # characters: RFC 5280, ub-common-name
 
 
@@ -143,7 +143,7 @@ class Authority:
             raise Refused("SETUP_AUTHORITY", name, "the key of the cluster's CA is not here", allowed=allowed)
         key = None if old else ec.generate_private_key(ec.SECP256R1())
         public = key.public_key() if key is not None else _elliptic(read_certificate(old, name), name)
-        unit = [] if names else [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, OPERATOR)]
+        unit = [] if names else [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, OPERATORS)]
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, "failoverd"),
@@ -213,7 +213,7 @@ def _kind(certificate: x509.Certificate) -> str:
             return "authority"
     except x509.ExtensionNotFound:
         pass  # of another program's making: no CA by that
-    return "operator" if _attribute(certificate.subject, NameOID.ORGANIZATIONAL_UNIT_NAME) == OPERATOR else "node"
+    return "operator" if _attribute(certificate.subject, NameOID.ORGANIZATIONAL_UNIT_NAME) == OPERATORS else "node"
 
 
 def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str:

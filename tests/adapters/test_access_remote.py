@@ -110,7 +110,7 @@ def test_a_certificate_that_is_no_operator_s_is_nobody_s(elsewhere: Elsewhere, a
         answer = asking.get("/v1/status")
     assert answer.status_code == 403
     assert answer.json()["who"] == "no operator (from 127.0.0.1)"
-    assert "OU=failoverd-operator" in answer.json()["reason"]
+    assert "OU=operator" in answer.json()["reason"]
 
 
 def test_a_node_is_no_operator(elsewhere: Elsewhere, node: Files) -> None:

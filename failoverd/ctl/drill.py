@@ -220,9 +220,12 @@ def list_(socket: Place, output: str) -> Exit:
     for scenario in SCENARIOS.values():
         click.echo(f"  {scenario.name:18} {scenario.about}; expected: {scenario.expects}")
     click.echo()
-    for state in json.loads(body)["drills"]:
+    known = json.loads(body)
+    for state in known["drills"]:
         asked = state["asked"]
         click.echo(f"  {asked['id']:42} {state['outcome']:9} {state['code'] or ''}  by {asked['by']}")
+    for name, why in known["unreadable"].items():
+        click.echo(f"  {name:42} unreadable: {why}")
     return Exit.DONE
 
 
@@ -233,6 +236,9 @@ def list_(socket: Place, output: str) -> Exit:
 def status(id: str, socket: Place, output: str) -> Exit:  # noqa: A002 - click names the argument by it
     """Show the drill under way, or the newest, or ID: each phase with its time."""
     code, body = Client(socket).get(f"/v1/drills/{id}" if id else "/v1/drills")
+    if code not in (200, 404):
+        click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
+        return Exit.FAILED
     value = json.loads(body) if code == 200 else None
     state = value if id else next(iter(value["drills"]), None) if value else None
     if state is None:

@@ -2,7 +2,8 @@
 
 Asked with doveadm, of the node's own Dovecot, so that each node says what clients would see of it. A mailbox has two
 digests: of identities and contents, and of identities and flags, since clients may change the latter meanwhile. Both
-are of the messages as a set: another order is no other mailbox.
+are of the messages as a set: another order is no other mailbox. An empty mailbox is one, too: clients see whether it is
+there.
 """
 
 from __future__ import annotations
@@ -26,49 +27,6 @@ FIELDS = "mailbox guid flags hdr.message-id text"
 _ID = re.compile(r"<[^<>\s]{1,500}>")
 
 
-def look(node: str, accounts: Iterable[str], domain: str, tell: Callable[[dict[str, Any]], None]) -> MailboxesDone:
-    """Look at all of them. `domain`: whose Message-IDs are counted (the drill's). Blocks; raises DrillError."""
-    began = time.monotonic()
-    sums: list[MailboxSum] = []
-    found: dict[str, int] = {}
-    for account in accounts:
-        tell({"account": account})
-        boxes: dict[str, list[tuple[str, str, str]]] = {}
-        for message in messages(account):
-            content = hashlib.sha256(message["text"].encode("utf-8", "surrogateescape")).hexdigest()
-            boxes.setdefault(message["mailbox"], []).append((message["guid"], content, message["flags"]))
-            match = _ID.search(message["hdr.message-id"])
-            if match is not None and match[0].endswith(f"@{domain}>"):
-                found[match[0]] = found.get(match[0], 0) + 1
-        sums += [_sum(account, mailbox, held) for mailbox, held in sorted(boxes.items())]
-    return MailboxesDone(node=node, mailboxes=tuple(sums), found=found, took_s=round(time.monotonic() - began, 3))
-
-
-def _sum(account: str, mailbox: str, held: list[tuple[str, str, str]]) -> MailboxSum:
-    content = hashlib.sha256("\n".join(sorted(f"{guid} {text}" for guid, text, _ in held)).encode()).hexdigest()
-    states = sorted(f"{guid} {' '.join(sorted(flags.split()))}" for guid, _, flags in held)
-    flags = hashlib.sha256("\n".join(states).encode()).hexdigest()
-    return MailboxSum(account=account, mailbox=mailbox, messages=len(held), content=content, flags=flags)
-
-
-def messages(account: str) -> Iterator[dict[str, str]]:
-    """Each message of an account, one mailbox at a time: no more than one mailbox is in memory. Raises DrillError."""
-    listed = _doveadm("mailbox", "list", "-u", account)
-    for mailbox in filter(None, listed.decode("utf-8", "surrogateescape").split("\n")):
-        answer = _doveadm("-f", "json", "fetch", "-u", account, FIELDS, "mailbox", mailbox, "all")
-        try:
-            rows = json.loads(answer.decode("utf-8", "surrogateescape"), strict=False) if answer.strip() else []
-            yield from ({name: str(row[name]) for name in FIELDS.split()} for row in rows)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DrillError("DRILL_DIFFERS", f"doveadm fetch for {account}: not understood ({error})") from None
-
-
-def expunge(accounts: Iterable[str], drill: str) -> None:
-    """Remove what the drill has left in the accounts' mailboxes, by its own header. Raises DrillError."""
-    for account in accounts:
-        _doveadm("expunge", "-u", account, "mailbox", "*", "HEADER", "X-Failoverd-Drill", drill)
-
-
 def _doveadm(*arguments: str) -> bytes:
     try:
         ended = subprocess.run(  # noqa: S603 - no shell; accounts are the configuration's
@@ -80,3 +38,56 @@ def _doveadm(*arguments: str) -> bytes:
         lines = ended.stderr.decode(errors="replace").strip().splitlines()
         raise DrillError("DRILL_DIFFERS", f"doveadm {arguments[0]}: {lines[-1] if lines else ended.returncode}")
     return ended.stdout
+
+
+def look(
+    node: str,
+    accounts: Iterable[str],
+    domain: str,
+    tell: Callable[[dict[str, Any]], None],
+    ask: Callable[..., bytes] = _doveadm,
+) -> MailboxesDone:
+    """Look at all of them. `domain`: whose Message-IDs are counted (the drill's). Blocks; raises DrillError.
+
+    `ask`: runs doveadm with these arguments and returns what it prints.
+    """
+    began = time.monotonic()
+    sums: list[MailboxSum] = []
+    found: dict[str, int] = {}
+    for account in accounts:
+        tell({"account": account})
+        for mailbox, messages in contents(account, ask):
+            held: list[tuple[str, str, str]] = []
+            for message in messages:
+                content = hashlib.sha256(message["text"].encode("utf-8", "surrogateescape")).hexdigest()
+                held.append((message["guid"], content, message["flags"]))
+                match = _ID.search(message["hdr.message-id"])
+                if match is not None and match[0].endswith(f"@{domain}>"):
+                    found[match[0]] = found.get(match[0], 0) + 1
+            sums.append(_sum(account, mailbox, held))
+    return MailboxesDone(node=node, mailboxes=tuple(sums), found=found, took_s=round(time.monotonic() - began, 3))
+
+
+def _sum(account: str, mailbox: str, held: list[tuple[str, str, str]]) -> MailboxSum:
+    content = hashlib.sha256("\n".join(sorted(f"{guid} {text}" for guid, text, _ in held)).encode()).hexdigest()
+    states = sorted(f"{guid} {' '.join(sorted(flags.split()))}" for guid, _, flags in held)
+    flags = hashlib.sha256("\n".join(states).encode()).hexdigest()
+    return MailboxSum(account=account, mailbox=mailbox, messages=len(held), content=content, flags=flags)
+
+
+def contents(account: str, ask: Callable[..., bytes]) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Each mailbox of an account with its messages, one at a time: no more is in memory. Raises DrillError."""
+    listed = ask("mailbox", "list", "-u", account)
+    for mailbox in sorted(filter(None, listed.decode("utf-8", "surrogateescape").split("\n"))):
+        answer = ask("-f", "json", "fetch", "-u", account, FIELDS, "mailbox", mailbox, "all")
+        try:
+            rows = json.loads(answer.decode("utf-8", "surrogateescape"), strict=False) if answer.strip() else []
+            yield mailbox, [{name: str(row[name]) for name in FIELDS.split()} for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DrillError("DRILL_DIFFERS", f"doveadm fetch for {account}: not understood ({error})") from None
+
+
+def expunge(accounts: Iterable[str], drill: str) -> None:
+    """Remove what the drill has left in the accounts' mailboxes, by its own header. Raises DrillError."""
+    for account in accounts:
+        _doveadm("expunge", "-u", account, "mailbox", "*", "HEADER", "X-Failoverd-Drill", drill)

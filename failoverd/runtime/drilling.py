@@ -3,8 +3,9 @@
     POST /v1/drill {asked}            202 {"id"} | 409 Refused | 400     the request is written, failoverd-drill.service
                                                                          started; whatever becomes of who asked
     POST /v1/drill/abort {}           202 {"id"} | 409 Refused           that unit is stopped, and takes everything back
-    GET  /v1/drills                   200 the states of all that this node knows, newest first, as they lie on disk
-    GET  /v1/drills/ID                200 its state | 404
+    GET  /v1/drills                   200 the states of all that this node knows, newest first, as they lie on disk,
+                                          and which of them could not be read, and why
+    GET  /v1/drills/ID                200 its state | 404 | 500 it could not be read
 
 What a drill is stands in failoverd/drill: nothing of it is loaded here.
 """
@@ -185,21 +186,40 @@ class Drilling:
         return doc.Accepted(id=running)
 
     async def _list(self, _: Request) -> Response:
-        return JSONResponse({"drills": await asyncio.to_thread(self._states)})
+        return JSONResponse(await asyncio.to_thread(self._states))
 
-    def _states(self) -> list[object]:
-        places = [self._state / name for name in names(self._state)[:SHOWN]]
-        return [json.loads((place / STATE).read_bytes()) for place in places if (place / STATE).exists()]
+    def _states(self) -> dict[str, object]:
+        known, unreadable = [], {}
+        for name in names(self._state)[:SHOWN]:
+            try:
+                known.append(_state_in(self._state / name / STATE))
+            except FileNotFoundError:  # it has only just begun
+                continue
+            except (OSError, ValueError) as error:
+                unreadable[name] = str(error)
+        return {"drills": known, "unreadable": unreadable}
 
     async def _one(self, request: Request) -> Response:
         name = request.path_params["id"]
         if not ID.fullmatch(name):
             return PlainTextResponse("no such drill", 404)
         try:
-            text = await asyncio.to_thread((self._state / name / STATE).read_bytes)
+            return JSONResponse(await asyncio.to_thread(_state_in, self._state / name / STATE))
         except FileNotFoundError:
             return PlainTextResponse("no such drill", 404)
-        return Response(text, media_type="application/json")
+        except (OSError, ValueError) as error:
+            return PlainTextResponse(f"{name}: {error}", 500)
+
+
+def _state_in(path: Path) -> dict[str, object]:
+    """Raises OSError, and ValueError for what is no drill's state."""
+    try:
+        value = json.loads(path.read_bytes())
+    except RecursionError:
+        value = None
+    if not isinstance(value, dict) or not isinstance(value.get("asked"), dict):
+        raise ValueError(f"{path} is no drill's state")  # noqa: TRY004 - what is wrong is the file
+    return value
 
 
 def _refused(code: str, reason: str) -> doc.Refused:

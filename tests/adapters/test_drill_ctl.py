@@ -385,6 +385,23 @@ def test_status_tells_the_newest_phase_by_phase_and_list_all(socket: Path, tmp_p
     assert [model.load(model.Drill, json.dumps(one)).outcome for one in drills] == ["passed", "failed"]
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"asked": 1}', "[" * 100_000])
+def test_one_that_cannot_be_read_hides_no_other(socket: Path, tmp_path: Path, content: str) -> None:
+    good, bad = "20260822-020000-switchover", "20260821-020000-primary-crash"
+    for name, text in (
+        (good, model.dump(replace(DRILL, asked=replace(DRILL.asked, id=good))).decode()),
+        (bad, content),
+    ):
+        (tmp_path / DIRECTORY / name).mkdir(parents=True)
+        (tmp_path / DIRECTORY / name / STATE).write_text(text)
+    listed = ctl(socket, "list")
+    assert listed.exit_code == Exit.DONE
+    assert f"  {good} " in listed.stdout
+    assert re.search(rf"  {bad} +unreadable: \S", listed.stdout)
+    found = ctl(socket, "status", bad)
+    assert (found.exit_code, f"500 {bad}: " in found.stderr) == (Exit.FAILED, True)
+
+
 # ---- the daemon's routes --------------------------------------------------------------------------------------------
 
 

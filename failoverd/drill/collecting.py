@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from failoverd.config import membership_digest
-from failoverd.drill import DrillError, comparing, model
+from failoverd.drill import DrillError, accounts, comparing, model
 from failoverd.drill.book import durable
+from failoverd.drill.counting import Counting
 from failoverd.drill.model import (
     AuditDone,
     BackupDone,
@@ -61,6 +62,7 @@ class Collector:
         self._load_file = book.place / LOAD
         self._audit: list[dict[str, Any]] = []
         self._counters: list[Counter] = []
+        self._counting: Counting | None = None
         self._consistency: Consistency | None = None
         self._change: ChangeOfPrimary | None = None
         self.software: dict[str, str] = {}
@@ -82,6 +84,20 @@ class Collector:
             return
         with self._load_file.open("ab") as file:
             file.write(model.dump(second) + b"\n")
+
+    async def count(self, cast: Cast) -> None:
+        """Ask again and again what the servers count. Ends never; beside the phases that have load."""
+        await self._counting_of(cast).runs()
+
+    def _counting_of(self, cast: Cast) -> Counting:
+        if self._counting is None:
+            load = self._config.drill.load.accounts
+            known = list(accounts.read(load)) if load is not None else []
+            drill, since_ms = self._book.drill.asked.id, self._span()[0]
+            self._counting = Counting(
+                self._agents, drill, accounts=known, nodes=cast.data_nodes, since_ms=since_ms, tell=self._book.note
+            )
+        return self._counting
 
     def recent_errors_percent(self) -> float | None:
         """How much of the load has failed lately, beside the fault's own time; None where there was hardly any.
@@ -126,8 +142,7 @@ class Collector:
             self._book.note(f"{'; '.join(missing + apart)}: looked at again")
             await asyncio.sleep(SETTLE_EVERY_S)
         if self.load is not None:
-            since, until = self._span()
-            servers = await comparison.counters(nodes, since, until)
+            servers = await self._counting_of(cast).all()
             held = next(box.found for box in boxes if box.node == primary)
             appended = sum(one.how == "append" and one.message_id in held for one in acknowledged)
             self._counters = comparing.counters(self.load, servers, held, appended)

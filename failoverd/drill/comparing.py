@@ -92,12 +92,6 @@ class Comparison:
         jobs = [await self._agents.start(node, self._drill, "mailboxes", arguments) for node in nodes]
         return list(await all_of(*(job.result(MailboxesDone, self._tell) for job in jobs)))
 
-    async def counters(self, nodes: Sequence[str], since_ms: int, until_ms: int) -> list[CountersDone]:
-        """What every node's servers counted."""
-        arguments = {"drill": self._drill, "accounts": self._accounts, "since_ms": since_ms, "until_ms": until_ms}
-        jobs = [await self._agents.start(node, self._drill, "counters", arguments) for node in nodes]
-        return list(await all_of(*(job.result(CountersDone, self._tell) for job in jobs)))
-
     async def clean(self, node: str) -> None:
         """Remove the drill's mails, by one node: all see the same store."""
         job = await self._agents.start(node, self._drill, "clean", {"drill": self._drill, "accounts": self._accounts})

@@ -250,6 +250,7 @@ class Coordinator:
         self._watcher = Watcher(self._config, self._daemon, self._generator, self._found, wanted=self._asked.users)
         self._beside_of(self._generator.runs())
         self._beside_of(self._watcher.watch())
+        self._beside_of(self._found.count(self._cast))
         await self._generator.until_users(self._config.drill.load.ramp_ms / 1000 + LIMITS_S[PhaseName.BASELINE])
         await asyncio.sleep(self._baseline_s)
         self._book.found(users=self._asked.users, sessions=self._generator.sessions)

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from failoverd.drill import DrillError
 from failoverd.drill.model import CountersDone
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 LIMIT_S = 600.0
+JOURNAL = ("journalctl", "--quiet", "--no-pager")
 _LOGIN = re.compile(r"imap-login: (?:Info: )?Login: user=<([^<>]{1,300})>")
 _TAKEN = re.compile(r"^[0-9A-Za-z]+: message-id=(<[^<>\s]{1,500}>)")
 SOURCES = ("dovecot", "postfix/cleanup", "postfix/submission/cleanup")
@@ -38,18 +42,20 @@ def count(node: str, lines: Iterable[str], accounts: Collection[str], domain: st
     return CountersDone(node=node, logins=logins, submitted=tuple(sorted(taken)))
 
 
-def look(node: str, accounts: Collection[str], domain: str, since_ms: int, until_ms: int) -> CountersDone:
-    """Ask this node's journal about a time, CLOCK_REALTIME in ms. Blocks; raises DrillError."""
+def look(
+    node: str, accounts: Collection[str], domain: str, *, since_ms: int, late_ms: int, journal: Sequence[str] = JOURNAL
+) -> CountersDone:
+    """Ask this node's journal from a time on, CLOCK_REALTIME in ms, up to `late_ms` ago. Blocks; raises DrillError."""
+    until_ms = max(since_ms, time.time_ns() // 1_000_000 - late_ms)
     command = [
-        "journalctl",
-        "--quiet",
-        "--no-pager",
+        *journal,
         "--output=cat",
         f"--since=@{since_ms / 1000:.3f}",
-        f"--until=@{until_ms / 1000:.3f}",
+        f"--until=@{(until_ms - 1) / 1000:.3f}999",  # the moment itself belongs to the next question
         *(f"--identifier={name}" for name in SOURCES),
     ]
     try:
+        begins_ms = _begins_ms(journal)
         asked = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace")  # noqa: S603 - as above
         with asked:
             assert asked.stdout is not None  # noqa: S101 - it was asked for
@@ -59,4 +65,20 @@ def look(node: str, accounts: Collection[str], domain: str, since_ms: int, until
         raise DrillError("DRILL_BUG", f"journalctl: {error.__class__.__name__}") from None
     if code != 0:
         raise DrillError("DRILL_BUG", f"journalctl ended with {code}")
-    return done
+    missing = ""
+    if begins_ms > since_ms:
+        missing = f"its journal begins at {datetime.fromtimestamp(begins_ms / 1000, UTC):%H:%M:%S} UTC"
+    return replace(done, until_ms=until_ms, missing=missing)
+
+
+def _begins_ms(journal: Sequence[str]) -> int:
+    """When the oldest entry that is left was written; 0 where there is none. Raises OSError."""
+    command = [*journal, "--output=short-unix"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as asked:  # noqa: S603 - as above
+        assert asked.stdout is not None  # noqa: S101 - it was asked for
+        first = asked.stdout.readline().split(b" ", 1)[0]
+        asked.terminate()
+    try:
+        return int(float(first) * 1000)
+    except ValueError:
+        return 0

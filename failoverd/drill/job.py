@@ -3,7 +3,7 @@
 backup     {drill, kind}                          BackupDone
 tables     {only}, then orders (tables.py)        TablesDone
 mailboxes  {drill, accounts}                      MailboxesDone
-counters   {drill, accounts, since_ms, until_ms}  CountersDone
+counters   {drill, accounts, since_ms, late_ms}   CountersDone
 clean      {drill, accounts}                      {}
 """
 
@@ -64,7 +64,9 @@ def _run(config: Config, kind: str, asked: dict[str, Any], lines: Iterator[dict[
             return mailboxes.look(node, asked["accounts"], domain_of(asked["drill"]), _progress)
         case "counters":
             domain = domain_of(asked["drill"])
-            return counters.look(node, set(asked["accounts"]), domain, asked["since_ms"], asked["until_ms"])
+            return counters.look(
+                node, set(asked["accounts"]), domain, since_ms=asked["since_ms"], late_ms=asked["late_ms"]
+            )
         case "audit":
             return _audit(config, asked["since_ms"], asked["until_ms"])
         case "clean":

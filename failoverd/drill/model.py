@@ -319,11 +319,13 @@ class MailboxesDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountersDone:
-    """What one node's servers counted for the drill's accounts between two times."""
+    """What one node's servers counted for the drill's accounts, from a time on up to `until_ms` by its own clock."""
 
     node: str
     logins: int
     submitted: tuple[str, ...]  # Message-IDs: one that is handed on to another node is counted there as well
+    until_ms: int = 0
+    missing: str = ""  # why its journal does not tell all of that time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,9 @@ def seen_by(servers: Servers, node: str) -> MailboxesDone:
 
 def compared(one: MailboxesDone, other: MailboxesDone) -> Consistency:
     names = [f"<{name}@{domain_of(DRILL)}>" for name in ("first", "second", "third")]
-    acknowledged = [Acknowledged(name, ONE, "INBOX", "append", 1, 1) for name in names]
+    acknowledged = [
+        Acknowledged(message_id=name, account=ONE, mailbox="INBOX", how="append", at_ms=1, size=1) for name in names
+    ]
     return consistency([], [one, other], acknowledged, "mail1")
 
 

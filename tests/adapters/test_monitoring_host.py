@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from journal_stage import Written
 from mariadb_servers import wait_for
 
 from failoverd.config import AuthFailures, AuthSource
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IMAP, SMTP = "dovecot.service", "postfix@-.service"
-REMOTE = "/lib/systemd/systemd-journal-remote"  # Debian: systemd-journal-remote; it writes a journal from a text
 ME = Target(NodeName("mail1"), "10.89.1.11")
 FAILED = (
     "imap-login: Disconnected: Connection closed (auth failed, 1 attempts in 2 secs): user=<{}>, method=PLAIN, "
@@ -39,38 +38,6 @@ FAILED = (
 )
 ACCEPTED = "imap-login: Login: user=<a>, method=PLAIN, rip=192.0.2.7, lip=10.89.1.100, mpid=7, TLS, session=<a>"
 SENT = "3F1A2B: to=<a@b.test>, relay=x[10.0.0.1]:24, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent (250 ok)"
-
-
-class Written:
-    """A journal of its own. `write` is what journald would have written for a unit."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._files = directory / ("cd" * 16)  # journalctl looks into directories that are named like a machine
-        self._files.mkdir()
-        self._number = 0
-
-    @property
-    def source(self) -> tuple[str, ...]:
-        """For journalctl."""
-        return (f"--directory={self.directory}",)
-
-    def write(self, *lines: tuple[str, str, str | bytes], ago_s: float = 0) -> None:
-        """(unit, identifier, message)."""
-        entries = []
-        for unit, identifier, message in lines:
-            self._number += 1
-            text = message.encode() if isinstance(message, str) else message
-            us = int((time.time() - ago_s) * 1_000_000) + self._number
-            entries.append(
-                f"__REALTIME_TIMESTAMP={us}\n__MONOTONIC_TIMESTAMP={time.monotonic_ns() // 1000}\n"
-                f"_BOOT_ID={'ab' * 16}\n_SYSTEMD_UNIT={unit}\nSYSLOG_IDENTIFIER={identifier}\nMESSAGE\n".encode()
-                + len(text).to_bytes(8, "little")
-                + text
-                + b"\n\n"
-            )
-        command = [REMOTE, f"--output={self._files}/system.journal", "--split-mode=none", "-"]
-        subprocess.run(command, input=b"".join(entries), check=True, capture_output=True)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 _, COMMAND, PLACE, NODE, KIND = sys.argv
 GTID = "0-1-512"
+COUNTED_MS = 4_102_444_800_000  # CLOCK_REALTIME of 2100: all of it is before
 
 
 def say(what: str, value: object) -> None:
@@ -66,8 +67,9 @@ def done(asked: dict[str, Any]) -> dict[str, object]:
             box = {"account": "a@x", "mailbox": "INBOX", "messages": 2, "content": "cc", "flags": "dd"}
             return {"node": NODE, "mailboxes": [box], "found": found, "took_s": 0.1}
         case "counters":
-            primary = NODE == "mail1"
-            return {"node": NODE, "logins": 2 if primary else 0, "submitted": ["<1@x>"] if primary else []}
+            news = NODE == "mail1" and asked["since_ms"] < COUNTED_MS  # what was counted is not counted again
+            submitted = ["<1@x>"] if news else []
+            return {"node": NODE, "logins": 2 if news else 0, "submitted": submitted, "until_ms": COUNTED_MS}
         case "audit":
             return {"node": NODE, "records": [{"time": f"2026-11-29T02:00:0{len(NODE)}.000Z", "node": NODE}]}
         case "clean":

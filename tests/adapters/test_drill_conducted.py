@@ -13,7 +13,7 @@ from control_stage import me
 from drill_agent_stage import DRILL, OTHER, UNIT, until
 from drill_coordinator_stage import ME, Conducted, quick
 
-from failoverd.drill import coordinator, recover
+from failoverd.drill import coordinator, counting, recover
 from failoverd.drill.calls import Agents
 from failoverd.drill.model import PhaseName
 from failoverd.drill.report import kept
@@ -89,6 +89,30 @@ def test_a_drill_goes_through_all_phases_and_leaves_its_evidence_on_every_node(c
         assert report.consistency is not None
         assert (place / PAGE).read_text().startswith("<!doctype html>")
     assert json.loads((cluster.state(ME) / DIRECTORY / LAST).read_text())["id"] == DRILL
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_servers_are_asked_what_they_counted_while_the_load_runs(
+    away: bool, cluster: Conducted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them is away meanwhile, and is asked about all of it at the end."""
+    monkeypatch.setattr(counting, "EVERY_S", 0.1)
+    if away:
+        cluster.jobs(counters_mail1={"failed": {"code": "DRILL_BUG", "reason": "away"}})
+
+    def asked(node: str) -> int:
+        return cluster.lines("jobs").count(f"counters {node}")
+
+    async def tell() -> None:
+        async with cluster.conducting(replace(LOADED, duration_s=3)) as (running, _):
+            await until(lambda: min(asked("mail1"), asked("mail2")) > 1, "the nodes to be asked", 20)
+            cluster.jobs()
+            assert await running == "passed", cluster.drill()
+
+    story(cluster, tell)
+    report = kept.read(cluster.place_of() / REPORT)
+    assert [(one.name, one.servers) for one in report.counters][:2] == [("IMAP logins", 2), ("messages submitted", 1)]
+    assert cluster.lines("jobs").index("counters mail2") < cluster.lines("jobs").index("mailboxes mail1")
 
 
 def test_a_switchover_is_asked_of_the_daemon_and_breaks_nothing(cluster: Conducted) -> None:

@@ -6,6 +6,9 @@
 orders records even when the wall clock was set. The rest is what the caller gave; record 1 names the cluster as well.
 A power cut can leave the last lines torn. They were never answered as written, so that nothing was done on them; they
 are kept aside in a file of their own, and a record says so, with their hash.
+
+A file is closed when it is large enough, or of an earlier day (UTC), before a record that would go to it; the chain
+goes on in the next (layout.py). Where the disk is full the reserve makes room (reserve.py).
 """
 
 from __future__ import annotations
@@ -13,10 +16,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from failoverd.audit.chain import VERSION, Head, Written, digest, genesis
+from failoverd.audit import layout
+from failoverd.audit.chain import UNCHAINED, VERSION, Head, Written, digest, genesis
+from failoverd.audit.packing import hash_in
+from failoverd.audit.reserve import FULL, Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,18 +33,34 @@ if TYPE_CHECKING:
 
 RESERVED = frozenset({"v", "seq", "prev", "time", "boot_ms", "node", "cluster"})
 TAIL = 1 << 20  # bytes looked at from the end; one append is far smaller (inputs.APPEND_LIMIT)
+FIRST = 1 << 17  # bytes in which a file's first record is looked for its day
+ROTATE_SIZE = 16 << 20
+MYSELF = "failoverd"  # the actor of what no person asked for
 
 
 class AuditDamagedError(OSError):
-    """No record can be read at the file's end, so that the sequence cannot go on."""
+    """No record can be read at the audit's end, so that the sequence cannot go on."""
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def own(kind: str, text: str, **fields: object) -> dict[str, object]:
+    """A line that the audit has to say of itself."""
+    return {
+        "term": None,
+        "actor": MYSELF,
+        "kind": kind,
+        "rule": "",
+        "result": "done",
+        "text": text,
+        **fields,
+    }
+
+
 class AuditFile:
-    """`ports.AuditSink` in one file. One process writes it, at one call at a time."""
+    """`ports.AuditSink` in one file, and those that it was before. One process writes it, at one call at a time."""
 
     def __init__(
         self,
@@ -48,6 +71,8 @@ class AuditFile:
         told: Callable[[list[Written]], None] = lambda _written: None,
         *,
         cluster: str = "",
+        rotate_size: int = ROTATE_SIZE,
+        reserve: Reserve | None = None,
     ) -> None:
         """Open or create `path`, repair its end. Raises OSError, also when another process has its directory open.
 
@@ -57,12 +82,17 @@ class AuditFile:
         """
         self._path = path
         self._node = node
-        self._cluster = cluster
         self._clock = clock
         self._wall = wall
         self._told = told
+        self._cluster = cluster
+        self._rotate_size = rotate_size
+        self._reserve = reserve or Reserve(path.with_name(layout.RESERVE), 0)
+        self._noted: deque[dict[str, object]] = deque()
         self._lock = -1
         self._descriptor = -1
+        self._size = 0
+        self._first: tuple[int, str] | None = None  # number and day of the file's first record
         self._head = genesis(cluster, node)
         self._open()
 
@@ -83,7 +113,15 @@ class AuditFile:
         """
         if self._descriptor < 0:
             self._open()
-        self._write(lines)
+        self._rotate_if_due()
+        noted = len(self._noted)
+        self._write([*lines, *(self._noted[index] for index in range(noted))])
+        for _ in range(noted):
+            self._noted.popleft()
+
+    def note(self, line: dict[str, object]) -> None:
+        """Have `line` written with the next append. Any thread may call it; returns at once."""
+        self._noted.append(line)
 
     def close(self) -> None:
         """Let go of the file; `append` would open it again."""
@@ -91,6 +129,8 @@ class AuditFile:
             if descriptor >= 0:
                 os.close(descriptor)
         self._descriptor = self._lock = -1
+
+    # ---- records --------------------------------------------------------------------------------------------------
 
     def _chained(self, lines: list[dict[str, object]]) -> list[Written]:
         """Each line as the record that it becomes, the first one after the newest on disk."""
@@ -113,26 +153,83 @@ class AuditFile:
 
     def _write(self, lines: list[dict[str, object]]) -> None:
         written = self._chained(lines)
-        rest = memoryview(b"".join(each.line for each in written))
+        data = b"".join(each.line for each in written)
+        try:
+            self._with_room(lambda: self._put(data), len(data))
+        except BaseException:
+            self.close()
+            raise
+        if not written:
+            return
+        self._size += len(data)
+        self._first = self._first or _number_and_day(written[0].record)
+        self._head = written[-1].head
+        self._told(written)
+
+    def _put(self, data: bytes) -> None:
+        rest = memoryview(data)
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
+        except OSError as error:
+            if error.errno in FULL:
+                os.ftruncate(self._descriptor, self._size)  # nothing of it was answered
+            raise
+
+    def _with_room(self, write: Callable[[], None], size: int) -> None:
+        """Do `write`, of so many bytes; where the disk is full, again, as long as the reserve has something to give."""
+        given = False
+        while True:
+            try:
+                write()
+                break
+            except OSError as error:
+                if error.errno not in FULL or not self._reserve.give(size):
+                    raise
+                given = True
+        if given:
+            text = f"the disk is full: {self._reserve.short} of {self._reserve.size} bytes of the reserve are given up"
+            self.note(own("audit-reserve", text))
+
+    # ---- files ----------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        directory = self._path.parent
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        try:
+            self._lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the directory's: its files come and go
+            lost = not self._path.exists() and layout.closed(directory)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            layout.undo_closing(directory)
+            layout.sync(directory)
+            self._repair()
+            if lost:
+                text = f"{self._path.name} was not there: what it held is lost; it goes on from {lost[-1].path.name}"
+                self._write([own("audit-lost", text, result="failed")])
         except BaseException:
             self.close()
             raise
-        if written:
-            self._head = written[-1].head
-        self._told(written)
 
-    def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    def _rotate_if_due(self) -> None:
+        """Close the file where it is large enough or of another day.
+
+        Where that cannot be done, it goes on: a disk that is full must not cost the record that is to be written.
+        """
+        if self._first is None:
+            return
+        number, day = self._first
+        if self._size < self._rotate_size and day == self._wall().astimezone(UTC).date().isoformat():
+            return
         try:
-            self._lock = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the directory's: its files come and go
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            _sync_directory(self._path.parent)
-            self._repair()
+            descriptor = layout.close_active(self._path, number)
+        except OSError:
+            return
+        os.close(self._descriptor)
+        self._descriptor, self._size, self._first = descriptor, 0, None
+        try:
+            layout.sync(self._path.parent)
         except BaseException:
             self.close()
             raise
@@ -142,51 +239,81 @@ class AuditFile:
         size = os.fstat(self._descriptor).st_size
         start = max(size - TAIL, 0)
         tail = os.pread(self._descriptor, TAIL, start)
-        end = len(tail)
-        self._head = genesis(self._cluster, self._node)
+        end, newest = len(tail), b""
         while (line_end := tail.rfind(b"\n", 0, end)) >= 0:
             line = tail[tail.rfind(b"\n", 0, line_end) + 1 : line_end + 1]
-            if (sequence := _sequence_of(line)) is not None:
-                self._head = Head(sequence, digest(line))
+            if _head_of(line) is not None:
+                newest = line
                 break
             end = line_end
-        if self._head.seq == 0 and start > 0:
+        if not newest and start > 0:
             raise AuditDamagedError(
                 f"{self._path}: no record in its last {TAIL} bytes; move it away to begin a new one"
             )
+        self._head = _head_of(newest) or self._head_before()
         torn = tail[line_end + 1 :]
         if torn:
-            aside = self._path.with_name(f"{self._path.name}.torn-{self._head.seq + 1}-{self._clock.now_ms()}")
-            _write_new(aside, torn)
+            seq, now_ms = self._head.seq + 1, self._clock.now_ms()
+            self._with_room(lambda: layout.keep_aside(self._path, seq, now_ms, torn), len(torn))
             os.ftruncate(self._descriptor, size - len(torn))
-            found = {"event": "audit-repaired", "torn_bytes": len(torn), "kept_in": aside.name}
-            self._write([found | {"torn_sha256": digest(torn)}])
+        self._size = size - len(torn)
+        line = os.pread(self._descriptor, FIRST, 0).partition(b"\n")[0]
+        self._first = _number_and_day(_record_in(line), self._head.seq) if self._size else None
+        said = [_repaired(piece) for piece in layout.aside(self._path, self._head.seq + 1)]  # also of one cut short
+        if _record_in(newest).get("v") == UNCHAINED:
+            said.insert(0, self._chained_from_here())
+        if said:
+            self._write(said)
+
+    def _chained_from_here(self) -> dict[str, object]:
+        """What the records of version 1 are, which hold no hashes: they are all in this file."""
+        with self._path.open("rb") as file:
+            whole = hash_in(file)
+        text = f"{self._size} bytes of records of version {UNCHAINED} come before this one"
+        return own("audit-chained", text, unchained_bytes=self._size, unchained_sha256=whole)
+
+    def _head_before(self) -> Head:
+        """That of the newest closed file, or the beginning of all."""
+        files = layout.closed(self._path.parent)
+        if not files:
+            return genesis(self._cluster, self._node)
+        try:
+            head = _head_of(layout.last_line(files[-1].path))
+        except layout.DAMAGED:
+            head = None
+        if head is None:
+            raise AuditDamagedError(
+                f"{files[-1].path}: it does not end with a record; move the audit away to begin a new one"
+            )
+        return head
+
+
+def _repaired(piece: Path) -> dict[str, object]:
+    torn = piece.read_bytes()
+    text = f"{len(torn)} bytes after the last record were torn, and are kept in {piece.name}"
+    return own("audit-repaired", text, torn_bytes=len(torn), kept_in=piece.name, torn_sha256=digest(torn))
 
 
 def _encoded(record: dict[str, object]) -> bytes:
     return json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def _sequence_of(line: bytes) -> int | None:
-    """Return a record's number, None for what is no record."""
+def _record_in(line: bytes) -> dict[str, object]:
+    """The record in a line, an empty one where there is none."""
     try:
-        sequence = json.loads(line)["seq"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return sequence if isinstance(sequence, int) and sequence > 0 else None
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_directory(path.parent)
+def _head_of(line: bytes) -> Head | None:
+    """The head of a chain that ends with `line`, None for what is no record."""
+    sequence = _record_in(line).get("seq")
+    return Head(sequence, digest(line)) if isinstance(sequence, int) and sequence > 0 else None
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _number_and_day(record: dict[str, object], otherwise: int = 0) -> tuple[int, str]:
+    """A first record's number, `otherwise` where it cannot be read, and the day that it was written on."""
+    number = record.get("seq")
+    return number if isinstance(number, int) else otherwise, str(record.get("time", ""))[:10]

@@ -350,9 +350,21 @@ class Rpo(Section):
 
 
 class Audit(Section):
-    """Where decisions are recorded."""
+    """Where decisions are recorded, and for how long."""
 
     directory: AbsolutePath = Path("/var/lib/failoverd/audit")
+    rotate_megabytes: Annotated[int, Field(ge=1, le=1024)] = 16
+    reserve_megabytes: Annotated[int, Field(ge=1, le=1024)] = 4
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] = 731
+    minimum_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 365
+
+    @model_validator(mode="after")
+    def _kept_long_enough(self) -> Self:
+        least = self.minimum_retention_days
+        if self.retention_days < least:
+            text = f"is less than audit.minimum_retention_days, {least}"
+            raise wrong(text, f"{least} or more", key=("audit", "retention_days"))
+        return self
 
 
 class Rebuild(Section):

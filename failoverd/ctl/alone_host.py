@@ -235,7 +235,7 @@ def audit(directory: Path) -> Found:
     path = directory / reading.NAME
     try:
         path.open("rb").close()
-        records = [record for record, _ in reading.tail(path, TAIL)][-NEWEST:]
+        records = [record for record, _ in reading.tail(directory, TAIL)][-NEWEST:]
     except FileNotFoundError:
         return Found(f"there is none in {directory}", {"records": []})
     except OSError as error:

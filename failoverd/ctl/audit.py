@@ -2,7 +2,7 @@
 
 failoverctl audit show --term 7 --code BLK_LAG        newest last; -f goes on as records come
 failoverctl audit verify                              whether it is whole, and where not
-failoverctl audit export --format csv --since 24h     for others
+failoverctl audit export --format cef --since 24h     for others
 """
 
 from __future__ import annotations
@@ -55,9 +55,11 @@ def _filters(command: C) -> C:
         click.option("--rule", default="", metavar="RULE", help="Only under this rule."),
         click.option("--code", default="", metavar="CODE", help="Only with this code."),
         click.option("--kind", default="", metavar="KIND", help="Only of this kind: decision, step, blocked, term, …"),
+        click.option("--actor", default="", metavar="NAME", help="Only what NAME asked for; failoverd: what it did."),
         click.option("--node", default="", metavar="NODE", help="Only of this node."),
         click.option("--term", type=click.IntRange(0), help="Only of this term."),
         click.option("--since", callback=_moment, metavar="WHEN", help="Not before: 30m, 24h, 7d, or a time."),
+        click.option("--until", callback=_moment, metavar="WHEN", help="Not after: 30m, 24h, 7d, or a time."),
     ):
         command = option(command)
     return command
@@ -133,7 +135,7 @@ def verify(*, directory: Path, output: str) -> Exit:
 
     verified = looking.Verified()
     try:
-        found = list(looking.verify(directory, verified))
+        found = looking.verify(directory, verified)
     except OSError as error:
         raise UnreachableError(f"{directory}: {error.strerror or error}") from None
     broken = [each for each in found if each.broken]
@@ -166,18 +168,32 @@ def verify(*, directory: Path, output: str) -> Exit:
 
 @audit.command(epilog=EPILOG)
 @_filters
-@click.option("--format", "form", type=click.Choice(["json", "csv"]), required=True, help="JSON lines, or RFC 4180.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "json", "cef"]),
+    required=True,
+    help="RFC 4180, JSON lines, or the Common Event Format of SIEMs.",
+)
 @source.audit
 @options.socket
 def export(*, directory: Path, socket: Place, form: str, **filters: Any) -> Exit:  # noqa: ANN401 - Wanted's fields
-    """Write the records to standard output, oldest first: JSON lines with all they have, or CSV."""
-    from failoverd.audit import table  # noqa: PLC0415 - only needed here
+    """Write the records to standard output, oldest first, as they are read.
+
+    json has all that a record has. csv has a row a record: seq, time, node, term, kind, rule, code, text, detail,
+    input_digest, actor, result, prev (the hash of the record before); later versions add columns at the end only. cef
+    has a line a record: rt, dvchost (node), externalId (seq), suser (actor), outcome (result), msg, then term, rule,
+    code, input digest and prev as labelled custom fields.
+    """
+    from failoverd.audit import cef, table  # noqa: PLC0415 - only needed here
 
     wanted = reading.Wanted(**filters)
     records = (record for record in source.records(directory, socket) if wanted.has(record))
     out = io.TextIOWrapper(sys.stdout.buffer, "utf-8", newline="")  # whatever the locale says
     if form == "csv":
         table.write(records, out)
+    elif form == "cef":
+        cef.write(records, out)
     else:
         out.writelines(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in records)
     out.detach().flush()

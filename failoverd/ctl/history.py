@@ -88,7 +88,7 @@ def _alone(socket: Place, directory: Path, why: UnreachableError) -> bytes:
     if not isinstance(socket, Path):
         raise why  # the audit here is of no node of that cluster
     try:
-        path = source.readable(directory)[-1]
+        source.readable(directory)
         node = str(next(source.records(directory, Path()), {}).get("node", ""))
     except OSError as error:
         raise UnreachableError(f"{why}; and {directory}: {error.strerror or error}") from None
@@ -97,7 +97,7 @@ def _alone(socket: Place, directory: Path, why: UnreachableError) -> bytes:
     from failoverd.runtime.history import alone  # noqa: PLC0415 - likewise
 
     click.echo(f"failoverctl: {why}; from this node's audit alone:", err=True)
-    return TypeAdapter(HistoryDocument).dump_json(alone(path, node))
+    return TypeAdapter(HistoryDocument).dump_json(alone(directory, node))
 
 
 def _known(document: HistoryDocument) -> str:

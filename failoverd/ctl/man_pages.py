@@ -21,7 +21,8 @@ FILES = {
     "~/.config/failoverd/failoverctl.toml": "host, certificate, key and ca: another default of the options so called.",
     "/run/failoverd/lease": "The lease as last renewed, for a daemon that is started again before it is over.",
     "/var/lib/failoverd/term": "The newest term that this node has seen. Not to be removed without need.",
-    "/var/lib/failoverd/audit/audit.jsonl": "The record of every decision and effect, one JSON object a line.",
+    "/var/lib/failoverd/audit/audit.jsonl": "The record of every decision and effect, one JSON object a line, each "
+    "with the hash of the one before. Beside it: audit-NUMBER.jsonl.gz, the closed files, by their first record.",
     "/var/lib/failoverd/drill/ID": "A drill: its state, and once it has ended report.json and report.html.",
     "/var/lib/failoverd/ahead": "What a node had and the primary lacked, saved as SQL before a rebuild.",
 }

@@ -1,6 +1,6 @@
 """Where failoverctl reads the audit: the file on this host, or, where that may not be read, through the daemon.
 
-The file first: it is all there is when the daemon does not run, which is when it is most asked for.
+The files first: they are all that there is when the daemon does not run, which is when it is most asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from failoverd.audit import reading
+from failoverd.audit import layout, reading
 from failoverd.ctl.client import Client
 from failoverd.ctl.exits import UnreachableError
 
@@ -44,7 +44,7 @@ def records(directory: Path, socket: Place, after: int = 0) -> Iterator[reading.
         yield from (record for record in _through_daemon(socket) if _newer(record, after))
         return
     try:
-        paths = readable(directory)
+        readable(directory)
     except OSError as error:
         try:
             yield from (record for record in _through_daemon(socket) if _newer(record, after))
@@ -52,9 +52,9 @@ def records(directory: Path, socket: Place, after: int = 0) -> Iterator[reading.
             raise UnreachableError(f"{directory}: {error.strerror or error}; and {unreachable}") from None
         return
     if after:
-        yield from (record for record, _ in reading.tail(paths[-1], NEWEST_BYTES) if _newer(record, after))
+        yield from (record for record, _ in reading.tail(directory, NEWEST_BYTES) if _newer(record, after))
         return
-    for read in reading.records(paths):
+    for read in reading.records(directory):
         if read.record is not None:
             yield read.record
 
@@ -64,14 +64,13 @@ def _newer(record: reading.Record, after: int) -> bool:
     return not after or (isinstance(number, int) and number > after)
 
 
-def readable(directory: Path) -> list[Path]:
-    """The audit's files. Raises OSError where there is none or one cannot be read."""
-    paths = reading.files_of(directory)
+def readable(directory: Path) -> None:
+    """Look whether the audit can be read. Raises OSError where there is none, or one of its files cannot."""
+    paths = layout.paths(directory)
     if not paths:
         raise FileNotFoundError(2, f"no {reading.NAME} there")
     for path in paths:
-        path.open("rb").close()
-    return paths
+        layout.opened(path).close()
 
 
 def _through_daemon(socket: Place) -> Iterator[reading.Record]:

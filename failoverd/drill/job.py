@@ -78,7 +78,7 @@ def _run(config: Config, kind: str, asked: dict[str, Any], lines: Iterator[dict[
 
 def _audit(config: Config, since_ms: int, until_ms: int) -> AuditDone:
     found = []
-    for read in reading.records(reading.files_of(config.audit.directory)):
+    for read in reading.records(config.audit.directory):
         record = read.record
         if record is None or not since_ms <= _epoch_ms(record.get("time")) <= until_ms:
             continue

@@ -20,8 +20,6 @@ import structlog
 from failoverd import __version__
 from failoverd.actions.mailstore import SharedStore
 from failoverd.actions.units import Units
-from failoverd.audit.file import AuditFile
-from failoverd.audit.reading import NAME
 from failoverd.config import membership_digest
 from failoverd.core import rejoin
 from failoverd.core.health import Sendings
@@ -53,6 +51,7 @@ from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
 from failoverd.runtime.prober import Prober
 from failoverd.runtime.public import PublicServer
 from failoverd.runtime.public_shown import Shown
+from failoverd.runtime.recording import Recording
 from failoverd.runtime.reloading import Part, Reloader
 from failoverd.runtime.remote import RemoteServer
 from failoverd.runtime.schedule import Schedule
@@ -156,7 +155,6 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
     clock, notifier, me = BootClock(), Notifier(), config.this
     term = TermFile(directories.state)
     lease = LeaseFile(directories.runtime, boot_id(), config.lease.demote_budget_ms)
-    audit, past = _audit_of(config, clock)
     again, stop = _told(signal.SIGHUP), _told(signal.SIGTERM, signal.SIGINT)
     state = _state(config, clock.now_ms(), term.memory, lease.read())
 
@@ -164,6 +162,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
     outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
     incoming = server_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
     async with contextlib.AsyncExitStack() as stack:
+        recording = _recording(config, clock, stack)
         home = config.nodes[next(name for name in config.nodes if name == config.store.node)]
         routes = []
         if home.name == me.name:
@@ -190,7 +189,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             deliver=daemon.reported,
         )
         stack.push_async_callback(peers.close)
-        historian = _historian(config, past, outgoing, stack)
+        historian = _historian(config, recording.past, outgoing, stack)
         servers = contextlib.AsyncExitStack()
         stack.push_async_exit(servers)
         fence = fence_of(config)
@@ -235,7 +234,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         )
         daemon.outbox = Outbox(
             worker=Worker("audit"),
-            audit=audit,
+            audit=recording.audit,
             remember=term.keep,
             perform=daemon.perform,
             refuse=daemon.refuse,
@@ -244,7 +243,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             config,
             clock,
             daemon,
-            _Refused(refused, me, directories.runtime),
+            _Refused(refused, me, directories.runtime, recording),
             historian,
             reloading=_Reloading(path, notifier, schedule, prober, daemon),
             directories=directories,
@@ -348,19 +347,12 @@ class _Reloading:
         return take
 
 
-def _audit_of(config: Config, clock: BootClock) -> tuple[AuditFile, Past]:
-    """The audit, and the past that it tells of: what it has up to now is read later, what comes is told."""
-    path = config.audit.directory / NAME
-    past = Past(path)
-    audit = AuditFile(
-        path,
-        config.this.name,
-        clock,
-        told=lambda written: past.noted([each.record for each in written]),
-        cluster=config.cluster,
-    )
-    past.upto = audit.sequence
-    return audit, past
+def _recording(config: Config, clock: BootClock, stack: contextlib.AsyncExitStack) -> Recording:
+    """Who records; its files are kept in order beside the work."""
+    recording = Recording(config, clock)
+    recording.start()
+    stack.push_async_callback(asyncio.to_thread, recording.stop)
+    return recording
 
 
 def _historian(config: Config, past: Past, outgoing: ssl.SSLContext, stack: contextlib.AsyncExitStack) -> Historian:
@@ -446,17 +438,19 @@ async def _store_server(directory: Path, *, first_start: bool, stack: contextlib
 
 
 class _Refused:
-    """What keeps this node from all the protection it could have: told at the start, and what the guard says now."""
+    """What keeps this node from all the protection it could have: told at the start, and what guard and audit say."""
 
-    def __init__(self, at_start: tuple[host.Refused, ...], me: Node, directory: Path) -> None:
+    def __init__(self, at_start: tuple[host.Refused, ...], me: Node, directory: Path, recording: Recording) -> None:
         self._at_start = at_start
         self._guarded = me.kind is NodeKind.DATA
         self.directory = directory
+        self._recording = recording
 
     def now(self) -> tuple[host.Refused, ...]:
         """As of now."""
         missing = guard.missing(self.directory) if self._guarded else None
-        return (*self._at_start, missing) if missing is not None else self._at_start
+        found = (*self._at_start, *self._recording.refused())
+        return (*found, missing) if missing is not None else found
 
 
 class _Alive:

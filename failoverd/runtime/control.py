@@ -33,7 +33,7 @@ import json
 import socket
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
@@ -41,7 +41,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from failoverd import __version__, views
-from failoverd.audit.reading import opened_tail
+from failoverd.audit import reading
 from failoverd.runtime import control_orders
 from failoverd.runtime.access import Access
 from failoverd.runtime.asked import Body, answered, understood
@@ -61,7 +61,7 @@ from failoverd.runtime.door import Door
 from failoverd.runtime.http import Limits, Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
     from starlette.requests import Request
@@ -106,7 +106,7 @@ class Controller(OrderController, Protocol):
         ...
 
     def audit(self) -> Path:
-        """Where this node's audit is."""
+        """The directory that this node's audit is in."""
         ...
 
     def refused(self, what: str, by: str, why: Refused) -> None:
@@ -234,12 +234,13 @@ class _Api:
         return Response(said[:-1].encode() + b', "view": ' + data + b"}", media_type="application/json")
 
     async def audit(self, _: Request) -> Response:
-        path = self.controller.audit()
+        directory = self.controller.audit()
+        chunks = _chunks(reading.tail_lines(directory, AUDIT_BYTES))
         try:
-            file = await asyncio.to_thread(opened_tail, path, AUDIT_BYTES)
+            first = await asyncio.to_thread(next, chunks, b"")
         except OSError as error:
-            return PlainTextResponse(f"{path}: {error.strerror}", 404)
-        return StreamingResponse(_chunks(file), media_type="application/x-ndjson")
+            return PlainTextResponse(f"{directory}: {error.strerror}", 404)
+        return StreamingResponse(_beside(first, chunks), media_type="application/x-ndjson")
 
     async def version(self, _: Request) -> Response:
         document = self.controller.status()
@@ -282,13 +283,25 @@ class _Api:
         return StreamingResponse(_lines(events), media_type="application/x-ndjson")
 
 
-async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
-    """What is left of a file, read beside the loop."""
-    try:
-        while chunk := await asyncio.to_thread(file.read, AUDIT_CHUNK):
-            yield chunk
-    finally:
-        file.close()
+def _chunks(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines in pieces that are worth a thread's turn."""
+    chunk: list[bytes] = []
+    size = 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line)
+        if size >= AUDIT_CHUNK:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+    yield b"".join(chunk)
+
+
+async def _beside(first: bytes, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """All of them, read beside the loop."""
+    chunk: bytes | None = first
+    while chunk is not None:
+        yield chunk
+        chunk = await asyncio.to_thread(next, chunks, None)
 
 
 async def _lines(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:

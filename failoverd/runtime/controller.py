@@ -10,7 +10,6 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
-from failoverd.audit.reading import NAME
 from failoverd.core import bounded, candidates, forced, machine
 from failoverd.core.effects import Entry
 from failoverd.core.model import NodeName, Rejoin, Request
@@ -123,7 +122,7 @@ class NodeController:
 
     def audit(self) -> Path:
         """See Controller."""
-        return self._config.audit.directory / NAME
+        return self._config.audit.directory
 
     def refused(self, what: str, by: str, why: doc.Refused) -> None:
         """See Controller."""

@@ -83,8 +83,9 @@ def line_of(record: Mapping[str, object]) -> history.Line | None:
 class Past:
     """What this node has noted, as far back as its audit's tail goes. Any thread may read `known`."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, directory: Path | None = None) -> None:
+        """`directory`: where the audit is."""
+        self.directory = directory
         self.upto = 0  # the newest record that was there at the start
         self.known = Known()
         self._lock = threading.Lock()
@@ -117,7 +118,7 @@ class Past:
 
     def _read(self) -> Known:
         known, read = Known(), 0
-        for record, size in tail(self.path, TAIL_BYTES) if self.path is not None else ():
+        for record, size in tail(self.directory, TAIL_BYTES) if self.directory is not None else ():
             sequence = record.get("seq")
             if isinstance(sequence, int) and sequence <= self.upto:
                 known = _folded(known, [record])
@@ -223,9 +224,9 @@ class Historian:
         )
 
 
-def alone(path: Path, node: str) -> HistoryDocument:
+def alone(directory: Path, node: str) -> HistoryDocument:
     """What one node's audit says, for when its daemon cannot be asked. Blocking."""
-    past = Past(path)
+    past = Past(directory)
     past.upto = 1 << 62
     past.load()
     historian = Historian(cluster="", own=NodeName(node), past=past, nodes={})

@@ -328,7 +328,7 @@ class Stage(Controller):
         return self.seen
 
     def audit(self) -> Path:  # noqa: D102 - see Controller
-        return self.directory / "audit.jsonl"
+        return self.directory
 
     def refused(self, what: str, by: str, why: Refused) -> None:  # noqa: D102 - see Controller
         self.turned_away.append((what, by, why))

@@ -133,7 +133,7 @@ def test_show_through_the_daemon(original: tuple[Path, Records], tmp_path: Path)
         stage.directory = tmp_path
         result = ctl(tmp_path / "nowhere", "show", socket=str(place.path))
     assert result.exit_code == Exit.UNREACHABLE
-    assert "No such file" in result.stderr
+    assert "no audit.jsonl there" in result.stderr.partition("; and ")[2]
 
 
 def test_verify_says_that_it_is_whole(written: tuple[Path, Records]) -> None:
@@ -182,13 +182,32 @@ def test_export_csv_is_rfc_4180_and_no_cell_is_a_formula(written: tuple[Path, Re
     rewrite(directory, records)
     text = ctl(directory, "export", "--format", "csv").stdout_bytes.decode()
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert text.splitlines()[0] == "seq,time,node,term,kind,rule,code,text,detail,input_digest"
+    assert text.splitlines()[0] == ("seq,time,node,term,kind,rule,code,text,detail,input_digest,actor,result,prev")
     assert text.count("\r\n") == len(records) + 1 + 1  # a row's end each, and one within a cell
     assert [row["text"] for row in rows[: len(evil)]] == [f"'{cell}" for cell in evil[:-1]] + [evil[-1]]
     assert [int(row["seq"]) for row in rows] == [record["seq"] for record in records]
     for row, record in zip(rows, records, strict=True):
         assert row["input_digest"] == record.get("input", {}).get("digest", "")
         assert json.loads(row["detail"] or "{}") == record.get("detail", {})
+
+
+def test_export_cef_has_a_line_a_record_and_the_filters_hold(written: tuple[Path, Records]) -> None:
+    directory, records = written
+    records[2]["actor"], records[4]["text"] = "anna", "one\nof two lines"
+    rewrite(directory, records)
+    lines = ctl(directory, "export", "--format", "cef").stdout_bytes.decode().splitlines()
+    assert [line.partition(" externalId=")[2].partition(" ")[0] for line in lines] == [str(r["seq"]) for r in records]
+    assert all(line.startswith("CEF:0|failoverd|failoverd|") for line in lines)
+
+    def kept(*arguments: str) -> list[Any]:
+        result = ctl(directory, "export", "--format", "json", *arguments)
+        return [json.loads(line) for line in result.stdout_bytes.decode().splitlines()]
+
+    assert kept("--actor", "anna") == [records[2]]
+    assert kept("--actor", "failoverd") == [*records[:2], *records[3:]]
+    until = "2026-03-01T12:00:05Z"
+    assert kept("--until", until) == [r for r in records if r["time"] <= "2026-03-01T12:00:05.000Z"] != records
+    assert kept("--since", until, "--until", until) == [r for r in records if r["time"] == "2026-03-01T12:00:05.000Z"]
 
 
 def test_export_needs_a_format(written: tuple[Path, Records]) -> None:

@@ -75,7 +75,7 @@ def test_what_is_asked_is_noted_with_its_end_and_what_is_refused_with_its_input(
     assert (ended["detail"]["outcome"], ended["text"]) == ("done", f"paused by {me()}: moving the rack")
     assert told[0].changes == ()
 
-    past = Past(tmp_path / "audit.jsonl")
+    past = Past(tmp_path)
     past.upto = len(written)
     past.load()
     alone = Historian(cluster="lab", own=load(config_file, "arbiter").this.name, past=past, nodes={})

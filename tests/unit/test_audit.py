@@ -90,18 +90,21 @@ def test_what_is_on_disk_is_told_with_its_line(path: Path) -> None:
     assert b"".join(each.line for each in told) == path.read_bytes()
     assert [each.record["seq"] for each in told] == [1, 2, 3]
     assert told[-1].head.seq == 3
-    assert told[-1].record["event"] == "audit-repaired"
+    assert told[-1].record["kind"] == "audit-repaired"
 
 
 def test_a_chain_goes_on_from_records_of_version_1(path: Path) -> None:
     path.parent.mkdir()
-    old = b'{"v":1,"seq":1,"node":"mail1"}\n{"v":1,"seq":2,"node":"mail1"}\n'
+    old = b"".join(b'{"v":1,"seq":%d,"time":"2026-03-01T11:00:00Z","node":"mail1"}\n' % number for number in (1, 2))
     path.write_bytes(old)
     with closing(AuditFile(path, "mail1", Clock(), wall)) as audit:
         audit.append([{"event": "a"}])
     assert path.read_bytes().startswith(old)
-    last = records(path)[-1]
-    assert (last["v"], last["seq"], last["prev"]) == (2, 3, digest(b'{"v":1,"seq":2,"node":"mail1"}\n'))
+    chained, last = records(path)[2:]
+    assert (chained["v"], chained["seq"], chained["kind"]) == (2, 3, "audit-chained")
+    assert chained["prev"] == digest(old.splitlines(keepends=True)[1])
+    assert (chained["unchained_bytes"], chained["unchained_sha256"]) == (len(old), digest(old))
+    assert (last["seq"], last["event"]) == (4, "a")
 
 
 def test_the_sequence_goes_on_after_a_restart(audit: AuditFile, path: Path) -> None:
@@ -135,7 +138,7 @@ def test_a_torn_end_is_kept_aside_and_told(audit: AuditFile, path: Path, torn: b
     assert path.read_bytes().startswith(whole)
     *_, last = records(path)
     assert last["seq"] == 4
-    assert last["event"] == "audit-repaired"
+    assert last["kind"] == "audit-repaired"
     assert last["torn_bytes"] == len(torn)
     assert last["torn_sha256"] == hashlib.sha256(torn).hexdigest()
     assert last["prev"] == hashlib.sha256(whole.splitlines(keepends=True)[-1]).hexdigest()

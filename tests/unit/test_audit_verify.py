@@ -46,7 +46,7 @@ def write(directory: Path) -> None:
 
 def looked_at(directory: Path, now: datetime = NOON, **known: Any) -> tuple[Verified, list[Found]]:
     verified = Verified()
-    return verified, list(verify(directory, verified, now, **known))
+    return verified, verify(directory, verified, now, **known)
 
 
 def rechained(lines: Lines) -> Lines:
@@ -88,7 +88,7 @@ def input_of(lines: Lines, index: int, **changes: Any) -> Lines:
         (lambda lines: [*lines[:5], b"[]\n", *lines[5:]], 6, "no JSON object"),
         (lambda lines: [*lines[:5], b"\xff\xfe\n", *lines[5:]], 6, "no JSON"),
         (lambda lines: [*lines, b'{"v":1,"seq":13'], 13, "no end of line"),
-        (lambda lines: lines[2:], 1, "it is the first: 2 records are missing"),
+        (lambda lines: lines[2:], 1, "it is the first: 2 records are missing, and no record says"),
         (lambda lines: [*lines[:4], lines[5], lines[4], *lines[6:]], 5, "number 6 follows 4: 1 record is missing"),
         (lambda lines: changed(lines, 3, v=9), 4, "its version is 9"),
         (lambda lines: changed(lines, 3, v=1), 4, "it is of version 1, and the one before it of a later one"),
@@ -222,12 +222,17 @@ def test_records_of_version_1_come_first_and_never_again(tmp_path: Path) -> None
     path.write_bytes(b"".join(old))
     write(tmp_path)
     verified, found = looked_at(tmp_path)
-    assert (found, verified.records) == ([], 15)
+    assert (found, verified.records) == ([], 16)  # and the one that says what goes before
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(changed(lines, 2, node="mail1", boot_ms=2)))
-    (found_one,) = looked_at(tmp_path)[1]
-    assert (found_one.place.line, found_one.seq) == (3, 3)
-    path.write_bytes(b"".join(lines) + old[0].replace(b'"seq": 1', b'"seq": 16'))
+    path.write_bytes(b"".join(changed(lines, 2, boot_ms=2)))
+    assert [(each.place.line, each.seq) for each in looked_at(tmp_path)[1]] == [(3, 3), (4, 4)]
+    path.write_bytes(b"".join(changed(lines, 1, boot_ms=2)))
+    (earlier,) = looked_at(tmp_path)[1]
+    assert (earlier.seq, earlier.what) == (
+        4,
+        "the records of version 1 before it are not those that it goes on from",
+    )
+    path.write_bytes(b"".join(lines) + old[0].replace(b'"seq": 1', b'"seq": 17'))
     (late,) = looked_at(tmp_path)[1]
     assert "it is of version 1, and the one before it of a later one" in late.what
 

@@ -85,7 +85,16 @@ CODES = {
 }
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
 CASES = sorted((RUNBOOKS / "cases").iterdir())
-JOBS = ("access", "install", "mail-store", "replace-a-node", "lost-quorum", "monthly-maintenance", "quarterly-drill")
+JOBS = (
+    "access",
+    "install",
+    "mail-store",
+    "replace-a-node",
+    "lost-quorum",
+    "monthly-maintenance",
+    "quarterly-drill",
+    "audit-verify",
+)
 OTHERS = [RUNBOOKS / f"{name}.md" for name in ("README", *JOBS)]
 EVERYTHING = [*PAGES, *CASES, *OTHERS]
 

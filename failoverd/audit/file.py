@@ -74,8 +74,9 @@ class AuditFile:
         rotate_size: int = ROTATE_SIZE,
         reserve: Reserve | None = None,
     ) -> None:
-        """Open or create `path`, repair its end. Raises OSError, also when another process has its directory open.
+        """Open or create `path`, audit.jsonl in a directory of its own; repair its end.
 
+        Raises OSError, also when another process has that directory open.
         `told` gets each record with its line once both are on disk, in the thread that wrote them; that of a repair
         as well, so that it may be called before this returns. What an append that failed may have left in the file is
         not told: whoever keeps a copy and sees a number left out reads it there.

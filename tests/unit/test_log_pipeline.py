@@ -73,7 +73,7 @@ def written(tmp_path: Path) -> tuple[list[str], list[str]]:
         status = os.fstat(stream.fileno())
         journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         stop = logging.start([SecretStr(SECRET)], stream=stream, environment=journal)
-        broken = AuditFile(tmp_path / "gone/audit", "mail1", BootClock())
+        broken = AuditFile(tmp_path / "gone" / NAME, "mail1", BootClock())
         broken.close()
         shutil.rmtree(tmp_path / "gone")
         (tmp_path / "gone").touch()  # no directory any more

@@ -59,6 +59,11 @@ def issue(node: str | None, address: str, operator: str, directory: Path) -> Exi
             f"On {node} they belong at {place.tls}/node.crt and node.key (mode 0600). Carry them with scp, and remove "
             f"{key} here."
         )
+    else:
+        click.echo(
+            f"Hand {operator} both, and {place.authority}/ca.crt; then: failoverctl status --host NODE --certificate "
+            f"{certificate_.name} --key {key.name} --ca ca.crt. The role comes from access.remote.people."
+        )
     return Exit.DONE
 
 

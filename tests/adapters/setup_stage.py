@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING
 
 from mariadb_servers import ADDRESSES, PORT, REPOSITORY, Server, in_step, statements, wait_for
 
+from failoverd.setup import steps
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 OWN_REPLICATION = ("repl", "the-administrators-own")
 LIMIT_S = 90
+SYSTEMCTL = Path(__file__).with_name("setup_systemctl.sh")
 PROGRAM = Path(sys.executable).with_name("failoverctl")
 
 
@@ -49,12 +52,24 @@ def as_an_administrator(servers: list[Server]) -> None:
         in_step(first, other)
 
 
+def units(host: Server) -> Path:
+    """Where the state of its units is kept; all of failoverd's are installed, and none runs."""
+    place = host.directory / "units"
+    if not place.exists():
+        for state in ("known", "enabled", "active", "fails"):
+            (place / state).mkdir(parents=True)
+        for unit in (*steps.ENABLED, *steps.STARTED):
+            (place / "known" / unit).touch()
+    return place
+
+
 def on(host: Server, primary: Server, *arguments: str) -> list[str]:
     """The command line that runs failoverctl as on that host."""
-    there = 'hostname "$1"; [ "$2" = "$3" ] || mount --bind "$2" "$3"; shift 3; exec "$@"'
+    there = 'hostname "$1"; [ "$2" = "$3" ] || mount --bind "$2" "$3"; mount --bind "$4" "$5"; shift 5; exec "$@"'
     return [
         "unshare", "--uts", "--mount", "--propagation", "private", "sh", "-ec", there, "sh",
-        host.name, str(host.directory), str(primary.directory), str(PROGRAM), *arguments,
+        host.name, str(host.directory), str(primary.directory), str(SYSTEMCTL), "/usr/bin/systemctl",
+        "env", f"SETUP_UNITS={units(host)}", str(PROGRAM), *arguments,
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from failoverd.config import load
 from failoverd.core.model import Health, SettingsFacts
 from failoverd.ctl.exits import Exit
 from failoverd.databases.mariadb import MariaDb
-from failoverd.setup import grants, look_database
+from failoverd.setup import grants, look_database, steps
 from failoverd.setup.certificates import Authority
 from failoverd.setup.issued import Place
 from failoverd.setup.refused import Refused
@@ -324,6 +325,65 @@ def test_a_person_is_asked_what_cannot_be_found(primary: Server, place: Place, t
     assert code == Exit.DONE, screen
     assert load(place.config, "mail1").vip.address == "10.89.1.100"
     assert "doveadm pw" in screen  # the canary's password was made
+
+
+# ---- units and the virtual IP ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def units(primary: Server) -> Iterator[Path]:
+    place = stage.units(primary)
+    yield place
+    shutil.rmtree(place)
+    subprocess.run(["ip", "address", "del", "10.89.1.100/24", "dev", "lo"], check=False, capture_output=True)
+
+
+def start(primary: Server, place: Place, answers: Path) -> subprocess.CompletedProcess[str]:
+    arguments = ("--answers", str(answers), "--directory", str(place.directory), "--yes")
+    return stage.run(primary, primary, "init", *arguments)
+
+
+def names(place: Path) -> set[str]:
+    return {path.name for path in place.iterdir()}
+
+
+def test_the_units_are_enabled_and_started_and_the_virtual_ip_is_taken_once(
+    primary: Server, place: Place, answers: Path, units: Path
+) -> None:
+    done = start(primary, place, answers)
+    assert done.returncode == Exit.DONE, done.stderr
+    assert "ip address add 10.89.1.100/24 dev lo   # nobody has it yet" in done.stdout
+    assert names(units / "enabled") == {*steps.ENABLED, *steps.STARTED}
+    assert names(units / "active") == set(steps.STARTED)
+    shown = subprocess.run(["ip", "address", "show", "dev", "lo"], check=True, capture_output=True, text=True).stdout
+    assert "10.89.1.100/24" in shown
+    assert "nothing to change" in start(primary, place, answers).stdout
+
+
+def test_a_unit_that_does_not_start_is_told_and_tried_again(
+    primary: Server, place: Place, answers: Path, units: Path
+) -> None:
+    (units / "fails" / "failoverd.service").touch()
+    failed = start(primary, place, answers)
+    assert failed.returncode == Exit.FAILED
+    assert "failoverd.service: Job for failoverd.service failed." in failed.stderr
+    (units / "fails" / "failoverd.service").unlink()
+    again = start(primary, place, answers)
+    assert again.returncode == Exit.DONE, again.stderr
+    assert "done  systemctl start failoverd.service" in again.stdout
+    assert "Files:" not in again.stdout
+
+
+def test_where_failoverd_is_not_installed_nothing_is_written(
+    primary: Server, place: Place, answers: Path, units: Path
+) -> None:
+    (units / "known" / "failoverd-guard.service").unlink()
+    accounts = stage.accounts(primary)
+    refused = start(primary, place, answers)
+    assert refused.returncode == Exit.REFUSED
+    assert "SETUP_NOT_READY: failoverd-guard.service: systemd does not know it; allowed: failoverd's" in refused.stderr
+    assert not place.directory.exists()
+    assert stage.accounts(primary) == accounts
 
 
 # ---- join -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pymysql
@@ -25,7 +26,6 @@ from failoverd.setup.refused import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.lab
 
@@ -384,6 +384,31 @@ def test_where_failoverd_is_not_installed_nothing_is_written(
     assert "SETUP_NOT_READY: failoverd-guard.service: systemd does not know it; allowed: failoverd's" in refused.stderr
     assert not place.directory.exists()
     assert stage.accounts(primary) == accounts
+
+
+def test_an_address_that_another_machine_answers_for_is_refused(primary: Server, place: Place, answers: Path) -> None:
+    with subprocess.Popen(["unshare", "--net", "sleep", "600"]) as other:
+        try:
+            lines = (
+                f"ip link add vip0 type veth peer name vip1 netns {other.pid}",
+                "ip address add 10.89.2.1/24 dev vip0",
+                "ip link set vip0 up",
+                f"nsenter --net=/proc/{other.pid}/ns/net ip address add 10.89.2.100/24 dev vip1",
+                f"nsenter --net=/proc/{other.pid}/ns/net ip link set vip1 up",
+            )
+            wait_for(lambda: Path(f"/proc/{other.pid}/comm").read_text() == "sleep\n", name="the other machine")
+            for line in lines:
+                subprocess.run(line.split(), check=True)
+            given = ("--yes", "--interface", "vip0", "--vip")
+            taken = init(primary, place, answers, *given, "10.89.2.100/24")
+            free = init(primary, place, answers, *given, "10.89.2.101/24", "--dry-run")
+        finally:
+            other.kill()
+    assert taken.returncode == Exit.REFUSED
+    assert "SETUP_VIP_TAKEN: vip: 10.89.2.100: " in taken.stderr
+    assert "answers for it on vip0; allowed: an address that only this host has" in taken.stderr
+    assert not place.directory.exists()
+    assert free.returncode == Exit.DONE, free.stderr
 
 
 # ---- join -------------------------------------------------------------------------------------------------------

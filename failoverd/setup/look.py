@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from failoverd.setup.found import DatabaseFound, MailFound
 
-# The units that may be what the configuration wants, the best first; see propose.UNITS.
+# The units that the configuration may name, and those of other programs that move addresses.
 UNITS = (
     "dovecot.service", "postfix@-.service", "postfix.service", "mariadb.service", "mysql.service", "mysqld.service",
     "failoverd.service", "keepalived.service", "pacemaker.service",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from failoverd.setup.propose import Cluster
     from failoverd.setup.steps import Plan
 
-CONFIG_CONTEXT = 1
+KEYS = tuple(asked.key for asked in ASKED)
+WIDEST = 60  # characters of a value: longer ones only push aside what stands beside themselves
 
 
 def cluster(proposed: Cluster) -> Iterator[str]:
@@ -34,12 +35,9 @@ def cluster(proposed: Cluster) -> Iterator[str]:
         ("gate", " ".join(map(str, proposed.ports)), "the ports of mail and database that are listened on"),
         ("queue", "postfix" if proposed.queue else "none", "found"),
     ]
-    widest = max(len(value) for _, value, _ in rows if len(value) < 60)
+    widest = max(len(value) for _, value, _ in rows if len(value) < WIDEST)
     for key, value, source in rows:
         yield f"  {key:<16}  {value:<{widest}}  {source}"
-
-
-KEYS = tuple(asked.key for asked in ASKED)
 
 
 def plan(planned: Plan) -> Iterator[str]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 FILES = {
     "/etc/failoverd/failoverd.yaml": "The configuration, the same on every node. See failoverd.yaml(5).",
-    "/etc/failoverd/tls, /etc/failoverd/secrets": "What the node shows to others, and a password a file; by failoverctl "
-    "init and join.",
+    "/etc/failoverd/tls, /etc/failoverd/secrets": "What the node shows to others, and passwords, a file each; made by "
+    "failoverctl init and join.",
     "/etc/failoverd/ca": "On the host of failoverctl init alone: the cluster's CA, and copies of what it has signed.",
     "/run/failoverd/control.sock": "The daemon's control socket, for root and whom access of the configuration names.",
     "~/.config/failoverd/failoverctl.toml": "host, certificate, key and ca: another default of the options so called.",

@@ -85,6 +85,8 @@ def init(
     except propose.MissingError as error:
         needed = "\n".join(f"  --{key.replace('_', '-')}  {hint}" for key, hint in error.keys.items())
         raise click.UsageError(f"neither answered nor found out (options, or keys of --answers):\n{needed}") from None
+    except ValueError as error:  # what was found is none, such as a host's name that no node can have
+        raise click.UsageError(f"found out, and not usable: {error}; answer it by an option or in --answers") from None
     return _set_up(found, answered, cluster, directory, no_start=no_start, dry_run=dry_run, yes=yes)
 
 

@@ -50,7 +50,7 @@ class Read:
 
 
 @contextmanager
-def _all(directory: Path) -> Iterator[tuple[list[Path], IO[bytes] | None]]:
+def all_files(directory: Path) -> Iterator[tuple[list[Path], IO[bytes] | None]]:
     """The closed files, oldest first, and the one that is written to, opened: as they were at one moment."""
     while True:
         try:
@@ -85,7 +85,7 @@ def _is(path: Path, file: os.stat_result) -> bool:
 
 def records(directory: Path) -> Iterator[Read]:
     """Every line of the audit in `directory`, oldest first. Raises OSError; FileNotFoundError where there is none."""
-    with _all(directory) as (files, active):
+    with all_files(directory) as (files, active):
         _must_be_there(files, active)
         for path in files:
             try:
@@ -128,7 +128,7 @@ def parse(line: bytes) -> tuple[Record | None, str]:
 
 def tail_lines(directory: Path, size: int) -> Iterator[bytes]:
     """The lines in the audit's last `size` bytes, over all its files. Raises OSError; where there is none as well."""
-    with _all(directory) as (files, active):
+    with all_files(directory) as (files, active):
         _must_be_there(files, active)
         left = size - (os.fstat(active.fileno()).st_size if active is not None else 0)
         chosen: list[Path] = []

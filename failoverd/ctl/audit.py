@@ -125,20 +125,28 @@ def _line(record: Record) -> str:
 @audit.command(epilog=EPILOG)
 @source.audit
 @options.here
+@options.socket_here
 @options.output
-def verify(*, directory: Path, output: str) -> Exit:
+def verify(*, directory: Path, socket: Path, output: str) -> Exit:
     """Say whether this node's audit is whole. Ends with 1 at what is not, and names the first place: file, line, byte.
+
+    It is compared with the copies on the other nodes and with what the store holds of each term, through the daemon:
+    the same, cut off, or another record, and from which number on. So are the copies here with what their nodes have.
+    Who could not be asked is named; without a daemon only what is on this node is looked at.
 
     Notes are odd and may have an honest cause: a clock that was set, an input of another version.
     """
     from failoverd.audit import verify as looking  # noqa: PLC0415 - it imports pydantic, which is slow
+    from failoverd.ctl import across  # noqa: PLC0415 - likewise
 
-    verified = looking.Verified()
+    asked, verified = across.ask(socket), looking.Verified()
     try:
-        found = looking.verify(directory, verified)
+        found = looking.verify(directory, verified, known_heads=asked.known_heads())
+        others = list(across.compared(asked, directory, verified))
     except OSError as error:
         raise UnreachableError(f"{directory}: {error.strerror or error}") from None
     broken = [each for each in found if each.broken]
+    differ = [each for each in others if each.broken]
     if output != "table":
         said = [
             {
@@ -152,15 +160,21 @@ def verify(*, directory: Path, output: str) -> Exit:
             for f in found
         ]
         whole = {"records": verified.records, "inputs": verified.inputs, "first": verified.first, "last": verified.last}
-        printed.document({"whole": not broken, **whole, "found": said}, output)
-        return Exit.FAILED if broken else Exit.DONE
+        elsewhere = [{"what": each.what, "broken": each.broken} for each in others]
+        printed.document({"whole": not (broken or differ), **whole, "found": said, "others": elsewhere}, output)
+        return Exit.FAILED if broken or differ else Exit.DONE
     for each in found:
         record = f", record {each.seq}" if each.seq else ""
         click.echo(f"{'BROKEN' if each.broken else 'note  '}  {each.place}{record}: {each.what}")
+    for other in others:
+        click.echo(f"{'BROKEN' if other.broken else 'note  '}  {other.what}")
     span = f", {verified.first} to {verified.last}" if verified.records else ""
     click.echo(f"{verified.records} records{span}, {verified.inputs} with their input")
     if broken:
         click.echo(f"NOT whole: {len(broken)} places, the first is {broken[0].place}")
+        return Exit.FAILED
+    if differ:
+        click.echo(f"whole in itself, and NOT what others know: {len(differ)} differences")
         return Exit.FAILED
     click.echo("whole: every line is a record and holds the hash of the one before, every input is as it was written")
     return Exit.DONE

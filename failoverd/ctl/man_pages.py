@@ -26,6 +26,7 @@ FILES = {
     "/var/lib/failoverd/term": "The newest term that this node has seen. Not to be removed without need.",
     "/var/lib/failoverd/audit/audit.jsonl": "The record of every decision and effect, one JSON object a line, each "
     "with the hash of the one before. Beside it: audit-NUMBER.jsonl.gz, the closed files, by their first record.",
+    "/var/lib/failoverd/audit/copies": "Copies of the other nodes' records, a directory a node and version.",
     "/var/lib/failoverd/drill/ID": "A drill: its state, and once it has ended report.json and report.html.",
     "/var/lib/failoverd/ahead": "What a node had and the primary lacked, saved as SQL before a rebuild.",
 }

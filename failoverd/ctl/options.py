@@ -81,6 +81,17 @@ def _not_elsewhere(_: click.Context, __: click.Parameter, value: str | None) -> 
 
 # For a command that no daemon is asked by.
 here = click.option("--host", expose_value=False, callback=_not_elsewhere, hidden=True)
+# For one that asks it for more than is in this node's files, and goes on without it.
+socket_here = click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    envvar="FAILOVERD_SOCKET",
+    default=place.SOCKET,
+    show_default=True,
+    show_envvar=True,
+    metavar="PATH",
+    help="The daemon's control socket.",
+)
 output = click.option(
     "-o",
     "--output",

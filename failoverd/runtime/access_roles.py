@@ -43,6 +43,8 @@ ROUTES: Mapping[str, Role] = {
     "GET /v1/history": Role.VIEW,
     "GET /v1/input": Role.VIEW,
     "GET /v1/audit": Role.VIEW,
+    "GET /v1/audit/across": Role.VIEW,
+    "GET /v1/audit/hashes": Role.VIEW,
     "GET /v1/version": Role.VIEW,
     "GET /v1/rejoin": Role.VIEW,
     "GET /v1/requests/{id}/events": Role.VIEW,

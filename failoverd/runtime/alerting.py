@@ -22,9 +22,11 @@ from starlette.routing import Route
 from failoverd.core import candidates
 from failoverd.core.alerts import Alert, Look
 from failoverd.core.findings import FINDINGS, Severity
+from failoverd.core.model import NodeName
 from failoverd.notify import circle
 from failoverd.notify.body import time_of
 from failoverd.runtime import document_alerts as doc
+from failoverd.runtime.controller import no_copies
 from failoverd.tls import client_context
 
 if TYPE_CHECKING:
@@ -55,8 +57,16 @@ _log = structlog.get_logger(__name__)
 class Alerting:
     """One node's alerts; without receivers in the configuration nothing runs."""
 
-    def __init__(self, config: Config, clock: Clock, daemon: Daemon, controller: NodeController) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        daemon: Daemon,
+        controller: NodeController,
+        recorded: Callable[[NodeName], Awaitable[str]] = no_copies,
+    ) -> None:
         self._config, self._clock, self._daemon, self._controller = config, clock, daemon, controller
+        self._recorded = _Recorded(recorded)
         self._herald = self._made(config)
         self._processes = _Processes()
         self._task: asyncio.Task[None] | None = None
@@ -121,7 +131,9 @@ class Alerting:
         view, now_ms = self._daemon.state.view, self._clock.now_ms()
         running = {str(view.me.name): view.sendings.process} | {str(r.sender): r.process for r in view.reports}
         status, check = self._controller.status(), self._controller.check()
-        look = look_of(status, check, view.record, self._processes.lately(running, now_ms))
+        serving = any(node.name == status.holder and node.fresh and node.serving for node in status.nodes)
+        recorded = self._recorded.of(NodeName(status.holder) if status.holder and serving else None, status.term)
+        look = look_of(status, check, view.record, self._processes.lately(running, now_ms), recorded)
         herald.look(look, frozenset(node.name for node in status.nodes if node.fresh and node.name != status.node))
 
     # ---- routes -------------------------------------------------------------------------------------------------
@@ -201,7 +213,31 @@ class _Processes:
         return frozenset(name for name, (_, since_ms) in self._since.items() if now_ms - since_ms < GRACE_MS)
 
 
-def look_of(status: StatusDocument, check: CheckDocument, record: Record | None, lately: frozenset[str]) -> Look:
+class _Recorded:
+    """Whether the record of the newest change is on most nodes, asked once a term of whoever serves in it."""
+
+    def __init__(self, ask: Callable[[NodeName], Awaitable[str]]) -> None:
+        self._ask = ask
+        self._term = 0
+        self._asking: asyncio.Future[str] | None = None
+
+    def of(self, holder: NodeName | None, term: int) -> str | None:
+        """What is missing of it; None: not known yet. `holder` None: nobody serves, and nobody is asked."""
+        if holder is not None and term > self._term:
+            self._term, self._asking = term, asyncio.ensure_future(self._ask(holder))
+        if self._asking is None or self._term < term or not self._asking.done():
+            return None
+        error = self._asking.exception()
+        return self._asking.result() if error is None else f"who has its record is not known: {error}"
+
+
+def look_of(
+    status: StatusDocument,
+    check: CheckDocument,
+    record: Record | None,
+    lately: frozenset[str],
+    recorded: str | None = "",
+) -> Look:
     """The documents of one moment as the core looks at them."""
     fresh = [node for node in status.nodes if node.fresh]
     silent = {node.name for node in status.nodes if not node.fresh}
@@ -226,6 +262,7 @@ def look_of(status: StatusDocument, check: CheckDocument, record: Record | None,
         has_vip=tuple(node.name for node in fresh if node.vip is not None and node.vip.present),
         maintenance=frozenset(node.name for node in status.nodes if node.maintenance is not None),
         unknown=frozenset(silent | unread | lately),
+        recorded=recorded,
     )
 
 

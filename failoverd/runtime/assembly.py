@@ -57,6 +57,7 @@ from failoverd.runtime.remote import RemoteServer
 from failoverd.runtime.schedule import Schedule
 from failoverd.runtime.systemd import Notifier
 from failoverd.runtime.watching import Watching
+from failoverd.runtime.witness import Witness
 from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
 from failoverd.tls import client_context, server_context
 
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from failoverd.config import Config, FenceDevice
+    from failoverd.core.anchor import Anchor
     from failoverd.core.lease import Held, Memory
     from failoverd.core.model import Node
     from failoverd.ports import Fence
@@ -166,7 +168,13 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         home = config.nodes[next(name for name in config.nodes if name == config.store.node)]
         routes = []
         if home.name == me.name:
-            routes += (await _store_server(directories.state, first_start=term.term == 0, stack=stack)).routes()
+            stored = await _store_server(
+                directories.state,
+                lambda put: witness.anchored(put),  # noqa: PLW0108 - it is made below
+                first_start=term.term == 0,
+                stack=stack,
+            )
+            routes += stored.routes()
         store = EmbeddedStore(
             f"https://{home.address}:{tls.port}", outgoing, config.lease.renew_ms, cluster=config.cluster
         )
@@ -189,6 +197,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             deliver=daemon.reported,
         )
         stack.push_async_callback(peers.close)
+        witness = Witness(config, daemon, store, recording.lines, outgoing)
         historian = _historian(config, recording.past, outgoing, stack)
         servers = contextlib.AsyncExitStack()
         stack.push_async_exit(servers)
@@ -210,9 +219,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         servers.push_async_callback(asyncio.to_thread, prober.stop)  # it waits for a thread
         gate = gate_of(config)
         if me.kind is NodeKind.DATA:
-            ready = gate.install()
-            if ready.outcome is not Outcome.SUCCEEDED:
-                raise RuntimeError(f"{ready.code}: {ready.reason}")
+            _require(gate.install())
         daemon.executor = Executor(
             node=me.name,
             clock=clock,
@@ -245,6 +252,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             daemon,
             _Refused(refused, me, directories.runtime, recording),
             historian,
+            witness=witness,
             reloading=_Reloading(path, notifier, schedule, prober, daemon),
             directories=directories,
         )
@@ -253,9 +261,15 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             port=tls.port,
             ssl_context=incoming,
             nodes=list(config.nodes),
-            routes=[*routes, *peers.routes(), *historian.routes(), *alerting.peer_routes()],
+            routes=[
+                *routes,
+                *peers.routes(),
+                *historian.routes(),
+                *alerting.peer_routes(),
+                *witness.peer_routes(),
+            ],
         )
-        for serving in (server, control, remote, public, alerting, drilling):
+        for serving in (server, control, remote, public, alerting, drilling, witness):
             await serving.start()
             servers.push_async_callback(serving.stop)
         prober.start()
@@ -265,6 +279,11 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         _say_started(config, term.term, refused)
         await _work(daemon, stop, servers)
         notifier.stopping()
+
+
+def _require(ready: Result) -> None:
+    if ready.outcome is not Outcome.SUCCEEDED:
+        raise RuntimeError(f"{ready.code}: {ready.reason}")
 
 
 def _say_started(config: Config, term: int, refused: tuple[host.Refused, ...]) -> None:
@@ -280,6 +299,7 @@ def _shown(
     missing: _Refused,
     historian: Historian,
     *,
+    witness: Witness,
     reloading: _Reloading,
     directories: Directories,
 ) -> tuple[ControlServer, RemoteServer, PublicServer, Alerting, Drilling, Reloader]:
@@ -296,10 +316,12 @@ def _shown(
             *public.refused(),
             *reloader.refused(),
             *drilling.refused(),
+            *witness.refused(),
         ),
         historian=historian,
+        copied=witness.copied,
     )
-    alerting = Alerting(config, clock, daemon, controller)
+    alerting = Alerting(config, clock, daemon, controller, witness.recorded)
     public = PublicServer(Shown(config, clock, daemon, controller, lambda: (alerting.queued, alerting.dropped)))
     parts = (
         Part("services", reloading.probes),
@@ -318,7 +340,12 @@ def _shown(
         begins=reloading.notifier.reloading,
         ends=lambda: reloading.notifier.ready(f"{config.this.name} of {config.cluster}"),
     )
-    routes = [*alerting.control_routes(), *reloader.control_routes(), *drilling.control_routes()]
+    routes = [
+        *alerting.control_routes(),
+        *reloader.control_routes(),
+        *drilling.control_routes(),
+        *witness.control_routes(),
+    ]
     access = Access(config.access)
     control = ControlServer(missing.directory / "control.sock", controller, routes, access)
     remote = RemoteServer(config, control.door)
@@ -426,12 +453,14 @@ async def _leave(stop: asyncio.Event, servers: contextlib.AsyncExitStack, daemon
         ended.set()
 
 
-async def _store_server(directory: Path, *, first_start: bool, stack: contextlib.AsyncExitStack) -> EmbeddedStoreServer:
+async def _store_server(
+    directory: Path, anchored: Callable[[Anchor], None], *, first_start: bool, stack: contextlib.AsyncExitStack
+) -> EmbeddedStoreServer:
     """Open the store on its own node. It is made only by a node that has never seen a term."""
     path = directory / "store.sqlite3"
     if first_start and not path.exists():
         EmbeddedStoreServer.create(path)
-    server = EmbeddedStoreServer(path, first_version=time.time_ns() // 1000)
+    server = EmbeddedStoreServer(path, first_version=time.time_ns() // 1000, anchored=anchored)
     await server.start()
     stack.push_async_callback(server.close)
     return server

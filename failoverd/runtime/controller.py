@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from failoverd.core import bounded, candidates, forced, machine
@@ -21,7 +22,7 @@ from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.orders import Orders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from failoverd.config import Config
@@ -36,10 +37,20 @@ GIVE_UP_MS = 60_000  # longer than a request may wait to be begun, plus the long
 KEPT_REQUESTS = 50
 REFUSED_AGAIN_MS = 60_000  # the same refusal within it is noted without its input
 UNSEEN = "REQUEST_UNSEEN"
+UNCOPIED = "AUDIT_UNCOPIED"
+
+
+async def no_copies(_node: NodeName) -> str:
+    """For a node that has no others to keep copies."""
+    return ""
 
 
 class NodeController:
-    """Implements control.Controller for one daemon."""
+    """Implements control.Controller for one daemon.
+
+    `copied` waits, for some seconds at most, until what this node and another have recorded is on most nodes, and says
+    what is missing of that.
+    """
 
     def __init__(
         self,
@@ -49,8 +60,10 @@ class NodeController:
         *,
         refused: Callable[[], tuple[Refused, ...]] = tuple,
         historian: Historian | None = None,
+        copied: Callable[[NodeName], Awaitable[str]] = no_copies,
     ) -> None:
         self._daemon = daemon
+        self._copied = copied
         self._config = config
         self._clock = clock
         self._refused = refused
@@ -335,8 +348,8 @@ class NodeController:
                     log.append(doc.Event(elapsed_ms=elapsed_ms, node=node, text=text))
                 last = final(state, elapsed_ms)
                 if last is not None:
-                    log.append(last)
                     self._note_end(request, last)
+                    log.append(await self._recorded(last, began_ms))
                     return
                 changed.clear()
                 try:
@@ -350,6 +363,16 @@ class NodeController:
                 text = "this daemon does not look on any more; `failoverctl status` shows how it stands"
                 elapsed_ms, me = self._clock.now_ms() - began_ms, self._daemon.state.view.me.name
                 log.append(doc.Event(elapsed_ms=elapsed_ms, node=me, text=text, code=UNSEEN, final=True))
+
+    async def _recorded(self, last: doc.Event, began_ms: int) -> doc.Event:
+        """The end of what was done, told once its record is on most nodes; or with the words that it is not."""
+        if not last.succeeded:
+            return last
+        missing = await self._copied(NodeName(last.node))
+        elapsed_ms = self._clock.now_ms() - began_ms
+        if not missing:
+            return replace(last, elapsed_ms=elapsed_ms)
+        return replace(last, elapsed_ms=elapsed_ms, text=f"{last.text}; {missing}", code=UNCOPIED)
 
     def _note_end(self, request: str, last: doc.Event) -> None:
         """For whoever looks later; not of an end that this daemon has not seen, which another node may know."""

@@ -14,7 +14,7 @@ from failoverd.core import repair
 from failoverd.core.findings import FINDINGS, Finding, Severity
 from failoverd.core.model import Health
 from failoverd.core.monitoring import PROBES
-from failoverd.runtime import access_codes, host, public_codes
+from failoverd.runtime import access_codes, copies_kept, host, public_codes
 from failoverd.runtime import document as doc
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _MEANINGS: Mapping[str, str] = {
     **notify.CODES,
     **public_codes.CODES,
     **access_codes.CODES,
+    **copies_kept.CODES,
     **reload.CODES,
 }
 # What fails on a node itself keeps it from being elected (candidates: not ready, no database, DISK_*); the rest warns.
@@ -53,6 +54,7 @@ _BY_FIRST_WORD: Mapping[str, tuple[Severity, str]] = {
     "HOST": (_W, "grant it in failoverd's unit, or where the host is a container in that one's settings"),
     "HTTP": (_W, "look at what else has that port, and at the section http"),
     "ACCESS": (_W, "look at the section access, and at what the code's page says"),
+    "AUDIT": (_W, "failoverctl audit verify on that node says what differs from where on; see its page"),
     "CONFIG": (_W, "put the file right, or back: failoverctl config check says what is wrong with it"),
     "GUARD": (_W, "systemctl start failoverd-guard on that node"),
     "LEASH": (_W, "let failoverd-guard trace the database server: see its unit"),

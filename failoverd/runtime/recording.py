@@ -1,6 +1,6 @@
-"""One node's audit with what belongs to it: the past that it tells of, its keeper and its reserve.
+"""One node's audit with what belongs to it: the past that it tells of, its lines for others, its keeper, its reserve.
 
-outbox ── append ──> AuditFile ── told: on disk ──> Past, Keeper
+outbox ── append ──> AuditFile ── told: on disk ──> Past, Keeper, Outgoing
                          <── note: with the next append ── Keeper (a thread of its own)
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from failoverd.audit import layout
 from failoverd.audit.file import AuditFile
 from failoverd.audit.keeping import Keeper
+from failoverd.audit.outgoing import Outgoing
 from failoverd.audit.reserve import Reserve
 from failoverd.runtime.history import Past
 from failoverd.runtime.host import Refused
@@ -32,6 +33,7 @@ class Recording:
         """Open the audit and repair its end. Blocking; raises OSError."""
         wanted = config.audit
         self.past = Past(wanted.directory)
+        self.lines = Outgoing(wanted.directory)
         self._reserve = Reserve(wanted.directory / layout.RESERVE, wanted.reserve_megabytes * MEGABYTE)
         self._keeper = Keeper(
             wanted.directory,
@@ -49,7 +51,9 @@ class Recording:
             rotate_size=wanted.rotate_megabytes * MEGABYTE,
             reserve=self._reserve,
         )
-        self.past.upto = self.audit.sequence  # what it has up to now is read later, what comes is told
+        # What it has up to now is read later, what comes is told.
+        self.past.upto = self.audit.sequence
+        self.lines.begin(self.audit.head)
 
     def start(self) -> None:
         """Begin to keep the files in order."""
@@ -70,3 +74,4 @@ class Recording:
     def _told(self, written: list[Written]) -> None:
         self.past.noted([each.record for each in written])
         self._keeper.told(written)
+        self.lines.noted(written)

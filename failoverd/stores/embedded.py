@@ -6,6 +6,7 @@
     GET /store/v1/CLUSTER?after=N&wait_ms=W     200 record as soon as it is newer than N | 204 it was not within W
                                                 409 the store is older than N: it was restored from an old copy
     PUT /store/v1/CLUSTER   If-Match: "N"       200 record as stored | 412 the record that stands
+    /store/v1/CLUSTER/anchors                   see embedded_anchors.py
 
 Why it is right:
 - A swap answers 200 only after SQLite has committed with `synchronous=FULL`. A lost answer leaves the caller not
@@ -39,6 +40,7 @@ from failoverd import wire
 from failoverd.core.model import Record
 from failoverd.https import Answer, Link, LinkError
 from failoverd.ports import StoreUnavailableError
+from failoverd.stores import embedded_anchors
 from failoverd.stores.memory import renumbered
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.requests import Request
+
+    from failoverd.core.anchor import Anchor
 
 PATH = "/store/v1"
 WAIT_MS = 1_000  # how long one request of a watch may wait: what a healthy holder renews within
@@ -171,6 +175,10 @@ class _File:
             raise
         return swapped, standing
 
+    def with_connection(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What `work` returns, which must leave no transaction open. Raises what it raises."""
+        return work(self._connection)
+
     def reopen(self) -> dict[str, Record]:
         """After an error: a fresh connection recovers the log, and the file says what really happened."""
         self._connection.close()
@@ -211,10 +219,14 @@ class EmbeddedStoreServer:
     """Serves the file at `path`. `await start()` before the routes are served, `await close()` when they are not.
 
     `first_version` is to be beyond all versions of earlier runs, also of those that the file knows nothing of.
+    `anchored` is called on the loop with each anchor that is kept.
     """
 
-    def __init__(self, path: Path, *, first_version: int = 0) -> None:
+    def __init__(
+        self, path: Path, *, first_version: int = 0, anchored: Callable[[Anchor], None] = lambda _anchor: None
+    ) -> None:
         self._path = path
+        self._anchored = anchored
         self._first_version = first_version
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._waiting = 0
@@ -237,6 +249,8 @@ class EmbeddedStoreServer:
         return [
             Route(PATH + "/{cluster}", self._get, methods=["GET"]),
             Route(PATH + "/{cluster}", self._put, methods=["PUT"]),
+            Route(PATH + "/{cluster}/anchors", self._get_anchors, methods=["GET"]),
+            Route(PATH + "/{cluster}/anchors", self._post_anchor, methods=["POST"]),
         ]
 
     async def close(self) -> None:
@@ -319,6 +333,22 @@ class EmbeddedStoreServer:
             await self._tell()
         return _answer(200 if swapped else 412, standing)
 
+    async def _get_anchors(self, request: Request) -> Response:
+        return self._busy() or await embedded_anchors.get(request, self._with_connection)
+
+    async def _post_anchor(self, request: Request) -> Response:
+        return self._busy() or await embedded_anchors.post(request, self._with_connection, self._anchored)
+
+    def _busy(self) -> Response | None:
+        """Anchors can wait, and swaps must not wait for them."""
+        if self._closing or self._waiting:
+            return PlainTextResponse("the store is closing" if self._closing else "swaps are waiting for the disk", 503)
+        return None
+
+    async def _with_connection(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        file = self._opened()
+        return await self._in_worker(lambda: file.with_connection(work))
+
     async def _record(self, cluster: str) -> Record | Response:
         if self._closing:
             return PlainTextResponse("the store is closing", 503)
@@ -387,6 +417,21 @@ class EmbeddedStore:
                 seen = record.version
                 yield record
 
+    async def put_anchor(self, anchor: Anchor) -> None:
+        """See ports.Store."""
+        body = wire.encode_anchors((anchor,))
+        answer = await self._ask(self._link, "POST", f"{self._path}/anchors", self._timeout_ms, body=body)
+        self._require(answer, 204)
+
+    async def anchors(self) -> tuple[Anchor, ...]:
+        """See ports.Store."""
+        answer = await self._ask(self._link, "GET", f"{self._path}/anchors", self._timeout_ms)
+        self._require(answer, 200)
+        try:
+            return wire.decode_anchors(answer.body)
+        except wire.WireError as error:
+            raise StoreUnavailableError(f"{self._where}: {error}") from error
+
     async def close(self) -> None:
         """See ports.Store."""
         self._link.close()
@@ -400,10 +445,13 @@ class EmbeddedStore:
         except LinkError as error:
             raise StoreUnavailableError(f"{self._where}: {error}") from error
 
-    def _record(self, answer: Answer, *good: int) -> Record:
+    def _require(self, answer: Answer, *good: int) -> None:
         if answer.status not in good:
             text = answer.body[:200].decode(errors="replace")
             raise StoreUnavailableError(f"{self._where}: {answer.status} {text}")
+
+    def _record(self, answer: Answer, *good: int) -> Record:
+        self._require(answer, *good)
         try:
             return wire.decode_record(answer.body)
         except wire.WireError as error:

@@ -37,7 +37,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/rejoin": {"node": "mail3", "donor": "", "anew": False},
 }
 # Those of Stage: what the daemon's other parts serve is there by its path alone.
-OTHERS = ("/v1/alerts", "/v1/config", "/v1/drill", "/v1/reload")
+OTHERS = ("/v1/alerts", "/v1/audit/", "/v1/config", "/v1/drill", "/v1/reload")
 
 
 async def _answer(request: Request) -> JSONResponse:

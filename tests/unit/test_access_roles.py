@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from failoverd.actions.units import Units
+from failoverd.audit.outgoing import Outgoing
 from failoverd.runtime.access import Access
 from failoverd.runtime.access_roles import ROUTES, Role
 from failoverd.runtime.alerting import Alerting
@@ -19,6 +21,8 @@ from failoverd.runtime.control import ControlServer
 from failoverd.runtime.door import Door
 from failoverd.runtime.drilling import Drilling
 from failoverd.runtime.reloading import Reloader
+from failoverd.runtime.witness import Witness
+from failoverd.stores.memory import MemoryStore
 
 SOURCE = Path(__file__).parents[2] / "failoverd"
 
@@ -30,6 +34,7 @@ def test_every_route_has_one_role_and_no_row_is_for_none(config_file: Path, tmp_
         Alerting(config, stage.clock, stage.daemon, stage.controller),
         Reloader(config, config_file, stage.daemon, parts=(), policy_of=policy_of),
         Drilling(config, Units(), tmp_path, tmp_path),
+        Witness(config, stage.daemon, MemoryStore(), Outgoing(tmp_path), ssl.create_default_context()),
     )
     routes = [route for part in parts for route in part.control_routes()]
     server = ControlServer(tmp_path / "control.sock", stage.controller, routes)
@@ -40,7 +45,9 @@ def test_every_route_has_one_role_and_no_row_is_for_none(config_file: Path, tmp_
     }
     assert served == set(ROUTES)
     having = {path.name for path in SOURCE.rglob("*.py") if "def control_routes(" in path.read_text(encoding="utf-8")}
-    assert having == {"alerting.py", "reloading.py", "drilling.py"}, "another part has routes: add it above"
+    assert having == {"alerting.py", "reloading.py", "drilling.py", "witness.py"}, (
+        "another part has routes: add it above"
+    )
 
 
 def test_a_route_that_nobody_has_thought_of_does_not_start() -> None:

@@ -14,7 +14,7 @@ from failoverd.config import reload
 from failoverd.core import alerts, candidates, orders, repair
 from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
-from failoverd.runtime import access_codes, host, public_codes
+from failoverd.runtime import access_codes, copies_kept, host, public_codes
 
 REPOSITORY = Path(__file__).parents[2]
 RUNBOOKS = REPOSITORY / "runbooks"
@@ -75,6 +75,7 @@ CODES = {
     *host.CODES,
     *public_codes.CODES,
     *access_codes.CODES,
+    *copies_kept.CODES,
     *reload.CODES,
     *fencing.CODES,
     *rebuild.CODES,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,9 +15,7 @@ from failoverd.setup.answers import Answers
 from failoverd.setup.found import DatabaseFound, Found, HostAddress, MailFound, Replica
 from failoverd.setup.issued import Place
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+RUNBOOK = Path(__file__).parents[2] / "runbooks/install.md"
 DATABASE = DatabaseFound(
     version="10.11.14-MariaDB",
     read_only=False,
@@ -171,6 +171,18 @@ def test_a_wrong_answer_is_told_with_what_is_allowed(key: str, text: str, words:
     with pytest.raises(ValueError, match=r".") as wrong:
         propose.parsed(key, text)
     assert words.removesuffix("value") in str(wrong.value)
+
+
+def test_the_runbook_has_every_key_and_an_example_that_is_read(tmp_path: Path) -> None:
+    page = RUNBOOK.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?`) \|", page, re.MULTILINE)
+    keys = {field.alias or name for name, field in Answers.model_fields.items()}
+    assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == keys
+    (tmp_path / "canary").write_text("secret")
+    (tmp_path / "canary").chmod(0o600)
+    example = re.findall(r"^```yaml\n(.+?)^```", page, re.MULTILINE | re.DOTALL)[0]
+    (tmp_path / "cluster.yaml").write_text(example.replace("/root/canary", str(tmp_path / "canary")))
+    assert propose.settle(FOUND, answers.read(tmp_path / "cluster.yaml")).arbiter == ("arbiter", "10.89.1.14")
 
 
 def test_what_is_written_is_yaml_whatever_the_values_are(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ DEBIAN = {  # what root and browser tests call on this machine: a program, and t
     "chromium": "chromium",
     "groff": "groff-base",  # the manual pages are read by both
     "mandoc": "mandoc",
+    "dh": "debhelper",  # the Debian package is built
+    "lintian": "lintian",
     "/lib/systemd/systemd-journal-remote": "systemd-journal-remote",  # it writes a journal from a text
 }
 

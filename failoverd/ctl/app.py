@@ -41,6 +41,8 @@ COMMANDS: Mapping[str, str] = {
     "init": "init",
     "join": "join",
     "version": "version",
+    "removable": "removable",
+    "units": "units",
     "man": "man",
     "completion": "completion",
 }

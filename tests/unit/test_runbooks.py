@@ -14,6 +14,7 @@ from failoverd.config import reload
 from failoverd.core import alerts, candidates, orders, repair
 from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
+from failoverd.ctl import removable
 from failoverd.runtime import access_codes, copies_kept, host, public_codes
 
 REPOSITORY = Path(__file__).parents[2]
@@ -81,6 +82,7 @@ CODES = {
     *rebuild.CODES,
     *drill.CODES,
     *setup.CODES,
+    *removable.CODES,
     *FINDINGS,
     *OTHER_CODES,
 }

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import bare as no_failoverd
 from . import cgroups, cluster, containers, debian, faults, layout, network, pressure, provision, venv
 from . import disks as own_disks
 from .layers import clear_half_built, unmount_below
@@ -58,21 +59,27 @@ class Lab:
         failoverd: bool = True,
         disks: bool = False,
         configure: Callable[[str], str] = _unchanged,
+        installed: bool = True,
+        prepared: bool = True,
     ) -> None:
         """Start from clean: all hosts booted, the mail cluster laid out and serving, failoverd adopting it.
 
         With `disks`, databases and mail store each have a file system of their own (see disks.py). `configure` gets
-        the text of failoverd's configuration and gives what the hosts shall have.
+        the text of failoverd's configuration and gives what the hosts shall have. Not `installed`: no program,
+        unit or configuration of failoverd is there, and root of each host has ssh to the others. Nor `prepared`: no
+        certificate, password, account or table either.
         """
         with self._lock():
             self._clean()
             data, lower = self._layers()
-            source = self._copy_source()
+            over, lower = ([self._copy_source()], lower) if installed else ([], [self._ssh(), lower[-1]])
             network.up()
             run("cp", "-a", str(data / "mail"), str(layout.STATE / "mail"))
             (layout.STATE / "pki").symlink_to(data / "pki")
             for host in layout.HOSTS:
-                containers.insert_disks(host, [source, data / host, *lower])
+                containers.insert_disks(host, [*over, data / host, *lower])
+                if not prepared:
+                    no_failoverd.strip(layout.STATE / "hosts" / host / "root")
                 _edit(layout.STATE / "hosts" / host / "root/etc/failoverd/failoverd.yaml", configure)
             if disks:
                 own_disks.insert(own_disks.MAIL, layout.STATE / "mail")
@@ -83,7 +90,9 @@ class Lab:
                 self._say("four hosts are on; waiting for their services")
                 cluster.lay_out(self, pool)
                 self._say("mail1 is primary with the virtual IP, mail2 and mail3 replicate; every mail service answers")
-                if failoverd:
+                if not prepared:
+                    no_failoverd.forget_failoverd(self)
+                if failoverd and installed:
                     cluster.start_failoverd(self, pool)
 
     def down(self) -> None:
@@ -310,6 +319,10 @@ class Lab:
         if deps is None:
             self._say("note: the tree has no failoverd package to install yet")
         return data, [*([deps] if deps else []), base]
+
+    def _ssh(self) -> Path:
+        with self._lock("build.lock"):
+            return no_failoverd.ssh(self._say)
 
     def _copy_source(self) -> Path:
         """Make the topmost layer from the tree."""

@@ -38,7 +38,7 @@ def _build_deps(place: Path, base_root: Path) -> None:
                 f"python3 -m venv {VENV} && {VENV}/bin/pip install --no-cache-dir --quiet -e {VENV}/src"
                 f" && ln -sf {VENV}/bin/failoverctl /usr/local/bin/failoverctl"
             ),
-            *_pip_settings(),
+            *machine_settings(),
             timeout_s=600,
         )
     shutil.rmtree(place / VENV.lstrip("/") / "src/failoverd")  # a file that the tree has dropped must not live on here
@@ -85,8 +85,8 @@ def copy_unit_and_config(place: Path) -> list[str]:
     return missing
 
 
-def _pip_settings() -> list[str]:
-    """Let pip in the root use the machine's own settings: certificates, index, and the local places these name."""
+def machine_settings() -> list[str]:
+    """Let what fetches something in a root use the machine's settings: certificates, index, local places these name."""
     home = Path.home()
     files = [Path("/etc/pip.conf"), home / ".config/pip/pip.conf", home / ".pip/pip.conf"]
     settings = {

@@ -53,6 +53,9 @@ def typed_outside(lab: Lab, command: str, place: Path) -> str:
 def bare(lab_of_the_session: Lab) -> Iterator[Lab]:
     """Give hosts without failoverd, and give the lab back as it was."""
     lab_of_the_session.up(installed=False, prepared=False)
+    password = lab_of_the_session.path(layout.FIRST_PRIMARY, "/root") / "canary"
+    password.write_text(f"{layout.CANARY_PASSWORD}\n")
+    password.chmod(0o600)
     yield lab_of_the_session
     lab_of_the_session.up()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BUILD = layout.TREE / "systemd/debian/build"
 PARTS = ("pyproject.toml", "README.md", "CHANGELOG.md", "failoverd", "config", "runbooks", "systemd")
 NEWER = "0.1.1"
+_KEPT = 2
 
 
 def package(say: Callable[[str], None]) -> Path:
@@ -35,9 +36,9 @@ def package(say: Callable[[str], None]) -> Path:
             if done.returncode != 0:
                 raise LabError(f"the package was not built:\n{done.stderr[-3000:]}")
             (deb,) = Path(place).glob("failoverd_*.deb")
-            for old in layout.CACHE.glob("package-*.deb"):
-                old.unlink(missing_ok=True)
             deb.rename(made)
+        for old in sorted(layout.CACHE.glob("package-*.deb"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+            old.unlink(missing_ok=True)
     return made
 
 

@@ -4,7 +4,8 @@
                     4 MiB <──there is room again────────────────────────────┘
 
 Piece by piece and not all at once: whatever else fills that disk would take the rest within a second. A piece holds
-the records of some hundred steps; a decision with its input takes about 4 KB.
+the records of some hundred steps; a decision with its input takes about 4 KB. On file systems that copy what they write
+(btrfs, ZFS) a reserve is a hope and no promise.
 """
 
 from __future__ import annotations

@@ -34,10 +34,10 @@ class Recording:
         wanted = config.audit
         self.past = Past(wanted.directory)
         self.lines = Outgoing(wanted.directory)
-        self._reserve = Reserve(wanted.directory / layout.RESERVE, wanted.reserve_megabytes * MEGABYTE)
+        self.reserve = Reserve(wanted.directory / layout.RESERVE, wanted.reserve_megabytes * MEGABYTE)
         self._keeper = Keeper(
             wanted.directory,
-            reserve=self._reserve,
+            reserve=self.reserve,
             retention=timedelta(days=wanted.retention_days),
             clock=clock,
             note=lambda line: self.audit.note(line),  # noqa: PLW0108 - it is made below
@@ -49,7 +49,7 @@ class Recording:
             told=self._told,
             cluster=config.cluster,
             rotate_size=wanted.rotate_megabytes * MEGABYTE,
-            reserve=self._reserve,
+            reserve=self.reserve,
         )
         # What it has up to now is read later, what comes is told.
         self.past.upto = self.audit.sequence
@@ -65,10 +65,10 @@ class Recording:
 
     def refused(self) -> tuple[Refused, ...]:
         """What is to be told of it. Asks no disk."""
-        short = self._reserve.short
+        short = self.reserve.short
         if not short:
             return ()
-        have = f"{short} of {self._reserve.size} bytes of its reserve"
+        have = f"{short} of {self.reserve.size} bytes of its reserve"
         return (Refused("AUDIT_DISK_FULL", f"the audit's disk is full: {have} are given up or could not be had"),)
 
     def _told(self, written: list[Written]) -> None:

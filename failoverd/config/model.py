@@ -105,6 +105,7 @@ class Peer(Section):
     ca: ReadableFile
     certificate: ReadableFile
     key: PrivateFile
+    warn_before_ms: Annotated[int, duration("1h", "8760h"), Field(alias="warn_before")] = 2_592_000_000
 
 
 class Lease(Section):

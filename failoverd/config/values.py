@@ -271,6 +271,10 @@ Text = Annotated[str, pattern(r"[^\x00-\x20\x7f]{1,255}", "text without spaces")
 Label = Annotated[
     str, pattern(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", "lower-case letters, digits, - and ., at most 63")
 ]
+HostName = Annotated[
+    str,
+    pattern(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", "a host's name, such as mail1.example.org, with no port"),
+]
 FileName = Annotated[str, pattern(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", "the name of a file, without its directory")]
 Interface = Annotated[str, pattern(r"[A-Za-z0-9._-]{1,15}", "the name of a network interface")]
 Unit = Annotated[

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
+from failoverd.credentials import CredentialsError
 from failoverd.drill import CODES, DrillError, model
 from failoverd.drill.model import Cast, Fault, NodeFacts
-from failoverd.tls import client_context
+from failoverd.runtime.ours import credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -31,9 +32,11 @@ class Agents:
     def __init__(self, config: Config) -> None:
         self._nodes = {str(name): node.address for name, node in config.nodes.items()}
         self._port = config.drill.port
-        tls = config.peer
-        context = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
-        self._client = httpx.AsyncClient(verify=context, timeout=ASK_S, trust_env=False)
+        try:
+            self._credentials = credentials_of(config)
+        except CredentialsError as error:
+            raise DrillError("DRILL_NO_AGENT", str(error)) from None
+        self._client = httpx.AsyncClient(verify=self._credentials.client, timeout=ASK_S, trust_env=False)
         self._streams: list[AsyncGenerator[dict[str, Any], None]] = []
 
     async def __aenter__(self) -> Self:
@@ -68,6 +71,7 @@ class Agents:
 
     async def lock(self, node: str, drill: str, by: str, coordinator: str) -> None:
         """Take it, or keep it. Raises DrillError (DRILL_RUNNING: who has it)."""
+        await asyncio.to_thread(self._credentials.renew)  # this is asked every few seconds, for as long as a drill goes
         await self._ask("PUT", node, "/v1/lock", {"id": drill, "by": by, "node": coordinator}, limit_s=LOCK_S)
 
     async def release(self, node: str, drill: str) -> None:

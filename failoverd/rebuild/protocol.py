@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from failoverd.rebuild import RebuildError
@@ -46,8 +47,10 @@ def tell(connection: ssl.SSLSocket, kind: bytes, message: dict[str, object]) -> 
 class Reader:
     """Frames as they arrive, in one buffer that is used again and again."""
 
-    def __init__(self, connection: ssl.SSLSocket) -> None:
+    def __init__(self, connection: ssl.SSLSocket, *, within_s: float | None = None) -> None:
+        """`within_s`: all of it must have come by then, however steadily it drips. None: each piece in its own time."""
         self._connection = connection
+        self._until = None if within_s is None else time.monotonic() + within_s
         self._buffer = memoryview(bytearray(CHUNK))
 
     def frame(self) -> tuple[bytes, memoryview]:
@@ -67,6 +70,8 @@ class Reader:
     def _exactly(self, length: int) -> memoryview:
         got = 0
         while got < length:
+            if self._until is not None:
+                self._connection.settimeout(max(self._until - time.monotonic(), 0.001))
             count = self._connection.recv_into(self._buffer[got:length])
             if count == 0:
                 raise ConnectionError("the other side closed the connection in the middle")

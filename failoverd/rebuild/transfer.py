@@ -10,10 +10,11 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from failoverd.credentials import CredentialsError
 from failoverd.rebuild import CODES, RebuildError, programs, protocol
 from failoverd.rebuild.local import Standing
 from failoverd.rebuild.protocol import ALIVE, ANSWER, ASK, DATA, END
-from failoverd.tls import client_context, node_name
+from failoverd.runtime.ours import credentials_of
 
 if TYPE_CHECKING:
     import ssl
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from failoverd.config import Config
+    from failoverd.credentials import Credentials
     from failoverd.rebuild.progress import Progress
 
 SPARE = 1.1  # of the estimate: prepare makes files grow, and the donor is written to meanwhile
@@ -33,13 +35,14 @@ class Others:
     def __init__(self, config: Config, progress: Progress) -> None:
         self._config = config
         self._progress = progress
-        self._tls: ssl.SSLContext | None = None
+        self._credentials: Credentials | None = None
 
     def _context(self) -> ssl.SSLContext:
-        peer = self._config.peer
-        if self._tls is None:
-            self._tls = client_context(ca=peer.ca, certificate=peer.certificate, key=peer.key)
-        return self._tls
+        """By what the certificate files have now: a rebuild may take days. Raises CredentialsError."""
+        if self._credentials is None:
+            self._credentials = credentials_of(self._config)
+        self._credentials.renew()
+        return self._credentials.client
 
     def names(self) -> list[str]:
         """All data nodes but this one."""
@@ -103,11 +106,9 @@ class Others:
         try:
             plain = socket.create_connection((address, port), timeout=protocol.HANDSHAKE_S)
             with plain, self._context().wrap_socket(plain, server_hostname=address) as connection:
-                if node_name(connection.getpeercert()) != name:
-                    raise RebuildError("REBUILD_NO_DONOR", f"{address}:{port} is not {name}")
                 protocol.keep_alive(connection, protocol.STALL_S)
                 yield connection
-        except OSError as error:  # ssl.SSLError and TimeoutError are
+        except (OSError, CredentialsError) as error:  # ssl.SSLError and TimeoutError are
             words = f"{name} ({address}:{port}): {type(error).__name__}: {error}"
             raise RebuildError("REBUILD_NO_DONOR", words) from None
 

@@ -27,9 +27,9 @@ from failoverd.notify import circle
 from failoverd.notify.body import time_of
 from failoverd.runtime import document_alerts as doc
 from failoverd.runtime.controller import no_copies
-from failoverd.tls import client_context
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
@@ -63,9 +63,12 @@ class Alerting:
         clock: Clock,
         daemon: Daemon,
         controller: NodeController,
+        outgoing: ssl.SSLContext,
+        *,
         recorded: Callable[[NodeName], Awaitable[str]] = no_copies,
     ) -> None:
         self._config, self._clock, self._daemon, self._controller = config, clock, daemon, controller
+        self._outgoing = outgoing
         self._recorded = _Recorded(recorded)
         self._herald = self._made(config)
         self._processes = _Processes()
@@ -78,9 +81,7 @@ class Alerting:
         # Loaded only here: a daemon that is started again has a lease to renew.
         from failoverd.notify.herald import Herald  # noqa: PLC0415 - as it says
 
-        tls = config.peer
-        outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
-        return Herald(config, outgoing, self._clock, self._daemon.observed)
+        return Herald(config, self._outgoing, self._clock, self._daemon.observed)
 
     def reload(self, config: Config) -> Callable[[], Awaitable[None] | None]:
         """Prepare to tell as `config` says, in a thread. Raises OSError. What it returns runs on the loop."""

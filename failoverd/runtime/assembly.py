@@ -45,6 +45,7 @@ from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.http import NodeServer
 from failoverd.runtime.local import database_of, gate_of, mail_store_of, queue_of
 from failoverd.runtime.logging import hide
+from failoverd.runtime.ours import credentials_of
 from failoverd.runtime.outbox import Outbox
 from failoverd.runtime.peers import Peers
 from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
@@ -56,10 +57,10 @@ from failoverd.runtime.reloading import Part, Reloader
 from failoverd.runtime.remote import RemoteServer
 from failoverd.runtime.schedule import Schedule
 from failoverd.runtime.systemd import Notifier
+from failoverd.runtime.trust import Trust
 from failoverd.runtime.watching import Watching
 from failoverd.runtime.witness import Witness
 from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
-from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:
     import ssl
@@ -160,9 +161,8 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
     again, stop = _told(signal.SIGHUP), _told(signal.SIGTERM, signal.SIGINT)
     state = _state(config, clock.now_ms(), term.memory, lease.read())
 
-    tls = config.peer
-    outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
-    incoming = server_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
+    credentials = credentials_of(config)
+    outgoing = credentials.client
     async with contextlib.AsyncExitStack() as stack:
         recording = _recording(config, clock, stack)
         home = config.nodes[next(name for name in config.nodes if name == config.store.node)]
@@ -176,7 +176,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             )
             routes += stored.routes()
         store = EmbeddedStore(
-            f"https://{home.address}:{tls.port}", outgoing, config.lease.renew_ms, cluster=config.cluster
+            f"https://{home.address}:{config.peer.port}", outgoing, config.lease.renew_ms, cluster=config.cluster
         )
         stack.push_async_callback(store.close)
 
@@ -192,7 +192,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         peers = Peers(
             own=me.name,
             nodes=config.nodes,
-            port=tls.port,
+            port=config.peer.port,
             ssl_context=outgoing,
             deliver=daemon.reported,
         )
@@ -246,6 +246,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             perform=daemon.perform,
             refuse=daemon.refuse,
         )
+        trust = Trust(config, credentials, daemon, directories.runtime)
         control, remote, public, alerting, drilling, reloader = _shown(
             config,
             clock,
@@ -253,13 +254,14 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             _Refused(refused, me, directories.runtime, recording),
             historian,
             witness=witness,
+            trust=trust,
             reloading=_Reloading(path, notifier, schedule, prober, daemon),
             directories=directories,
         )
         server = NodeServer(
             address=me.address,
-            port=tls.port,
-            ssl_context=incoming,
+            port=config.peer.port,
+            ssl_context=credentials.server,
             nodes=list(config.nodes),
             routes=[
                 *routes,
@@ -268,8 +270,9 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
                 *alerting.peer_routes(),
                 *witness.peer_routes(),
             ],
+            admission=trust.admission("peer"),
         )
-        for serving in (server, control, remote, public, alerting, drilling, witness):
+        for serving in (server, control, remote, public, alerting, drilling, witness, trust):
             await serving.start()
             servers.push_async_callback(serving.stop)
         prober.start()
@@ -300,6 +303,7 @@ def _shown(
     historian: Historian,
     *,
     witness: Witness,
+    trust: Trust,
     reloading: _Reloading,
     directories: Directories,
 ) -> tuple[ControlServer, RemoteServer, PublicServer, Alerting, Drilling, Reloader]:
@@ -317,17 +321,20 @@ def _shown(
             *reloader.refused(),
             *drilling.refused(),
             *witness.refused(),
+            *trust.refused(),
         ),
         historian=historian,
         copied=witness.copied,
     )
-    alerting = Alerting(config, clock, daemon, controller, witness.recorded)
-    public = PublicServer(Shown(config, clock, daemon, controller, lambda: (alerting.queued, alerting.dropped)))
+    alerting = Alerting(config, clock, daemon, controller, trust.outgoing, recorded=witness.recorded)
+    shown = Shown(config, clock, daemon, controller, lambda: (alerting.queued, alerting.dropped), trust=trust)
+    public = PublicServer(shown, admission=trust.admission("http"))
     parts = (
         Part("services", reloading.probes),
         Part("alerts", alerting.reload),
         Part("http", lambda new: lambda: public.reload(new)),
         Part("access", lambda new: lambda: control.reload(new.access)),
+        Part("peer", trust.prepare),
         Part("drill", drilling.reload),
         Part("requests", lambda new: lambda: controller.reload(new)),
     )
@@ -347,8 +354,10 @@ def _shown(
         *witness.control_routes(),
     ]
     access = Access(config.access)
-    control = ControlServer(missing.directory / "control.sock", controller, routes, access)
-    remote = RemoteServer(config, control.door)
+    control = ControlServer(
+        missing.directory / "control.sock", controller, routes, access, admission=trust.admission("control")
+    )
+    remote = RemoteServer(config, control.door, admission=trust.admission("remote"))
     return control, remote, public, alerting, drilling, reloader
 
 

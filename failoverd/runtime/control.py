@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 
     from failoverd.config.access import Access as Section
     from failoverd.core.view import View
+    from failoverd.runtime.accepting import Admission
     from failoverd.runtime.document_access import Forbidden
 
 CLOSED, OPEN = 0o600, 0o666
@@ -324,9 +325,15 @@ class ControlServer:
     """Serves `controller` at `path` to those whom `access` lets in; without one to root and the daemon's own user."""
 
     def __init__(
-        self, path: Path, controller: Controller, routes: Iterable[Route] = (), access: Access | None = None
+        self,
+        path: Path,
+        controller: Controller,
+        routes: Iterable[Route] = (),
+        access: Access | None = None,
+        *,
+        admission: Admission | None = None,
     ) -> None:
-        self._path = path
+        self._path, self._admission = path, admission
         self._access = access or Access()
         api = _Api(controller)
         self.door = Door(
@@ -361,7 +368,7 @@ class ControlServer:
         try:
             listener.bind(str(new))
             self._open(new)  # before anyone can connect: nobody listens yet
-            self._server = Server(self.door, listener, limits=LIMITS, who=local_caller)
+            self._server = Server(self.door, listener, limits=LIMITS, who=local_caller, admission=self._admission)
             await self._server.start()
             new.rename(self._path)
         except BaseException:

@@ -31,6 +31,7 @@ from failoverd.core.effects import (
     StepKind,
     Swap,
 )
+from failoverd.core.lateness import Untaken, untaken
 from failoverd.core.machine import (
     Asked,
     ClockSet,
@@ -198,10 +199,15 @@ class Daemon:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon has ended
                 self._loop.call_soon_threadsafe(self.feed, Observed(observation))
 
-    def reported(self, report: Report) -> None:
-        """A peer's report came."""
-        self._heard_ms[report.sender] = self._clock.now_ms()
+    def reported(self, report: Report) -> Untaken | None:
+        """A peer's report came. Returns why it is not taken, where it is not: then it changes nothing."""
+        now_ms = self._clock.now_ms()
+        why = untaken(self.state.view.at(now_ms), report)
+        if why is not None:
+            return why
+        self._heard_ms[report.sender] = now_ms
         self.feed(Reported(report))
+        return None
 
     def heard_ms(self, node: NodeName, now_ms: int) -> int | None:
         """How long ago a report of `node` arrived, whatever its age was then."""

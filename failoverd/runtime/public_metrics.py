@@ -197,6 +197,23 @@ def alerts(scrape: Scrape) -> Iterator[Metric]:
     yield CounterMetricFamily("failoverd_alerts_dropped", "Alerts that a full queue has left out.", value=dropped)
 
 
+def trust(scrape: Scrape) -> Iterator[Metric]:
+    """Certificates between the nodes, and who was refused."""
+    known = scrape.shown.trust
+    if known is None:
+        return
+    me = scrape.status.node
+    ends = (
+        ((me if one.of in {"certificate", "ca"} else one.of, "ca" if one.of == "ca" else "node"), one.ends_s)
+        for one in known.lives()
+    )
+    text = "When a certificate between the nodes expires: this node's, its CA, and those it was shown; since 1970."
+    yield _gauges("failoverd_certificate_expiration_timestamp_seconds", text, ["node", "kind"], ends, "seconds")
+    text = "What this node has refused since its daemon started, by port and by code; outgoing: whom it dialled."
+    counts = sorted(known.counts().items())
+    yield _counters("failoverd_peer_refused", text, ["port", "code"], counts)
+
+
 # What is told: one function each. Add one here, and its names to the table in tests/adapters/test_public_metrics.py.
 METRICS: list[Callable[[Scrape], Iterable[Metric]]] = [
     node,
@@ -208,6 +225,7 @@ METRICS: list[Callable[[Scrape], Iterable[Metric]]] = [
     changes,
     access,
     alerts,
+    trust,
 ]
 
 

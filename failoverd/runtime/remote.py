@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import ssl
 
     from failoverd.config import Config
+    from failoverd.runtime.accepting import Admission
     from failoverd.runtime.door import Door
 
 RETRY_S = 5.0
@@ -44,7 +45,9 @@ class RemoteServer:
         address: str | None = None,
         port: int | None = None,
         retry_s: float = RETRY_S,
+        admission: Admission | None = None,
     ) -> None:
+        self._admission = admission
         self._remote, self._peer = config.access.remote, config.peer
         self._address = address or config.this.address
         self._wanted = config.access.remote.port if port is None else port
@@ -76,7 +79,7 @@ class RemoteServer:
             context = await asyncio.to_thread(self._context)
             listener = listen(self._address, self._wanted)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS)
-            server = Server(self._door, listener, context, LIMITS, remote_caller)
+            server = Server(self._door, listener, context, LIMITS, remote_caller, admission=self._admission)
             await server.start()
         except OSError as error:  # ssl.SSLError is one
             if listener is not None:

@@ -7,6 +7,7 @@
                                                 409 the store is older than N: it was restored from an old copy
     PUT /store/v1/CLUSTER   If-Match: "N"       200 record as stored | 412 the record that stands
     /store/v1/CLUSTER/anchors                   see embedded_anchors.py
+                                                403 not the asker's to write (core/entitled.py) | 409 it goes back
 
 Why it is right:
 - A swap answers 200 only after SQLite has committed with `synchronous=FULL`. A lost answer leaves the caller not
@@ -37,7 +38,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from failoverd import wire
-from failoverd.core.model import Record
+from failoverd.core.entitled import improper, older
+from failoverd.core.model import NodeName, Record
 from failoverd.https import Answer, Link, LinkError
 from failoverd.ports import StoreUnavailableError
 from failoverd.stores import embedded_anchors
@@ -56,6 +58,7 @@ PATH = "/store/v1"
 WAIT_MS = 1_000  # how long one request of a watch may wait: what a healthy holder renews within
 _WAIT_LIMIT_MS = 10_000
 _QUEUE_LIMIT = 64  # swaps waiting for the disk; the next is refused, certain not to happen
+_QUEUE_OF_ONE = 16  # of them from one node, which has one under way, and others only where their answers did not come
 _APPLICATION_ID = 0x666F7664  # "fovd" in the file's header
 _SCHEMA = 1
 _CLOSE_S = 2.0
@@ -65,6 +68,14 @@ _T = TypeVar("_T")
 
 class StoreFileError(Exception):
     """The database file cannot be used as it is; the text says why and what to do."""
+
+
+class _ImproperError(Exception):
+    """A swap that is not its asker's to make. It did not happen."""
+
+    def __init__(self, code: str, why: str, status: int) -> None:
+        super().__init__(why)
+        self.code, self.status = code, status
 
 
 class _File:
@@ -153,8 +164,13 @@ class _File:
             raise StoreFileError(f"{self._path}: cannot be written: {error}") from error
         return records
 
-    def swap(self, cluster: str, expected_version: int, record: Record) -> tuple[bool, Record]:
-        """See ports.Store; durable when this returns. Raises sqlite3.Error: it may have happened or not."""
+    def swap(
+        self, cluster: str, expected_version: int, record: Record, check: Callable[[Record], None]
+    ) -> tuple[bool, Record]:
+        """See ports.Store; durable when this returns. Raises sqlite3.Error: it may have happened or not.
+
+        `check` may raise on what stands, where the swap would fit: then it did not happen.
+        """
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
@@ -162,6 +178,7 @@ class _File:
             standing = Record() if row is None else wire.decode_record(row[1])
             swapped = standing.version == expected_version
             if swapped:
+                check(standing)
                 standing = replace(record, version=expected_version + 1)
                 execute(
                     "INSERT INTO record (cluster, version, body) VALUES (?, ?, ?)"
@@ -219,14 +236,22 @@ class EmbeddedStoreServer:
     """Serves the file at `path`. `await start()` before the routes are served, `await close()` when they are not.
 
     `first_version` is to be beyond all versions of earlier runs, also of those that the file knows nothing of.
-    `anchored` is called on the loop with each anchor that is kept.
+    `anchored` is called on the loop with each anchor that is kept. `entitled`: whether it looks at who writes what. The
+    contract of a store knows nothing of that.
     """
 
     def __init__(
-        self, path: Path, *, first_version: int = 0, anchored: Callable[[Anchor], None] = lambda _anchor: None
+        self,
+        path: Path,
+        *,
+        first_version: int = 0,
+        anchored: Callable[[Anchor], None] = lambda _anchor: None,
+        entitled: bool = True,
     ) -> None:
         self._path = path
         self._anchored = anchored
+        self._entitled = entitled
+        self._waiting_of: dict[str, int] = {}
         self._first_version = first_version
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._waiting = 0
@@ -318,11 +343,26 @@ class EmbeddedStoreServer:
         known = await self._record(cluster)  # also reads the file again when that is due
         if isinstance(known, Response):
             return known
-        if self._waiting >= _QUEUE_LIMIT:
+        asker = request.state.peer if self._entitled else ""
+        if self._waiting >= _QUEUE_LIMIT or self._waiting_of.get(asker, 0) >= _QUEUE_OF_ONE:
             return PlainTextResponse("too many swaps are waiting for the disk", 503)
-        file = self._opened()
+        self._waiting_of[asker] = self._waiting_of.get(asker, 0) + 1
         try:
-            swapped, standing = await self._in_worker(lambda: file.swap(cluster, int(tag[1:-1]), record))
+            return await self._swap(request, NodeName(asker), cluster, (int(tag[1:-1]), record))
+        finally:
+            self._waiting_of[asker] -= 1
+
+    async def _swap(self, request: Request, asker: NodeName, cluster: str, swap: tuple[int, Record]) -> Response:
+        file, (expected, record) = self._opened(), swap
+
+        def check(standing: Record) -> None:
+            self._check(standing, record, asker)
+
+        try:
+            swapped, standing = await self._in_worker(lambda: file.swap(cluster, expected, record, check))
+        except _ImproperError as why:
+            request.state.refuse(why.code, str(why))
+            return PlainTextResponse(str(why), why.status)
         except (sqlite3.Error, wire.WireError) as error:
             self._records = None
             await self._tell()
@@ -331,6 +371,8 @@ class EmbeddedStoreServer:
             self._records[cluster] = standing
         if swapped:
             await self._tell()
+        elif self._entitled and (late := older(standing, record)):  # its version alone has refused it
+            request.state.refuse("PEER_REPLAY", late)
         return _answer(200 if swapped else 412, standing)
 
     async def _get_anchors(self, request: Request) -> Response:
@@ -348,6 +390,14 @@ class EmbeddedStoreServer:
     async def _with_connection(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         file = self._opened()
         return await self._in_worker(lambda: file.with_connection(work))
+
+    def _check(self, standing: Record, record: Record, asker: NodeName) -> None:
+        if not self._entitled:
+            return
+        if why := older(standing, record):
+            raise _ImproperError("PEER_REPLAY", why, 409)
+        if why := improper(standing, record, asker):
+            raise _ImproperError("PEER_IMPOSTOR", why, 403)
 
     async def _record(self, cluster: str) -> Record | Response:
         if self._closing:

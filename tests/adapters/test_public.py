@@ -115,7 +115,7 @@ def test_by_default_the_network_of_the_vip_and_this_host_may_look(config_file: P
 @pytest.mark.parametrize(
     "sent",
     [
-        b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /v1/status HTTP/1.1\r\nhost: mail2\r\n\r\n",
         b"\x16\x03\x01\x00",
         b"POST / HTTP/1.1\r\ncontent-length: 9999\r\n\r\n",
     ],
@@ -487,7 +487,7 @@ def test_who_does_not_read_is_dropped_and_costs_one_event(config_file: Path, mon
             sleeper.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(sleeper, (HERE, stage.server.ports[HERE]))
-            await loop.sock_sendall(sleeper, b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
+            await loop.sock_sendall(sleeper, b"GET /v1/events HTTP/1.1\r\nhost: mail2\r\n\r\n")
             async with asyncio.timeout(60):
                 await until(lambda: stage.server._events._clients)
                 (slow,) = stage.server._events._clients

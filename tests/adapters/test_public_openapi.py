@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -109,7 +110,7 @@ def test_what_the_control_socket_answers_fits(config_file: Path, tmp_path: Path)
     async def story() -> None:
         config = load(config_file, "arbiter")
         node = Node(config, tmp_path, HELD)
-        alerting = Alerting(config, BootClock(), node.daemon, node.controller)
+        alerting = Alerting(config, BootClock(), node.daemon, node.controller, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         path = tmp_path / "control.sock"
         server = ControlServer(path, node.controller, alerting.control_routes())
         transport = httpx.AsyncHTTPTransport(uds=str(path))

@@ -170,7 +170,7 @@ def fill_up(server: EmbeddedStoreServer) -> None:
 
 def test_a_swap_that_the_disk_refuses_is_unavailable_and_the_file_is_read_again(file: Path) -> None:
     async def story() -> None:
-        server = EmbeddedStoreServer(file)
+        server = EmbeddedStoreServer(file, entitled=False)
         await server.start()
         app = httpx.AsyncClient(
             transport=httpx.ASGITransport(Starlette(routes=server.routes())), base_url="http://store"
@@ -194,7 +194,7 @@ def swapped(path: Path, *expected: int, first_version: int) -> list[int]:
     """A run of the server: the versions that swaps which expect these are answered with."""
 
     async def run() -> list[int]:
-        server = EmbeddedStoreServer(path, first_version=first_version)
+        server = EmbeddedStoreServer(path, first_version=first_version, entitled=False)
         await server.start()
         app = httpx.AsyncClient(
             transport=httpx.ASGITransport(Starlette(routes=server.routes())), base_url="http://store"

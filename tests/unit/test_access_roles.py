@@ -31,7 +31,7 @@ def test_every_route_has_one_role_and_no_row_is_for_none(config_file: Path, tmp_
     stage = Stage(config_file, views.view("mail2"))
     config = stage.shown.config
     parts = (
-        Alerting(config, stage.clock, stage.daemon, stage.controller),
+        Alerting(config, stage.clock, stage.daemon, stage.controller, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)),
         Reloader(config, config_file, stage.daemon, parts=(), policy_of=policy_of),
         Drilling(config, Units(), tmp_path, tmp_path),
         Witness(config, stage.daemon, MemoryStore(), Outgoing(tmp_path), ssl.create_default_context()),

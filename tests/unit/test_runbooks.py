@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from failoverd import actions, databases, drill, fencing, notify, probes, rebuild, setup
+from failoverd import actions, credentials, databases, drill, fencing, notify, probes, rebuild, refusals, setup
 from failoverd.config import reload
 from failoverd.core import alerts, candidates, orders, repair
 from failoverd.core.findings import FINDINGS
@@ -54,6 +54,7 @@ NO_CODES = {
     "WATCHDOG_USEC",
     "XDG_CONFIG_HOME",
     "HTTP_REQUEST",  # OpenSSL's
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE",
     "RECORD_LAYER_FAILURE",
     "UNKNOWN_PROTOCOL",
     "WRONG_VERSION_NUMBER",
@@ -78,6 +79,8 @@ CODES = {
     *access_codes.CODES,
     *copies_kept.CODES,
     *reload.CODES,
+    *credentials.CODES,
+    *refusals.CODES,
     *fencing.CODES,
     *rebuild.CODES,
     *drill.CODES,

@@ -18,6 +18,7 @@ from failoverd.ctl.exits import Exit, UnreachableError
 
 STATE = Path("/var/lib/failoverd/term")
 WAIT_S = 30.0  # for the daemon's first answer
+HEARD_S = 8.0  # for the first word of another node; on the arbiter, the first to join, only the primary is there
 LOOK_S = 0.2
 
 
@@ -67,11 +68,11 @@ def join(archive: Path, directory: Path, socket: Path, *, no_start: bool, dry_ru
 
 
 def _seen(socket: Path) -> Exit:
-    """What the daemon says as soon as it answers."""
+    """What the daemon says, as soon as it has heard another node or has had the time to."""
     from failoverd.ctl import table  # noqa: PLC0415 - rich is slow to import
     from failoverd.runtime.document import StatusDocument, from_json  # noqa: PLC0415 - likewise
 
-    until = time.monotonic() + WAIT_S
+    until, heard_until = time.monotonic() + WAIT_S, time.monotonic() + HEARD_S
     while True:
         try:
             code, body = Client(socket).get("/v1/status")
@@ -83,5 +84,8 @@ def _seen(socket: Path) -> Exit:
         if code != 200:
             click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
             return Exit.FAILED
-        table.show(from_json(StatusDocument, body))
-        return Exit.DONE
+        document = from_json(StatusDocument, body)
+        if any(node.fresh and node.name != document.node for node in document.nodes) or time.monotonic() >= heard_until:
+            table.show(document)
+            return Exit.DONE
+        time.sleep(LOOK_S)

@@ -23,6 +23,7 @@ import structlog
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from failoverd.audit.branch import hashes_of
 from failoverd.audit.copies import Copies, RefusedError, Taken, Unchained
 from failoverd.audit.layout import DAMAGED
 from failoverd.runtime import document_copies as doc
@@ -117,7 +118,8 @@ class CopiesKept:
     async def hashes(self, of: str, version: int, at: list[int]) -> doc.Hashes:
         """Of its own record (version 0) or of a copy. Raises TimeoutError, OSError."""
         if of == self._own and version == 0:
-            return doc.Hashes(await self._in_worker(lambda: self._outgoing.hashes(at)))
+            # From its files, whatever was written: this is how others find out that they were changed.
+            return doc.Hashes(await self._in_worker(lambda: hashes_of(self._outgoing.directory, at)))
         return doc.Hashes(await self._in_worker(lambda: self._copies.hashes(of, version, at)))
 
     async def look_after(self, retention: timedelta) -> None:

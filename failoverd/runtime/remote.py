@@ -5,30 +5,34 @@
 A certificate alone opens nothing: its CN must be named in the configuration, with the role. So who makes certificates
 hands out no roles, and to take one back is to take out a line and reload. A node's certificate is no person's.
 
-It is a guest in the daemon's loop, as the public listener is: a port that is taken is a finding and tried again.
+It is a guest in the daemon's loop, as the public listener is: a port that is taken is a finding and tried again. The
+certificate files are looked at each half minute, as those between nodes are: what is good is taken, what is not leaves
+the old in force.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
+from failoverd.credentials import Standing
 from failoverd.runtime.callers import remote_caller
 from failoverd.runtime.host import Refused
 from failoverd.runtime.http import Limits, Server, listen
 from failoverd.tls import server_context
 
 if TYPE_CHECKING:
-    import ssl
-
     from failoverd.config import Config
     from failoverd.runtime.accepting import Admission
     from failoverd.runtime.door import Door
 
 RETRY_S = 5.0
+RENEW_S = 30.0
 SILENT_MS = 30_000  # a client that acknowledges nothing for so long is gone
 LIMITS = Limits(request=64 << 10, connections=64, of_one=16)
 _log = structlog.get_logger(__name__)
@@ -54,6 +58,9 @@ class RemoteServer:
         self._door, self._retry_s = door, retry_s
         self._server: Server | None = None
         self._trying: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._context = Standing(ssl.PROTOCOL_TLS_SERVER)
+        self._read: list[tuple[int, int, int]] = []
         self._why = ""
         self.port = 0  # that is listened on
 
@@ -63,8 +70,26 @@ class RemoteServer:
 
     async def start(self) -> None:
         """Listen if that can be, and go on trying if not. Raises nothing that the world can cause."""
-        if self._remote.enabled and not await self._listen():
+        if not self._remote.enabled:
+            return
+        if not await self._listen():
             self._trying = asyncio.ensure_future(self._try())
+        self._renewing = asyncio.ensure_future(self._renew())
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if self._server is not None:
+                await self.renew()
+
+    async def renew(self) -> None:
+        """Take certificate, key and CA as they are now. What is no good leaves the old in force."""
+        try:
+            await asyncio.to_thread(self._load)
+        except OSError as error:
+            self._why = f"{error.strerror or error}; the old certificate files are still in use"
+        else:
+            self._why = ""
 
     async def _try(self) -> None:
         while True:
@@ -76,10 +101,10 @@ class RemoteServer:
     async def _listen(self) -> bool:
         listener: socket.socket | None = None
         try:
-            context = await asyncio.to_thread(self._context)
+            await asyncio.to_thread(self._load)
             listener = listen(self._address, self._wanted)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS)
-            server = Server(self._door, listener, context, LIMITS, remote_caller, admission=self._admission)
+            server = Server(self._door, listener, self._context, LIMITS, remote_caller, admission=self._admission)
             await server.start()
         except OSError as error:  # ssl.SSLError is one
             if listener is not None:
@@ -92,15 +117,23 @@ class RemoteServer:
         self._why, self._server, self.port = "", server, listener.getsockname()[1]
         return True
 
-    def _context(self) -> ssl.SSLContext:
+    def _load(self) -> None:
+        """Read the files, where they are others than before. Blocks; raises OSError, of which ssl.SSLError is one."""
         tls = self._peer
-        return server_context(ca=self._remote.authority(tls.ca), certificate=tls.certificate, key=tls.key)
+        ca = self._remote.authority(tls.ca)
+        seen = [
+            (stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, (ca, tls.certificate, tls.key))
+        ]
+        if seen != self._read:
+            self._context.newest = server_context(ca=ca, certificate=tls.certificate, key=tls.key)
+            self._read = seen
 
     async def stop(self) -> None:
         """End every connection."""
-        if self._trying is not None:
-            self._trying.cancel()
-            await asyncio.gather(self._trying, return_exceptions=True)
+        for task in (self._trying, self._renewing):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._server is not None:
             await self._server.stop()
             self._server = None

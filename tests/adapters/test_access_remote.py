@@ -7,13 +7,14 @@ import json
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from access_stage import Elsewhere, asks, configured
 from click.testing import CliRunner, Result
 from node_certificates import Authority, Files
+from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -380,3 +381,35 @@ def test_files_that_are_none_are_named(people: dict[str, Files], tmp_path: Path)
         files = ["--certificate", str(tmp_path / certificate), "--key", str(shown.key), "--ca", str(shown.ca)]
         ended = CliRunner().invoke(app, ["status", "--host", "127.0.0.1:1", *files])
         assert (ended.exit_code, said in ended.stderr) == (Exit.UNREACHABLE, True), ended.stderr
+
+
+def test_replaced_files_are_taken_and_bad_ones_leave_the_old(config_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    authority = Authority(tmp_path / "tls")
+    shown, person = authority.node("mail1"), authority.operator("anna")
+    door: Any = Starlette()
+    remote = RemoteServer(configured(config_file, shown, PEOPLE), door, address="127.0.0.1", port=0)
+
+    async def serial() -> str:
+        context = client_context(ca=person.ca, certificate=person.certificate, key=person.key)
+        _, writer = await asyncio.open_connection("127.0.0.1", remote.port, ssl=context)
+        found = str(writer.get_extra_info("peercert")["serialNumber"])
+        writer.transport.abort()
+        return found
+
+    async def tell() -> None:
+        await remote.start()
+        first = await serial()
+        authority.node("mail1")
+        await remote.renew()
+        second = await serial()
+        assert second != first
+        shown.key.write_text("nonsense")
+        await remote.renew()
+        assert await serial() == second
+        (found,) = remote.refused()
+        assert found.code == "ACCESS_REMOTE"
+        assert found.reason.endswith("; the old certificate files are still in use")
+        await remote.stop()
+
+    asyncio.run(tell())

@@ -11,7 +11,7 @@ import json
 import os
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Record = dict[str, object]
 
 LINE_LIMIT = 1 << 20  # bytes; one record is far smaller, and no damaged file shall fill the memory
+SET_BACK_MOST = timedelta(days=1)  # by more a wall clock is hardly set back
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,14 @@ def _is(path: Path, file: os.stat_result) -> bool:
         return False
 
 
-def records(directory: Path) -> Iterator[Read]:
-    """Every line of the audit in `directory`, oldest first. Raises OSError; FileNotFoundError where there is none."""
+def records(directory: Path, since: datetime | None = None) -> Iterator[Read]:
+    """Every line of the audit in `directory`, oldest first. Raises OSError; FileNotFoundError where there is none.
+
+    `since`: files that end before it are left out; what is in the others before it is not.
+    """
     with all_files(directory) as (files, active):
         _must_be_there(files, active)
-        for path in files:
+        for path in files[_index(files, since) :]:
             try:
                 file = layout.opened(path)
             except FileNotFoundError:
@@ -96,6 +100,24 @@ def records(directory: Path) -> Iterator[Read]:
                 yield from _lines(file)
         if active is not None:
             yield from _lines(active)
+
+
+def _index(files: list[Path], since: datetime | None) -> int:
+    """Of the first file that may have records since then."""
+    if since is None:
+        return 0
+    for index in range(len(files) - 1, -1, -1):
+        begins = _begins(files[index])
+        if begins is not None and begins < since - SET_BACK_MOST:
+            return index
+    return 0
+
+
+def _begins(path: Path) -> datetime | None:
+    with suppress(FileNotFoundError, *layout.DAMAGED), closing(layout.opened(path)) as file:
+        record, _ = parse(file.readline(LINE_LIMIT))
+        return moment_of(record) if record is not None else None
+    return None
 
 
 def _lines(file: IO[bytes]) -> Iterator[Read]:

@@ -12,7 +12,6 @@ import json
 import re
 import sys
 import time
-from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,12 +79,7 @@ def audit() -> None:
 def show(*, directory: Path, socket: Place, output: str, number: int, follow: bool, **filters: Any) -> Exit:  # noqa: ANN401 - Wanted's fields
     """Show the newest records, the newest last."""
     wanted = reading.Wanted(**filters)
-    newest = 0
-    kept: deque[Record] = deque(maxlen=number)
-    for record in source.records(directory, socket):
-        newest = _number(record, newest)
-        if wanted.has(record):
-            kept.append(record)
+    kept, newest = source.newest(directory, socket, wanted, number)
     try:
         _print(kept, output)
         while follow:
@@ -202,7 +196,7 @@ def export(*, directory: Path, socket: Place, form: str, **filters: Any) -> Exit
     from failoverd.audit import cef, table  # noqa: PLC0415 - only needed here
 
     wanted = reading.Wanted(**filters)
-    records = (record for record in source.records(directory, socket) if wanted.has(record))
+    records = (record for record in source.records(directory, socket, since=wanted.since) if wanted.has(record))
     out = io.TextIOWrapper(sys.stdout.buffer, "utf-8", newline="")  # whatever the locale says
     if form == "csv":
         table.write(records, out)

@@ -5,6 +5,8 @@ The files first: they are all that there is when the daemon does not run, which 
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,13 @@ from failoverd.ctl.client import Client
 from failoverd.ctl.exits import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
     from failoverd.ctl.place import Place
 
 DIRECTORY = "/var/lib/failoverd/audit"
+LOOKS = (4 << 20, 64 << 20)  # bytes from the end
 NEWEST_BYTES = 4 << 20  # more is not written between two looks
 
 audit = click.option(
@@ -35,10 +39,11 @@ audit = click.option(
 )
 
 
-def records(directory: Path, socket: Place, after: int = 0) -> Iterator[reading.Record]:
+def records(directory: Path, socket: Place, after: int = 0, since: datetime | None = None) -> Iterator[reading.Record]:
     """The audit's records, oldest first; lines that are none are left to `audit verify`. Raises UnreachableError.
 
-    `after`: only newer ones than the one of that number, of which there are few: the file's end is looked at.
+    `after`: only newer ones than the one of that number, of which there are few: the file's end is looked at. `since`:
+    those of files that end before it may be left out.
     """
     if not isinstance(socket, Path):  # elsewhere: the files here are another node's
         yield from (record for record in _through_daemon(socket) if _newer(record, after))
@@ -54,9 +59,33 @@ def records(directory: Path, socket: Place, after: int = 0) -> Iterator[reading.
     if after:
         yield from (record for record, _ in reading.tail(directory, NEWEST_BYTES) if _newer(record, after))
         return
-    for read in reading.records(directory):
+    for read in reading.records(directory, since):
         if read.record is not None:
             yield read.record
+
+
+def newest(directory: Path, socket: Place, wanted: reading.Wanted, number: int) -> tuple[list[reading.Record], int]:
+    """The newest `number` records that are wanted, oldest first, and the number of the newest of all.
+
+    The end of an audit of years is looked at first: most ask for what has just been. Raises UnreachableError.
+    """
+    for size in LOOKS if isinstance(socket, Path) else ():
+        with suppress(OSError):  # `records` has the words for it
+            kept, last = _kept((record for record, _ in reading.tail(directory, size)), wanted, number)
+            if len(kept) == number:
+                return kept, last
+    return _kept(records(directory, socket, since=wanted.since), wanted, number)
+
+
+def _kept(records: Iterable[reading.Record], wanted: reading.Wanted, number: int) -> tuple[list[reading.Record], int]:
+    kept: deque[reading.Record] = deque(maxlen=number)
+    last = 0
+    for record in records:
+        seq = record.get("seq")
+        last = max(last, seq) if isinstance(seq, int) else last
+        if wanted.has(record):
+            kept.append(record)
+    return list(kept), last
 
 
 def _newer(record: reading.Record, after: int) -> bool:

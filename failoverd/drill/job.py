@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from failoverd.audit import reading
@@ -78,7 +78,7 @@ def _run(config: Config, kind: str, asked: dict[str, Any], lines: Iterator[dict[
 
 def _audit(config: Config, since_ms: int, until_ms: int) -> AuditDone:
     found = []
-    for read in reading.records(config.audit.directory):
+    for read in reading.records(config.audit.directory, datetime.fromtimestamp(since_ms / 1000, UTC)):
         record = read.record
         if record is None or not since_ms <= _epoch_ms(record.get("time")) <= until_ms:
             continue

@@ -7,15 +7,18 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from audit_files import Stage, found_in
+from trials.figures import Tail
 
 from failoverd.audit import layout, reading
 from failoverd.audit.chain import Head
 from failoverd.audit.file import AuditDamagedError
+from failoverd.audit.reading import Wanted
 
 KILLED = Path(__file__).with_name("audit_killed_process.py")
 
@@ -188,6 +191,32 @@ def test_the_tail_goes_back_over_the_files(stage: Stage) -> None:
         assert sum(map(len, tail)) <= size
         assert sum(map(len, lines[-len(tail) - 1 :])) > size or tail == lines
     assert [record["seq"] for record, _ in reading.tail(stage.directory, 1 << 20)] == numbers(stage.directory)
+
+
+def test_files_that_end_before_a_moment_are_not_read(stage: Stage) -> None:
+    for _ in range(6):
+        stage.day()
+    everything = numbers(stage.directory)
+    for days in range(8):
+        since = stage.now() - timedelta(days=days)
+        some = [read.record for read in reading.records(stage.directory, since) if read.record]
+        wanted = [read.record for read in reading.records(stage.directory) if read.record]
+        assert [record["seq"] for record in some] == everything[len(everything) - len(some) :]
+        assert [r for r in some if Wanted(since=since).has(r)] == [r for r in wanted if Wanted(since=since).has(r)]
+    (stage.directory / stage.names()[0]).write_bytes(b"damaged")
+    assert all(read.record for read in reading.records(stage.directory, stage.now()))
+
+
+def test_the_lab_follows_an_audit_where_its_file_is_closed(stage: Stage) -> None:
+    tail = Tail(stage.directory / layout.NAME)
+    seen: list[object] = []
+    for _ in range(3):
+        stage.append("one")
+        seen += [record["seq"] for record in tail.new()]
+        stage.append("two")
+        stage.day()
+        seen += [record["seq"] for record in tail.new()]
+    assert seen == numbers(stage.directory)
 
 
 def test_an_audit_whose_newest_file_is_gone_goes_on_and_says_so(stage: Stage) -> None:

@@ -141,6 +141,35 @@ def test_who_is_beyond_allow_is_told_403_and_nothing_else(config_file: Path, sen
     stage.tell(story)
 
 
+@pytest.mark.parametrize(
+    ("host", "version", "status"),
+    [
+        ("mail2", "1.1", b"200"),
+        ("127.0.0.1:7480", "1.1", b"200"),
+        ("status.example.org", "1.1", b"200"),  # http.names
+        ("evil.example", "1.1", b"421"),
+        ("mail2.evil.example:7480", "1.1", b"421"),
+        ("mail2\r\nhost: evil.example", "1.1", b"421"),
+        ("upstream", "1.0", b"200"),  # no browser's
+    ],
+)
+def test_it_answers_to_its_own_names_only(config_file: Path, host: str, version: str, status: bytes) -> None:
+    text = config_file.read_text().replace("names: []", "names: [status.example.org]", 1)
+    config_file.write_text(text)
+    stage = Stage(config_file, views.view("mail2"))
+
+    async def story(_: httpx.AsyncClient) -> None:
+        reader, writer = await asyncio.open_connection(HERE, stage.server.ports[HERE])
+        writer.write(f"GET /v1/version HTTP/{version}\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+        async with asyncio.timeout(DEADLINE_S):
+            answer = await reader.read()
+        writer.transport.abort()
+        assert answer.split()[1] == status
+        assert (b"HTTP_HOST" in answer) == (status == b"421")
+
+    stage.tell(story)
+
+
 def test_a_request_that_is_too_large_or_never_ends_is_dropped(config_file: Path) -> None:
     stage = Stage(config_file, views.view("mail2"))
 

@@ -34,6 +34,10 @@ class RefusedError(Exception):
     """Lines are not kept, now or at all; the text says why."""
 
 
+class ImpostorError(RefusedError):
+    """They are another node's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """One version of a node's record, as it is kept here. All 0: there is nothing yet."""
@@ -175,7 +179,7 @@ def _lines(origin: str, body: bytes) -> list[Line]:
         raise RefusedError("no lines")
     for line in lines:
         if line.node != origin:
-            raise RefusedError(f"line {line.seq} is of {line.node}, sent by {origin}")
+            raise ImpostorError(f"line {line.seq} is of {line.node}, sent by {origin}")
     for before, line in pairwise(lines):
         if line.seq != before.seq + 1 or not follows(line, before.hash):
             raise RefusedError(f"line {line.seq} does not follow line {before.seq}")

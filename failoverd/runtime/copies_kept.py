@@ -24,7 +24,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from failoverd.audit.branch import hashes_of
-from failoverd.audit.copies import Copies, RefusedError, Taken, Unchained
+from failoverd.audit.copies import Copies, ImpostorError, RefusedError, Taken, Unchained
 from failoverd.audit.layout import DAMAGED
 from failoverd.runtime import document_copies as doc
 from failoverd.runtime.copying import OLDEST, PATH, SPREAD_MS
@@ -175,6 +175,9 @@ class CopiesKept:
             taken = await self._in_worker(lambda: self._copies.take(origin, body, int(oldest)))
         except TimeoutError as error:
             return PlainTextResponse(str(error) or f"not on disk within {WITHIN_MS} ms", 503)
+        except ImpostorError as error:
+            request.state.refuse("PEER_IMPOSTOR", str(error))
+            return PlainTextResponse(str(error), 403)
         except (RefusedError, OSError) as error:
             self._refuses(origin, str(error))
             return PlainTextResponse(str(error), 507)

@@ -101,7 +101,9 @@ async def post(
     except (wire.WireError, ValueError) as error:
         return PlainTextResponse(f"one anchor was expected: {error}", 400)
     if anchor.by != request.state.peer:
-        return PlainTextResponse(f"an anchor of {anchor.by} with the certificate of {request.state.peer}", 403)
+        reason = f"an anchor of {anchor.by} with the certificate of {request.state.peer}"
+        request.state.refuse("PEER_IMPOSTOR", reason)
+        return PlainTextResponse(reason, 403)
     try:
         await write(lambda connection: put(connection, cluster, anchor))
     except sqlite3.Error as error:

@@ -62,6 +62,9 @@ class Node:
     """The arbiter's daemon and its controller, a store in memory and an audit on disk."""
 
     def __init__(self, config: Config, place: Path, record: Record, epoch: Callable[[], int] = epoch_ms) -> None:
+        self.missing = ""  # of the record being on most nodes
+        self.copying = asyncio.Event()  # set: who has it is known
+        self.copying.set()
         clock, unused = BootClock(), Unused()
         anything: Any = unused
         self.cell = MemoryCell()
@@ -107,7 +110,11 @@ class Node:
             perform=self.daemon.perform,
             refuse=self.daemon.refuse,
         )
-        self.controller = NodeController(self.daemon, config, clock)
+        self.controller = NodeController(self.daemon, config, clock, copied=self._copied)
+
+    async def _copied(self, node: NodeName) -> str:
+        await self.copying.wait()
+        return self.missing and f"{self.missing} ({node})"
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -132,7 +132,7 @@ def units(kind: str) -> tuple[Command, ...]:
     states = _states((*enabled, *started))
     absent = [name for name in (*enabled, *started) if name not in states]
     if absent:
-        allowed = "failoverd's package, or its files of systemd/ (README); --no-start leaves them alone"
+        allowed = "failoverd's package, or failoverctl units; --no-start leaves them alone"
         raise Refused("SETUP_NOT_READY", ", ".join(absent), "systemd does not know it", allowed=allowed)
     off = [name for name in (*enabled, *started) if states[name][0] != "enabled"]
     stopped = [name for name in started if states[name][1] not in {"active", "reloading"}]

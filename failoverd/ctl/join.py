@@ -18,7 +18,7 @@ from failoverd.ctl.exits import Exit, UnreachableError
 
 STATE = Path("/var/lib/failoverd/term")
 WAIT_S = 30.0  # for the daemon's first answer
-HEARD_S = 8.0  # for the first word of another node; on the arbiter, the first to join, only the primary is there
+ADOPTED_S = 8.0  # for a primary: the last data node that joins makes one; the others show whom they hear until then
 LOOK_S = 0.2
 
 
@@ -68,11 +68,11 @@ def join(archive: Path, directory: Path, socket: Path, *, no_start: bool, dry_ru
 
 
 def _seen(socket: Path) -> Exit:
-    """What the daemon says, as soon as it has heard another node or has had the time to."""
+    """What the daemon says, as soon as the cluster has its primary, or the time for that is over."""
     from failoverd.ctl import table  # noqa: PLC0415 - rich is slow to import
     from failoverd.runtime.document import StatusDocument, from_json  # noqa: PLC0415 - likewise
 
-    until, heard_until = time.monotonic() + WAIT_S, time.monotonic() + HEARD_S
+    until, adopted_until = time.monotonic() + WAIT_S, time.monotonic() + ADOPTED_S
     while True:
         try:
             code, body = Client(socket).get("/v1/status")
@@ -85,7 +85,7 @@ def _seen(socket: Path) -> Exit:
             click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
             return Exit.FAILED
         document = from_json(StatusDocument, body)
-        if any(node.fresh and node.name != document.node for node in document.nodes) or time.monotonic() >= heard_until:
+        if document.holder is not None or time.monotonic() >= adopted_until:
             table.show(document)
             return Exit.DONE
         time.sleep(LOOK_S)

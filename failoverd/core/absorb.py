@@ -72,17 +72,18 @@ def _asked(turn: Turn, event: Asked | Confirmed | Order | RejoinAsked | Reconfig
             turn.keep(asked=request, asked_ms=turn.view.now_ms)
             at_any_price = ", whatever may be lost" if request.allow_loss else ""
             text = f"{request.by} asked for {request.target} as primary{at_any_price}"
-            turn.note("asked", text, reason=request.reason, request=request.id)
+            turn.note("asked", text, by=request.by, reason=request.reason, request=request.id)
         case Confirmed():
             turn.keep(confirmed=event, asked_ms=turn.view.now_ms)
-            turn.note("confirmed", f"{event.by} says that {event.node} has no power", reason=event.reason)
+            text = f"{event.by} says that {event.node} has no power"
+            turn.note("confirmed", text, by=event.by, reason=event.reason)
         case RejoinAsked(wanted):
             rejoining.asked(turn, wanted)
         case Reconfigured():
             reconfigure.asked(turn, event)
         case _:
             turn.keep(order=event, asked_ms=turn.view.now_ms)
-            turn.note("asked", orders.in_words(event), reason=orders.reason_of(event))
+            turn.note("asked", orders.in_words(event), by=event.by, reason=orders.reason_of(event))
 
 
 def nothing_new(before: State, turn: Turn, event: Event) -> bool:

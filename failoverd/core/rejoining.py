@@ -25,7 +25,8 @@ BEGIN_MS = 60_000  # from taking it, or from a start that came to nothing, to th
 
 def asked(turn: Turn, wanted: Rejoin) -> None:
     """An operator asks here; for another node it goes out with the reports."""
-    turn.note("asked", f"{wanted.by} asked for {wanted.node} to be made anew from {wanted.donor}")
+    text = f"{wanted.by} asked for {wanted.node} to be made anew from {wanted.donor}"
+    turn.note("asked", text, by=wanted.by)
     if wanted.node == turn.view.me.name:
         take(turn, wanted)
     else:
@@ -38,7 +39,8 @@ def heard(turn: Turn, report: Report) -> None:
     if wanted is not None and wanted.node == view.me.name:
         known = {view.rejoin.id if view.rejoin else "", view.rejoin_ended.id if view.rejoin_ended else ""}
         if wanted.id not in known:
-            turn.note("asked", f"{wanted.by} asked on {report.sender} for {wanted.node} to be made anew")
+            text = f"{wanted.by} asked on {report.sender} for {wanted.node} to be made anew"
+            turn.note("asked", text, by=wanted.by)
             take(turn, wanted)
     if mine is not None and report.sender == mine.node:
         ended = report.rejoin_ended

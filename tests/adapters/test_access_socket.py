@@ -259,15 +259,14 @@ def test_the_record_has_the_caller_and_not_who_it_says_it_is(config_file: Path, 
     node = story(config_file, tmp_path, tell)
     records = [json.loads(line) for line in node.audit.read_text().splitlines()]
     (paused,) = (record for record in records if record["kind"] == "request")
-    assert (paused["text"], paused["detail"]["by"]) == (f"{DAEMON} pauses", DAEMON)
+    assert (paused["text"], paused["actor"]) == (f"{DAEMON} pauses", DAEMON)
+    assert {record["actor"] for record in records if record["kind"] == "asked"} == {DAEMON}
     (refused,) = (record for record in records if record["kind"] == "request-refused")
-    assert refused["detail"]["by"] == DAEMON
+    assert refused["actor"] == DAEMON
     denied = [record for record in records if record["kind"] == "access-denied"]
-    assert [(r["code"], r["detail"]["by"], r["detail"]["where"]) for r in denied] == [
-        ("ACCESS_DENIED", NOBODY, "socket")
-    ] * 2
+    assert [(r["code"], r["actor"], r["detail"]["where"]) for r in denied] == [("ACCESS_DENIED", NOBODY, "socket")] * 2
     assert [record["text"].partition(":")[0] for record in denied] == ["POST /v1/pause", "POST /v1/promote"]
-    assert "root" not in json.dumps([record.get("detail") for record in records])
+    assert "root" not in {record["actor"] for record in records}
 
 
 def test_the_listener_outlives_a_caller_that_is_gone(place: Path) -> None:

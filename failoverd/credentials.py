@@ -177,7 +177,7 @@ class Credentials:
 
     def lives(self) -> tuple[Life, ...]:
         """Of this node's certificate and CA, and of the certificates that were seen of others."""
-        return (*self._loaded.lives, *(life for _, life in sorted(self._peers.items())))
+        return (*self._loaded.lives, *(life for _, life in sorted(self._peers.copy().items())))
 
     def found(self, warn_s: float) -> tuple[tuple[str, str], ...]:
         """(code, reason) of what is to be told: what has expired, will within `warn_s`, or was not taken."""

@@ -63,7 +63,7 @@ LEASE_S = 15.0
 LOOK_S = 1.0
 RENEW_S = 30.0  # between two looks at the certificate files
 # A report of some hours with its page, twice as JSON strings: far more than a daemon's messages.
-LIMITS = Limits(request=64 << 20, request_s=60.0)
+LIMITS = Limits(request=64 << 20, request_s=60.0, of_one=64)
 _ID = r"[0-9]{8}-[0-9]{6}-[a-z-]{1,40}"
 _log = structlog.get_logger(__name__)
 

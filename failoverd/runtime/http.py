@@ -16,7 +16,8 @@ The same protocol serves the control socket (see control.py), where the kernel s
 **What one may ask.** A request a second more or less is nothing, a flood from one node must not delay the renewals of
 another. The most that an honest node asks of one other, with `renew` at its shortest, 50 ms: 50 reports a second (its
 sender's own bound, peers.py), 20 renewals and as many other swaps, 40 answers of a watch, 10 reads, 2 for alerts and
-history, 50 copies of records: under 200. With the default timings it is about 10. RATE is half as much again.
+history, 50 copies of records: under 200. With the default timings it is about 10. RATE is half as much again, and what
+is asked of the store has a share of its own: a node that has much to say of something else still renews its lease.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 REQUEST_LIMIT = 512 * 1024  # bytes of one request, head and body: twice the largest message
 HEAD_LIMIT = 16 * 1024  # bytes of its target and headers
 RATE = Rate(a_second=300, burst=600)  # requests of one client
+APART = b"/store/"  # counted apart from all else: a node that has much to copy still renews its lease
 CONNECTIONS = 256  # a cluster of four needs about sixteen; more are answered 503
 REQUEST_S = 5.0  # from the first byte of a request to its last, and from connecting to the first byte
 IDLE_S = 20  # a kept connection; clients give theirs up after half of it, so that none is closed under a request
@@ -197,8 +199,6 @@ class _Protocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             # None of those who ask here does so, and thousands of requests would fit into one read.
             raise self._too_much(b"400 Bad Request", "a request before the answer to the one before")
-        if not self.shared.buckets.take(self.asker, self.loop.time()):
-            raise self._too_much(b"429 Too Many Requests", f"more than {self.limits.rate.a_second:g} requests a second")
         self.head = 0
         super().on_message_begin()
         self.scope["state"]["peer"] = self.peer
@@ -219,6 +219,9 @@ class _Protocol(HttpToolsProtocol):
             raise self._too_much(b"431 Request Header Fields Too Large", f"a head of more than {HEAD_LIMIT} bytes")
 
     def on_headers_complete(self) -> None:
+        share = f"{self.asker} {self.url.startswith(APART)}"
+        if not self.shared.buckets.take(share, self.loop.time()):
+            raise self._too_much(b"429 Too Many Requests", f"more than {self.limits.rate.a_second:g} requests a second")
         if self._outlived():  # its answer says that it is the last one: nobody asks into a connection that ends
             self.scope["headers"] = [*self.scope["headers"], CLOSE_HEADER]
         super().on_headers_complete()

@@ -182,3 +182,18 @@ def test_the_donor_has_a_place_for_others(config_file: Path, tmp_path: Path, who
         await stage.told("PEER_LIMIT", "rebuild")
 
     stage.run(tell)
+
+
+def test_a_node_that_asks_too_much_of_all_else_still_renews(config_file: Path, tmp_path: Path) -> None:
+    """Such as one that makes up for many copies of its record."""
+    stage = TrustStage(config_file, tmp_path)
+
+    async def tell(stage: TrustStage) -> None:
+        link, statuses = Link(stage.address, stage.ports["peer"], stage.client(MAIL2)), []
+        while 429 not in statuses:
+            statuses.append((await link.request("GET", "/peer/v1/none", deadline_ms=5000)).status)
+        await renewed(stage, 5)
+        assert set(statuses) == {404, 429}
+        link.close()
+
+    stage.run(tell)

@@ -115,8 +115,13 @@ class Branch:
         missing = {seq for seq in at if self.first <= seq <= self.seq} - found.keys()
         return found | hashes_of(self.directory, missing)
 
-    def known(self) -> list[tuple[int, str]]:
-        """Its head and some lines before it, further and further apart: so that its origin finds what both have."""
+    def known(self, *, all_over: bool = True) -> list[tuple[int, str]]:
+        """Its head and some lines before it, further and further apart: so that its origin finds what both have.
+
+        Not `all_over`: the head alone, for which nothing has to be read.
+        """
+        if not all_over:
+            return [(self.seq, self.hash)] if self.seq else []
         at = {self.first, self.seq} if self.seq else set()
         back = 1
         while self.seq - back > self.first:

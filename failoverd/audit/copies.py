@@ -86,9 +86,9 @@ class Copies:
             return self._begun(origin, branch, lines) if gone else Unchained(tuple(branch.known()))
         return self._compared(origin, branch, lines)
 
-    def known(self, origin: str) -> Unchained:
-        """What is here of `origin`'s newest version, for it to go on from. Raises OSError."""
-        return Unchained(tuple(self._branch(origin).known()))
+    def known(self, origin: str, *, all_over: bool) -> Unchained:
+        """What is here of `origin`'s newest version, for it to go on from; see Branch.known. Raises OSError."""
+        return Unchained(tuple(self._branch(origin).known(all_over=all_over)))
 
     def versions(self, origin: str) -> list[Version]:
         """What is kept of one node, oldest first. Raises OSError."""

@@ -1,6 +1,7 @@
 """Takes the other nodes' audit lines and keeps them, and says what this node has: on the nodes' HTTPS server.
 
-    GET  /peer/v1/audit          200 Known: what is here of the record of who asks
+    GET  /peer/v1/audit          200 Known: the end of what is here of the record of who asks
+    GET  /peer/v1/audit?all=1    200 Known: and lines before it, for a record that was put back or made anew
     POST /peer/v1/audit  lines   200 Kept: they are on this node's disk | 409 Known: they follow nothing that is here
                                  503 not now, the disk is slow | 507 they are not kept, and why
     GET  /peer/v1/audit/heads    200 Heads: this node's own record and every copy
@@ -208,8 +209,8 @@ class CopiesKept:
             self._refusing.pop(origin, None)
 
     async def _known(self, request: Request) -> Response:
-        origin = request.state.peer
-        return await self._answer(lambda: doc.Known(self._copies.known(origin).known), doc.KNOWN)
+        origin, all_over = request.state.peer, request.query_params.get("all") == "1"
+        return await self._answer(lambda: doc.Known(self._copies.known(origin, all_over=all_over).known), doc.KNOWN)
 
     async def _heads(self, _: Request) -> Response:
         return await self._answer(self._read_heads, doc.HEADS)

@@ -111,10 +111,11 @@ class _Other:
 
     async def _send_all(self) -> None:
         if not self._asked:
-            answer = await self._link.request("GET", PATH, deadline_ms=DEADLINE_MS)
-            if answer.status != 200:
-                raise _RefusedError(f"{answer.status} {answer.body[:200].decode(errors='replace')}")
-            self.upto, self._asked = await self._common(read(KNOWN, answer.body)), True
+            known = await self._ask_known(PATH)
+            upto = await self._common(known)
+            if known.known and not upto:  # its end is none of this record: rare, and much has to be read for it
+                upto = await self._common(await self._ask_known(f"{PATH}?all=1"))
+            self.upto, self._asked = upto, True
         tries = 0
         while self.upto < self._outgoing.head.seq:
             lines, in_files = self._outgoing.newest(self.upto), False
@@ -128,6 +129,12 @@ class _Other:
                 raise _RefusedError("it says that lines do not follow, whatever it is sent")
             if in_files:
                 await asyncio.sleep(PACE_S)
+
+    async def _ask_known(self, path: str) -> Known:
+        answer = await self._link.request("GET", path, deadline_ms=DEADLINE_MS)
+        if answer.status != 200:
+            raise _RefusedError(f"{answer.status} {answer.body[:200].decode(errors='replace')}")
+        return read(KNOWN, answer.body)
 
     async def _send(self, lines: list[Line]) -> bool:
         """Send a batch; False: it does not follow, and `upto` is where to go on from."""

@@ -118,12 +118,12 @@ def _set_up(
     found: Found, answered: Answers, cluster: Cluster, directory: Path, *, no_start: bool, dry_run: bool, yes: bool
 ) -> Exit:
     from failoverd.databases.connection import Failure  # noqa: PLC0415 - likewise
-    from failoverd.setup import grants, issued, look_database, planned, propose, shown, steps  # noqa: PLC0415 - likewise
+    from failoverd.setup import grants, issued, look_database, obstacles, planned, shown, steps  # noqa: PLC0415 - likewise
     from failoverd.setup.found import DatabaseFound  # noqa: PLC0415 - likewise
 
     click.echo("\n".join(shown.cluster(cluster)))
-    setting_up.warned(propose.warnings(found, cluster))
-    if setting_up.refused([*propose.blockers(found, cluster), *_holders(found, cluster)]):
+    setting_up.warned(obstacles.warnings(found, cluster))
+    if setting_up.refused([*obstacles.blockers(found, cluster), *_holders(found, cluster)]):
         return Exit.REFUSED
     place = issued.Place(directory)
     try:

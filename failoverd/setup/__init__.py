@@ -4,15 +4,17 @@
     answers ─────────┤── propose ──> Proposal ── planned ──> Plan ┼──> SQL on the primary (grants)
                      └── (pure) ───────┘         (shown first)   └──> commands (steps)
 
-look          what runs here: units, ports, addresses, the mail services' own configuration
-look_database what the database says of itself and of its replicas
+look          what runs here: units, ports, addresses; look_mail and look_database ask those services themselves
+found         the same as values
 answers       the file that answers instead of a person, with the same keys as the options
 propose       pure: what was found and what was answered, into values that each say where they come from
+obstacles     pure: what must, or should, be mended first
 written       pure: those values as the one configuration file
-certificates  the cluster's own CA and what it signs
+staged        that file, read by the real loader before it is put in place
+certificates  the cluster's own CA and what it signs; issued: what is kept of that
 grants        accounts and tables: what is missing of config/grants-mariadb.sql
 bundle        one archive a node: all that `join` needs there
-joined        the same for one of the other nodes
+planned       the plan of `init`; joined: the same for one of the other nodes; shown: as text
 files, steps  how a plan is carried out: all to temporary names first, and each step so that it can be done again
 
 Nothing is written before the whole plan was shown and confirmed, nothing is left half-done that a second run does not

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from failoverd.setup import bundle, propose, staged
+from failoverd.setup import bundle, obstacles, staged
 from failoverd.setup.files import File, existing, missing
 from failoverd.setup.found import DatabaseFound
 from failoverd.setup.planned import BEFORE
@@ -85,7 +85,7 @@ def _database(
             )
         if not database.read_only:
             yield "SETUP_NOT_READY", "database: read_only = OFF; allowed: ON, since it is a replica"
-    yield from propose.setting_blockers(database)
+    yield from obstacles.setting_blockers(database)
 
 
 def warnings(given: Bundle, found: Found, config: Config) -> Iterator[str]:
@@ -100,7 +100,7 @@ def warnings(given: Bundle, found: Found, config: Config) -> Iterator[str]:
     if "mariadb-backup" not in found.programs:
         yield "there is no mariadb-backup here: this node cannot give or take a copy (Debian: mariadb-backup)"
     if isinstance(found.database, DatabaseFound):
-        yield from propose.database_warnings(found.database)
+        yield from obstacles.database_warnings(found.database)
 
 
 def plan(given: Bundle, place: Place, commands: tuple[Command, ...]) -> Plan:

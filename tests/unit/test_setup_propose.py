@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from failoverd.setup import answers, propose, written
+from failoverd.setup import answers, obstacles, propose, written
 from failoverd.setup.answers import Answers
 from failoverd.setup.found import DatabaseFound, Found, HostAddress, MailFound, Replica
 from failoverd.setup.issued import Place
@@ -132,7 +132,7 @@ BLOCKERS = [
 @pytest.mark.parametrize(("change", "given", "codes"), BLOCKERS)
 def test_what_stands_in_the_way(change: dict[str, Any], given: dict[str, object], codes: list[str]) -> None:
     found, answered = replace(FOUND, **change), LEAST.with_others(answers.of(given))
-    blockers = list(propose.blockers(found, propose.settle(found, answered)))
+    blockers = list(obstacles.blockers(found, propose.settle(found, answered)))
     assert [code for code, _ in blockers] == codes
     assert all(words for _, words in blockers)
 
@@ -151,8 +151,8 @@ def test_what_stands_in_the_way(change: dict[str, Any], given: dict[str, object]
 )
 def test_what_should_be_mended(change: dict[str, Any], words: str) -> None:
     found = replace(FOUND, **change)
-    assert [told for told in propose.warnings(found, settled(found)) if words in told]
-    assert not [told for told in propose.warnings(FOUND, settled()) if words in told]
+    assert [told for told in obstacles.warnings(found, settled(found)) if words in told]
+    assert not [told for told in obstacles.warnings(FOUND, settled()) if words in told]
 
 
 @pytest.mark.parametrize(

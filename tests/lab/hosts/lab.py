@@ -73,6 +73,7 @@ class Lab:
             self._clean()
             data, lower = self._layers()
             over, lower = ([self._copy_source()], lower) if installed else ([], [self._ssh(), lower[-1]])
+            layout.STATE.mkdir(parents=True, exist_ok=True)
             network.up()
             run("cp", "-a", str(data / "mail"), str(layout.STATE / "mail"))
             (layout.STATE / "pki").symlink_to(data / "pki")

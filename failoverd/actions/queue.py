@@ -152,9 +152,15 @@ class PostfixQueue:
 
     def _remembered(self) -> set[str]:
         try:
-            return set(json.loads(self._memory.read_text(encoding="ascii")))
+            value = json.loads(self._memory.read_bytes())
         except FileNotFoundError:
             return set()
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, list) or not all(isinstance(one, str) and one.isalnum() for one in value):
+            # Taken for empty, what this node has held would stay held for ever.
+            raise OSError(errno.EBADMSG, "is damaged", str(self._memory))
+        return set(value)
 
     def _remember(self, ids: set[str]) -> None:
         """On disk before anything is held: what is held and not written down would be held for ever."""

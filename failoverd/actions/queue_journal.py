@@ -60,8 +60,11 @@ class Journal:
         except FileNotFoundError:
             return 0
         whole = text.rfind(b"\n") + 1
-        for line in text[:whole].splitlines():
-            self._apply(json.loads(line))
+        for number, line in enumerate(text[:whole].split(b"\n")[:-1], 1):
+            try:
+                self._apply(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise ValueError(f"line {number} is damaged: {error}") from None
         return whole
 
     def _apply(self, line: dict[str, object]) -> None:

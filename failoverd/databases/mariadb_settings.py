@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from failoverd.core.errant import JournalRow, fold
 from failoverd.core.model import Identity, SettingsFacts
-from failoverd.databases.connection import Failure
+from failoverd.databases.connection import Failure, understood
 from failoverd.databases.mariadb_facts import by_server
 from failoverd.databases.option_files import UnreadableError, is_on, options_of
 
@@ -78,20 +78,22 @@ class Server:
 
 def read_settings(connection: Connection, deadline: Deadline) -> SettingsFacts:
     """Read it all. Raises Failure."""
-    server = _server(connection, deadline)
-    return SettingsFacts(
-        found=_judged(server),
-        identity=Identity(
-            unique=("server_id", server.variables["server_id"]),
-            shared=("gtid_domain_id", server.variables["gtid_domain_id"]),
-        ),
-        journal=_journal(connection.run(deadline, _JOURNAL)),
-    )
+    with understood():
+        server = _server(connection, deadline)
+        return SettingsFacts(
+            found=_judged(server),
+            identity=Identity(
+                unique=("server_id", server.variables["server_id"]),
+                shared=("gtid_domain_id", server.variables["gtid_domain_id"]),
+            ),
+            journal=_journal(connection.run(deadline, _JOURNAL)),
+        )
 
 
 def found(connection: Connection, deadline: Deadline) -> tuple[Found, ...]:
     """The findings alone, of a server that has no journal yet. Raises Failure."""
-    return _judged(_server(connection, deadline))
+    with understood():
+        return _judged(_server(connection, deadline))
 
 
 def _judged(server: Server) -> tuple[Found, ...]:

@@ -317,7 +317,7 @@ def _answered(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
 def _object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _RefusedError(400, "DRILL_BUG", f"no JSON: {error}") from None
     if not isinstance(value, dict):
         raise _RefusedError(400, "DRILL_BUG", "no JSON object")

@@ -63,7 +63,10 @@ class Book:
             return None
         book = cls(state, drill, tell)
         # Its clock went on while nobody wrote: by the wall clock, which is good enough for what is left to note.
-        gone_s = (datetime.now(UTC) - datetime.fromisoformat(drill.began)).total_seconds()
+        began = datetime.fromisoformat(drill.began)
+        if began.tzinfo is None:
+            raise ValueError(f"{drill.began!r} is no moment")
+        gone_s = (datetime.now(UTC) - began).total_seconds()
         book._began = time.monotonic() - max(gone_s, 0.0)
         return book
 

@@ -83,7 +83,7 @@ def contents(account: str, ask: Callable[..., bytes]) -> Iterator[tuple[str, lis
         try:
             rows = json.loads(answer.decode("utf-8", "surrogateescape"), strict=False) if answer.strip() else []
             yield mailbox, [{name: str(row[name]) for name in FIELDS.split()} for row in rows]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DrillError("DRILL_DIFFERS", f"doveadm fetch for {account}: not understood ({error})") from None
 
 

@@ -62,12 +62,7 @@ class DiskProbe:
         except OSError as error:
             self._forget()
             return Reading(Health.UNKNOWN, "PROBE_EXHAUSTED", f"the writer of {self._path}: {error.strerror or error}")
-        if answer == "ok":
-            return Reading(Health.OK)
-        if answer == "busy":
-            return hung
-        number = int(answer.partition(" ")[2])
-        return Reading(Health.FAILED, CODES_OF.get(number, "DISK_IO"), f"{self._path}: {os.strerror(number)}")
+        return hung if answer == "busy" else reading_of(self._path, answer)
 
     async def close(self) -> None:
         """Let the child end, which it does when it can. Nobody waits for it."""
@@ -121,3 +116,13 @@ class DiskProbe:
         child.stdout.close()
         _LEFT.append(child)
         _LEFT[:] = [left for left in _LEFT if left.poll() is None]
+
+
+def reading_of(path: str, answer: str) -> Reading:
+    """What the writer's word means."""
+    if answer == "ok":
+        return Reading(Health.OK)
+    word, _, number = answer.partition(" ")
+    if word != "error" or not number.isascii() or not number.isdecimal() or len(number) > 4:
+        return Reading(Health.UNKNOWN, "PROBE_BUG", f"the writer of {path} says {answer[:80]!r}")
+    return Reading(Health.FAILED, CODES_OF.get(int(number), "DISK_IO"), f"{path}: {os.strerror(int(number))}")

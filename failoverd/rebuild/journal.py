@@ -76,7 +76,7 @@ class Journal:
             return Entry(**(value | {"stage": Stage(value["stage"]), "ahead": tuple(value["ahead"])}))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise RebuildError("REBUILD_DATA", f"{self._path} is damaged: how far a run came is unknown") from None
 
     def write(self, entry: Entry) -> None:
@@ -97,7 +97,7 @@ class Journal:
         """Return where the newest rebuild that ended has saved what was extra; None where that was another's."""
         try:
             value = json.loads(self._ended.read_text())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         if not isinstance(value, dict) or not request or value.get("request") != request:
             return None

@@ -11,6 +11,7 @@ ends the backup.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 import time
@@ -29,6 +30,7 @@ ALIVE_S = 2.0  # between two signs of life
 STALL_S = 30.0  # without one: the donor is gone
 SLOW_S = 120.0  # nothing taken: whoever asked is gone, or its disk stands still
 HANDSHAKE_S = 5.0
+POSITION = re.compile(r"(?:[0-9]{1,10}-[0-9]{1,10}-[0-9]{1,20}(?:,|$))*")  # of MariaDB, as it goes from node to node
 _HEADER = struct.Struct("!cI")
 
 
@@ -83,7 +85,7 @@ def parsed(payload: memoryview) -> dict[str, object]:
     """Read a message. Raises RebuildError."""
     try:
         value = json.loads(bytes(payload))
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise RebuildError("REBUILD_STREAM", "a message that is none")

@@ -81,7 +81,7 @@ class Others:
             reader = protocol.Reader(connection)
             answer = _accepted(reader.message(ANSWER))
             estimate = answer.get("bytes")
-            if not isinstance(estimate, int):
+            if not isinstance(estimate, int) or not 0 <= estimate < 1 << 63:
                 raise RebuildError("REBUILD_STREAM", "an answer without a size")
             _fits(estimate, into)
             child = tools.start(
@@ -96,9 +96,9 @@ class Others:
             finally:
                 programs.end(child)
         before, after = end.get("state_before"), end.get("state_after")
-        if not isinstance(before, str) or not isinstance(after, str):
+        if not all(isinstance(word, str) and protocol.POSITION.fullmatch(word) for word in (before, after)):
             raise RebuildError("REBUILD_STREAM", "an end without the positions")
-        return before, after
+        return str(before), str(after)
 
     @contextlib.contextmanager
     def _conversation(self, name: str) -> Iterator[ssl.SSLSocket]:

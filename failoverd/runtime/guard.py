@@ -25,7 +25,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from failoverd.actions.leash import Leash, LeashError, server_behind
@@ -59,7 +59,7 @@ class Settings:
     dialect: str
     socket: str
     user: str
-    password: str
+    password: str = field(repr=False)
     port: int
     demote_budget_ms: int
 

@@ -45,6 +45,7 @@ DEADLINE_MS = 500
 TAIL_BYTES = 8 << 20  # of the audit, read at the start
 BREATH_BYTES = 64 << 10  # after so much of it the reading thread lets the others go first
 FRESH_S = 1.0
+LATEST_MS = 253_402_214_400_000  # the last day of 9999: what is more is no moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,25 @@ class Known:
 
 _KNOWN: TypeAdapter[Known] = TypeAdapter(Known)
 _log = structlog.get_logger(__name__)
+
+
+class NotUnderstoodError(Exception):
+    """What another node says of the past is none; the text says why."""
+
+
+def known_of(body: bytes) -> Known:
+    """What another node has noted. Raises NotUnderstoodError."""
+    try:
+        known = _KNOWN.validate_json(body)
+    except ValidationError as error:
+        raise NotUnderstoodError(str(error.errors(include_url=False, include_input=False)[0]["msg"])) from None
+    shares, events = known.shares, known.events
+    moments = [at for s in shares for at in (s.began_ms, s.begun_ms, s.closed_ms, s.opened_ms, s.seen_ms, s.undone_ms)]
+    moments += [at for share in shares for part in share.parts for at in (part.began_ms, part.ended_ms)]
+    moments += [at for event in events for at in (event.at_ms, event.ended_ms)]
+    if not all(at is None or 0 <= at <= LATEST_MS for at in moments):
+        raise NotUnderstoodError("a moment that is none")
+    return known
 
 
 def line_of(record: Mapping[str, object]) -> history.Line | None:
@@ -197,9 +217,9 @@ class Historian:
         if answer.status != 200:  # 404: it is of an earlier version
             return name, f"{answer.status} {answer.body[:200].decode(errors='replace')}"
         try:
-            return name, await asyncio.to_thread(_KNOWN.validate_json, answer.body)
-        except ValidationError as error:
-            return name, f"not understood (another version?): {error.errors(include_url=False)[0]['msg']}"
+            return name, await asyncio.to_thread(known_of, answer.body)
+        except NotUnderstoodError as error:
+            return name, f"not understood (another version?): {error}"
 
     async def _share(self, _: Request) -> Response:
         """What this node has noted, for a peer."""

@@ -24,7 +24,7 @@ def read(path: Path) -> Report:
         api = json.loads(body).get("api")
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror}") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UnreadableError(f"{path} is no report: {error}") from error
     if api != API:
         raise UnreadableError(f"{path} is of version {api!r}; this failoverd reads {API}: a later one is needed")

@@ -1,0 +1,26 @@
+"""The registry: every parser that reads from outside, one row each. A new one is one row in one of these files."""
+
+from __future__ import annotations
+
+import targets_audit
+import targets_config
+import targets_ctl
+import targets_drill
+import targets_http
+import targets_mail
+import targets_messages
+import targets_programs
+import targets_sql
+
+FILES = (
+    targets_config,
+    targets_messages,
+    targets_http,
+    targets_mail,
+    targets_sql,
+    targets_programs,
+    targets_audit,
+    targets_drill,
+    targets_ctl,
+)
+TARGETS: dict[str, targets_config.Target] = {target.name: target for file in FILES for target in file.TARGETS}

@@ -1,0 +1,224 @@
+"""Random bytes at every port that failoverd opens: it goes on answering, nothing is left, and the log has no error.
+
+The same with ten million bytes a port, on four hosts, is in tests/lab/test_random_bytes.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import control_stage
+import public_stage
+import pytest
+import throw
+import views as stories
+from drill_agent_stage import Cluster
+from node_certificates import Authority
+
+from failoverd import wire
+from failoverd.config import load
+from failoverd.core.model import NodeName
+from failoverd.https import Link
+from failoverd.rebuild import programs
+from failoverd.rebuild.donor import Donor
+from failoverd.runtime.http import NodeServer
+from failoverd.runtime.peers import PATH, Peers
+from failoverd.stores.embedded import EmbeddedStoreServer
+from failoverd.tls import client_context, server_context
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from node_certificates import Files
+
+BYTES = 400_000  # a port
+GROWTH = 48 << 20  # of memory, for all that is kept of as many bytes
+MAIL1, MAIL2 = NodeName("mail1"), NodeName("mail2")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing that is thrown is an error of the server's."""
+    caplog.set_level(logging.WARNING)
+    yield
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not errors, [f"{record.name}: {record.getMessage()}\n{record.exc_text}" for record in errors]
+
+
+def rss() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def bombarded(where: str, ok: Callable[[], Awaitable[Any]], context: Any = None) -> throw.Thrown:
+    """Throw, while the server is asked all the time, and ask once more at the end."""
+    await ok()
+    await asyncio.to_thread(throw.throw, throw.to(where, context), BYTES // 10, 1)  # what is loaded once
+    gc.collect()
+    before = rss()
+    throwing = asyncio.create_task(asyncio.to_thread(throw.throw, throw.to(where, context), BYTES, 2))
+    while not throwing.done():
+        await ok()
+        await asyncio.sleep(0.05)
+    await ok()
+    gc.collect()
+    assert rss() - before < GROWTH
+    thrown = throwing.result()
+    assert thrown.bytes >= BYTES
+    return thrown
+
+
+def client(files: Files) -> Any:
+    return client_context(ca=files.ca, certificate=files.certificate, key=files.key)
+
+
+@contextlib.asynccontextmanager
+async def node(authority: Authority, tmp_path: Path) -> AsyncIterator[tuple[int, Callable[[], Awaitable[None]]]]:
+    """Mail1's HTTPS server with a store; and one look at it by mail2."""
+    own, other = authority.node("mail1"), authority.node("mail2")
+    path = tmp_path / "store.sqlite3"
+    EmbeddedStoreServer.create(path)
+    store = EmbeddedStoreServer(path)
+    await store.start()
+    heard: list[object] = []
+    peers = Peers(MAIL1, {}, 0, client(own), heard.append)
+    server = NodeServer(
+        address="127.0.0.1", port=0, ssl_context=server_context(ca=own.ca, certificate=own.certificate, key=own.key),
+        nodes={"mail1", "mail2"}, routes=[*peers.routes(), *store.routes()],
+    )  # fmt: skip
+    await server.start()
+    link = Link("127.0.0.1", server.port, client(other))
+    report = wire.encode_report(next(r for r in stories.view("mail1").reports if r.sender == MAIL2))
+
+    async def ok() -> None:
+        told = await link.request("POST", PATH, deadline_ms=5000, body=report)
+        assert told.status == 204
+        assert (await link.request("GET", "/store/v1/lab", deadline_ms=5000)).status == 200
+
+    try:
+        yield server.port, ok
+    finally:
+        link.close()
+        await server.stop()
+        await store.close()
+
+
+def test_at_the_node_s_server(authority: Authority, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with node(authority, tmp_path) as (port, ok):
+            await bombarded(f"127.0.0.1:{port}", ok)
+
+    asyncio.run(story())
+
+
+def test_at_the_node_s_server_by_a_member(authority: Authority, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with node(authority, tmp_path) as (port, ok):
+            await bombarded(f"127.0.0.1:{port}", ok, client(authority.node("mail2")))
+
+    asyncio.run(story())
+
+
+def test_at_the_public_listener(config_file: Path) -> None:
+    stage = public_stage.Stage(config_file, stories.view("mail2"))
+
+    async def story() -> None:
+        async with stage.running() as asking:
+
+            async def ok() -> None:
+                # One of many from this address: what throws must not keep the others out for longer than it throws.
+                for _ in range(100):
+                    with contextlib.suppress(public_stage.httpx.HTTPError):
+                        if (await asking.get("/v1/status")).status_code == 200:
+                            return
+                raise AssertionError("it answers nobody any more")
+
+            await bombarded(stage.url.removeprefix("http://"), ok)
+
+    asyncio.run(story())
+
+
+def test_at_the_control_socket(tmp_path: Path) -> None:
+    stage = control_stage.Stage()
+    with control_stage.Running(tmp_path / "control.sock", stage):
+
+        async def ok() -> None:
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "control.sock")
+            writer.write(b"GET /v1/version HTTP/1.0\r\n\r\n")
+            assert b" 200 OK" in (await reader.read())[:20]
+            writer.close()
+
+        asyncio.run(bombarded(str(tmp_path / "control.sock"), ok))
+    assert stage.asked == [], "nothing was asked of the daemon"
+
+
+def test_at_a_drill_agent(config_file: Path, tmp_path: Path) -> None:
+    cluster = Cluster(config_file, tmp_path)
+
+    async def story() -> None:
+        config = cluster.configs["mail1"]
+        other = cluster.configs["mail2"].peer
+        context = client_context(ca=other.ca, certificate=other.certificate, key=other.key)
+        async with cluster.agents("mail1"):
+            link = Link(config.this.address, config.drill.port, context)
+
+            async def ok() -> None:
+                assert (await link.request("DELETE", "/v1/lock/none", deadline_ms=5000)).status == 204
+
+            try:
+                await bombarded(f"{config.this.address}:{config.drill.port}", ok)
+                await bombarded(f"{config.this.address}:{config.drill.port}", ok, context)
+            finally:
+                link.close()
+
+    asyncio.run(story())
+
+
+def test_at_a_donor(authority: Authority, config_file: Path) -> None:
+    own, other = authority.node("mail1"), authority.node("mail2")
+    config = load(config_file, "mail1")
+    donor = Donor(config, server_context(ca=own.ca, certificate=own.certificate, key=own.key), programs.Programs(None))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=8)
+    threading.Thread(target=donor.serve, args=(listener,), daemon=True).start()
+    port = listener.getsockname()[1]
+    context = client(other)
+
+    def ask() -> bytes:
+        """A question that is not known: it is answered in words."""
+        for _ in range(200):  # eight are let in at once
+            try:
+                with throw.to(f"127.0.0.1:{port}", context)() as connection:
+                    connection.settimeout(5)
+                    connection.sendall(b"Q\0\0\0\x02{}")
+                    if answer := connection.recv(1000):
+                        return bytes(answer)
+            except OSError:
+                continue
+        raise AssertionError("it answers nobody any more")
+
+    async def ok() -> None:
+        assert b"REBUILD_STREAM" in await asyncio.to_thread(ask)
+
+    asyncio.run(bombarded(f"127.0.0.1:{port}", ok))
+    asyncio.run(bombarded(f"127.0.0.1:{port}", ok, context))
+
+
+def test_what_is_thrown_is_of_many_kinds() -> None:
+    made = throw.pieces(random.Random(5))  # noqa: S311 - inputs, not keys
+    some = [next(made) for _ in range(300)]
+    assert sum(piece.startswith(b"\x16\x03") for piece in some) > 30, "TLS"
+    assert sum(b"HTTP/1.1\r\n" in piece for piece in some) > 30, "HTTP"
+    assert len(set(some)) > 250

@@ -57,9 +57,9 @@ class Mounted:
 def mounted_at(path: str, text: str) -> Mounted | None:
     """Return what `text`, of /proc/self/mountinfo, has at `path`."""
     found = None
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines: a source may hold what that takes for an end
         fields = line.split(" ")
-        if _unescaped(fields[4]) == path:
+        if len(fields) > 4 and _unescaped(fields[4]) == path:
             rest = fields[fields.index("-") :]
             found = Mounted(_unescaped(rest[2]), rest[1])
     return found

@@ -73,6 +73,7 @@ _NO_ANSWER = (
     AssertionError,
     OverflowError,
     RuntimeError,
+    NameError,  # a value that it would have read out of one
 )
 
 

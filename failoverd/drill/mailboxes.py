@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DOVEADM = "/usr/bin/doveadm"
 LIMIT_S = 3600.0
 FIELDS = "mailbox guid flags hdr.message-id text"
+_RAW = ("utf-8", "surrogateescape")  # what doveadm prints, byte for byte
 _ID = re.compile(r"<[^<>\s]{1,500}>")
 
 
@@ -69,9 +70,9 @@ def look(
 
 
 def _sum(account: str, mailbox: str, held: list[tuple[str, str, str]]) -> MailboxSum:
-    content = hashlib.sha256("\n".join(sorted(f"{guid} {text}" for guid, text, _ in held)).encode()).hexdigest()
+    content = hashlib.sha256("\n".join(sorted(f"{guid} {text}" for guid, text, _ in held)).encode(*_RAW)).hexdigest()
     states = sorted(f"{guid} {' '.join(sorted(flags.split()))}" for guid, _, flags in held)
-    flags = hashlib.sha256("\n".join(states).encode()).hexdigest()
+    flags = hashlib.sha256("\n".join(states).encode(*_RAW)).hexdigest()
     return MailboxSum(account=account, mailbox=mailbox, messages=len(held), content=content, flags=flags)
 
 

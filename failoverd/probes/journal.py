@@ -188,7 +188,7 @@ class Journal:
         try:
             entry = json.loads(line)
             written_s = int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
         unit, identifier, message = entry.get("_SYSTEMD_UNIT"), entry.get("SYSLOG_IDENTIFIER"), entry.get("MESSAGE")
         # A field that is no text (bytes, or given twice) is no line of theirs.

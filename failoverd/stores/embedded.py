@@ -124,7 +124,7 @@ class _File:
             connection.execute("PRAGMA synchronous=FULL")
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where a damaged file's names are told
             connection.close()
             hint = " (does another failoverd have it?)" if "locked" in str(error) else ""
             raise StoreFileError(f"{self._path}: {error}{hint}") from error
@@ -138,7 +138,7 @@ class _File:
         records = {}
         try:
             rows = self._connection.execute("SELECT cluster, version, body FROM record").fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise StoreFileError(f"{self._path}: {error}") from error
         for cluster, version, body in rows:
             try:

@@ -136,7 +136,7 @@ async def asked(
         "headers": headers or [],
         "client": ("127.0.0.1", 4711),
         "server": ("127.0.0.1", 7480),
-        "state": {"peer": peer, "abort": lambda: None},
+        "state": {"peer": peer, "abort": lambda: None, "refuse": lambda *_: None, "actor": "anna"},
     }
     async with asyncio.timeout(30):
         await app(scope, receive, send)

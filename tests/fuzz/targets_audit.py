@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import views as stories
-from places import place, written
+from places import place
 from target import Target
 
 from failoverd.audit import reading, table, verify
+from failoverd.audit.copies import Copies, RefusedError
 from failoverd.audit.file import AuditDamagedError, AuditFile
 from failoverd.audit.inputs import InputError, _Packing, input_of
 from failoverd.ctl import explaining
@@ -50,7 +51,9 @@ def _made() -> list[bytes]:
 
 
 def _records(data: bytes) -> list[Mapping[str, object]]:
-    return [read.record for read in reading.records([written(NAME, data)]) if read.record is not None]
+    where = place("audit")
+    (where / NAME).write_bytes(data)
+    return [read.record for read in reading.records(where) if read.record is not None]
 
 
 def _verified(data: bytes) -> object:
@@ -68,7 +71,7 @@ def _opened(data: bytes) -> object:
         audit.append([{"kind": "step", "text": "x"}])
     finally:
         audit.close()
-    last = list(reading.records([where / NAME]))[-1]
+    last = list(reading.records(where))[-1]
     assert last.record is not None, "what was just written is not read"
     assert last.record["seq"] == audit.sequence
     return audit.sequence
@@ -76,7 +79,9 @@ def _opened(data: bytes) -> object:
 
 def _told(data: bytes) -> object:
     """History as a node without its daemon tells it."""
-    document = history.alone(written(NAME, data), "mail2")
+    where = place("audit")
+    (where / NAME).write_bytes(data)
+    document = history.alone(where, "mail2")
     return document.changes, document.events
 
 
@@ -107,7 +112,17 @@ def _wanted(data: bytes) -> object:
     return [wanted.has(record) for record in _records(data)]
 
 
+def _copied(data: bytes) -> object:
+    """Lines that another node sends to be kept, the first half before the rest: they follow, differ, or leave out."""
+    copies = Copies(place("copies"), ["mail2"], free_least=0)
+    lines = data.splitlines(keepends=True)
+    for part in (lines[: len(lines) // 2], lines, lines[:1]):
+        copies.take("mail2", b"".join(part), 1)
+    return copies.versions("mail2")
+
+
 TARGETS = [
+    Target("audit-copy", "another node's audit, sent to be kept", _copied, _made, (RefusedError,), 64 * 1024),
     Target("audit-lines", "lines of the audit", _wanted, _made),
     Target("audit-verify", "the audit's files, where somebody has edited them", _verified, _made, (), 64 * 1024),
     Target("audit-open", "the audit's file at a daemon's start", _opened, _made, (AuditDamagedError,), 64 * 1024),

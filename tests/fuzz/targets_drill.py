@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import Mock
 
 import drill_stage
 import httpx
@@ -65,6 +66,7 @@ def _agent(data: bytes) -> object:
 
     async def asked() -> object:
         agents = calls.Agents.__new__(calls.Agents)
+        agents._credentials = Mock()
         agents._nodes, agents._port, agents._streams = {"mail1": "10.0.0.1"}, 7402, []
         agents._client = httpx.AsyncClient(transport=httpx.MockTransport(handle))
         found: list[object] = []

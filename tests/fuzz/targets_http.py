@@ -73,7 +73,7 @@ PUBLIC = (
 @functools.cache
 def _control_app() -> ASGIApp:
     stage = control_stage.Stage()
-    return ControlServer(Path(directory() / "control.sock"), stage)._app
+    return ControlServer(Path(directory() / "control.sock"), stage).door.app
 
 
 CONTROL = (

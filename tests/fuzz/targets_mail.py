@@ -280,9 +280,7 @@ TARGETS = [
         "doveadm-fetch",
         "what `doveadm fetch` prints",
         _fetched,
-        lambda: [
-            b'INBOX\n[{"mailbox":"INBOX","guid":"a1","flags":"\\\\Seen","hdr.message-id":"<1@x>","text":"Subject: x\\n"}]'
-        ],
+        lambda: [b'INBOX\n[{"mailbox":"INBOX","guid":"a1","flags":"\\\\Seen","hdr.message-id":"<1@x>","text":"x"}]'],
         (DrillError,),
     ),
     Target(

@@ -133,7 +133,7 @@ def _store_file_made() -> list[bytes]:
     path = place("whole") / "store.sqlite3"
     _File.create(path)
     file = _File(path)
-    file.swap("lab", 0, RECORD)
+    file.swap("lab", 0, RECORD, lambda _: None)
     file.close()
     return [path.read_bytes()]
 

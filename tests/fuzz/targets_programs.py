@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 
 import httpx
-from places import place, run, text
+from places import place, run, text, written
 from target import Target
 
 from failoverd.actions.handon import result_of
@@ -21,6 +21,8 @@ from failoverd.process import Ended
 from failoverd.rebuild import RebuildError, ahead, binlog, private, protocol
 from failoverd.rebuild.journal import Entry, Journal
 from failoverd.rebuild_files import FILE, newest
+from failoverd.refusals import Refusals
+from failoverd.refusals_spool import Told
 from failoverd.runtime import persist
 
 NOW = datetime(2026, 11, 29, 12)  # noqa: DTZ001 - as nftables shows it
@@ -201,7 +203,18 @@ def _mounts(data: bytes) -> object:
     return mounted_at("/srv/mail", MOUNTS + f"38 35 0:41 / {a or '/'} rw - {b or 'x'} {c or 'y'} rw\n")
 
 
+def _refusals(data: bytes) -> object:
+    """What a donor or a drill agent tells of those whom it has turned away."""
+    refusals = Refusals()
+    Told(written("refused.json", data), refusals).read()
+    return refusals.totals()
+
+
+REFUSED = {"run": "r1", "kinds": [{"port": "donor", "code": "PEER_STRANGER", "source": "10.0.0.9", "reason": "x",
+           "node": "", "total": 3}]}  # fmt: skip
+
 TARGETS = [
+    Target("refusals-file", "what other programs tell of refusals", _refusals, lambda: [json.dumps(REFUSED).encode()]),
     Target("fence-agent", "what a fence agent prints", _agent, lambda: [b"Status: ON\n", b"Failed\nERROR: y\n\x1b[0m"]),
     Target(
         "nft-gate",

@@ -107,5 +107,8 @@ def _included(root: Path, line: str) -> list[str]:
     if kind != "!includedir":
         return []
     directory = root / path.strip().lstrip("/")
-    names = sorted(entry.name for entry in directory.glob("*.cnf")) if directory.is_dir() else []
+    try:
+        names = sorted(entry.name for entry in directory.glob("*.cnf")) if directory.is_dir() else []
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{path.strip()[:200]}: {error.__class__.__name__}") from None
     return [f"{path.strip().rstrip('/')}/{name}" for name in names]

@@ -156,6 +156,9 @@ class Database:
             self.heard.append(password.text)
             while (statement := wire.query()) is not None:
                 self.heard.append(statement)
+                if statement.startswith("SET NAMES"):  # a part of the login
+                    wire.ok()
+                    continue
                 number = len(self.heard)
                 end = statement.rfind("'") - 3 if number % 2 else len(statement)  # cut in the middle of a value
                 near = f"{statement[:end]} {password.text if number % 3 else ''}"
@@ -235,7 +238,7 @@ class Seen:
                 for name in ("cmdline", "environ"):
                     with contextlib.suppress(OSError):
                         text = Path(f"/proc/{pid}/{name}").read_bytes().decode("utf-8", "replace")
-                        self.texts[f"{name} of {text[:60]!r}"] = text
+                        self.texts[f"{name} of {text[:60]!r} {hash(text):x}"] = text
 
 
 def children_of(roots: list[int]) -> list[int]:

@@ -35,6 +35,7 @@ options=$(cat)
 echo "started as $0 $*"
 echo "$options"
 echo "$options" >&2
+sleep 0.5
 exit 1
 """
 WAIT_S = 40.0
@@ -85,7 +86,7 @@ def test_a_server_that_quotes_its_statements_is_not_quoted(
         reasons.append(f"{caught.value} {caught.value.reason} {caught.value!r}")
     connection.drop()
     server.close()
-    assert any(replication.replace("\\", "\\\\").replace("'", "\\'") in said for said in server.heard), "it was told"
+    assert any(replication[:16] in said for said in server.heard), "it was told"
     assert any("near" in reason for reason in reasons)
     assert not planted.leaks(dict(enumerate_(reasons)))
 
@@ -172,7 +173,7 @@ class World:
         for name in ("state", "run"):
             (where / name).mkdir(parents=True, exist_ok=True)
         name = f"{node}-{command[0]}"
-        log = (self.directory / f"{name}.log").open("wb")
+        log = self.directory / f"{name}.log"
         words = [
             sys.executable,
             "-m",
@@ -185,9 +186,10 @@ class World:
         ]
         words += ["--state", str(where / "state"), "--runtime", str(where / "run")]
         environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}  # what is printed where it is aborted
-        self.processes[name] = self.place.do(
-            lambda: subprocess.Popen(words, stdout=log, stderr=log, cwd=TREE, env=environment)
-        )
+        with log.open("wb") as file:
+            self.processes[name] = self.place.do(
+                lambda: subprocess.Popen(words, stdout=file, stderr=file, cwd=TREE, env=environment)
+            )
         return self.processes[name]
 
     def ctl(self, *words: str) -> str:
@@ -300,7 +302,7 @@ def test_nothing_that_is_said_written_or_started_has_a_secret_in_it(world: World
 
 
 def test_no_program_of_failoverd_leaves_a_core() -> None:
-    for unit in (TREE / "systemd").glob("failoverd*.service"):
-        text = unit.read_text()
-        if "/failoverd " in text or "failoverd run" in text:
-            assert "LimitCORE=0" in text, unit.name
+    units = list((TREE / "systemd").glob("failoverd*.service"))
+    assert len(units) > 7
+    for unit in units:
+        assert "LimitCORE=0" in unit.read_text(), unit.name

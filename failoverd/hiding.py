@@ -7,6 +7,7 @@ length, in front or behind, and half a password is worth as much as a whole one 
 from __future__ import annotations
 
 import base64
+from os.path import commonprefix
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -23,9 +24,9 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
         forms = _forms(secret)
         for form in forms:
             text = text.replace(form, HIDDEN)
-        for form in forms if len(secret) > PIECE and "://" not in secret else ():  # a URL begins like any other
-            text = _without_beginnings(text, form)
-            text = _without_beginnings(text[::-1], form[::-1])[::-1]
+        if len(secret) > PIECE and "://" not in secret:  # a URL begins like any other
+            text = _without_beginnings(text, forms)
+            text = _without_beginnings(text[::-1], [form[::-1] for form in forms])[::-1]
     return text
 
 
@@ -37,12 +38,11 @@ def _forms(secret: str) -> list[str]:
     return sorted(forms, key=len, reverse=True)
 
 
-def _without_beginnings(text: str, secret: str) -> str:
-    at = text.find(secret[:PIECE])
-    while at >= 0:
-        end = PIECE
-        while end < len(secret) and text[at + end : at + end + 1] == secret[end]:
-            end += 1
-        text = text[:at] + HIDDEN + text[at + end :]
-        at = text.find(secret[:PIECE], at + len(HIDDEN))
+def _without_beginnings(text: str, forms: list[str]) -> str:
+    """Hide each place where one of the forms begins, as far as any of them goes on there."""
+    starts, at = {form[:PIECE] for form in forms}, 0
+    while (found := min((place for start in starts if (place := text.find(start, at)) >= 0), default=-1)) >= 0:
+        length = max(len(commonprefix([text[found:], form])) for form in forms)  # noqa: RUF071 - characters it is
+        text = text[:found] + HIDDEN + text[found + length :]
+        at = found + len(HIDDEN)
     return text

@@ -131,8 +131,9 @@ class _Webhook(http.server.BaseHTTPRequestHandler):
 class Database:
     """A server on a Unix socket that is told each password in the clear, and refuses everything with what it was."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, refuses: str = "") -> None:
         self.heard: list[str] = []
+        self._refuses = refuses  # what a statement has in it that is refused
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(20)
@@ -156,7 +157,7 @@ class Database:
             self.heard.append(password.text)
             while (statement := wire.query()) is not None:
                 self.heard.append(statement)
-                if statement.startswith("SET NAMES"):  # a part of the login
+                if statement.startswith("SET NAMES") or self._refuses not in statement:  # a part of the login
                     wire.ok()
                     continue
                 number = len(self.heard)

@@ -20,9 +20,6 @@ from planting import Database, Echoes, Planted, Seen, children_of, files_below
 
 from failoverd.config import load
 from failoverd.databases.connection import Connection, Deadline, Failure
-from failoverd.databases.dialect import Account
-from failoverd.databases.mariadb import MariaDbDialect
-from failoverd.databases.mysql import MySqlDialect
 from failoverd.hiding import HIDDEN, hidden
 
 if TYPE_CHECKING:
@@ -68,21 +65,19 @@ def test_what_is_planted_is_found(planted: Planted) -> None:
     assert planted.places_in(secret[:11] + " " + secret[12:20]) == []
 
 
-@pytest.mark.parametrize("dialect", [MariaDbDialect(), MySqlDialect()], ids=["mariadb", "mysql"])
-def test_a_server_that_quotes_its_statements_is_not_quoted(
-    planted: Planted, tmp_path: Path, dialect: MariaDbDialect | MySqlDialect
-) -> None:
+@pytest.mark.parametrize("keyword", ["MASTER", "REPLICATION SOURCE"])
+def test_a_server_that_quotes_its_statements_is_not_quoted(planted: Planted, tmp_path: Path, keyword: str) -> None:
     planted.plant("database")
     planted.plant("replication")
     password, replication = planted.texts["database"], planted.texts["replication"]
     path = tmp_path / "sock"
-    server = Database(path)
+    server = Database(path, "CHANGE ")
     connection = Connection("failoverd", password, (replication,))
     connection.log_in(str(path), Deadline(5000), lambda _: None)
     reasons = []
     for _ in range(12):
         with pytest.raises(Failure) as caught:
-            dialect.change_source(connection, Deadline(5000), "10.0.0.1", Account("repl", replication, 3306))
+            connection.run(Deadline(5000), f"CHANGE {keyword} TO X_USER = %s, X_PASSWORD = %s", "repl", replication)
         reasons.append(f"{caught.value} {caught.value.reason} {caught.value!r}")
     connection.drop()
     server.close()

@@ -11,8 +11,6 @@ import gc
 import logging
 import os
 import random
-import socket
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +23,8 @@ from drill_agent_stage import Cluster
 from node_certificates import Authority
 
 from failoverd import wire
-from failoverd.config import load
 from failoverd.core.model import NodeName
 from failoverd.https import Link
-from failoverd.rebuild import programs
-from failoverd.rebuild.donor import Donor
 from failoverd.runtime.http import NodeServer
 from failoverd.runtime.peers import PATH, Peers
 from failoverd.stores.embedded import EmbeddedStoreServer
@@ -185,35 +180,6 @@ def test_at_a_drill_agent(config_file: Path, tmp_path: Path) -> None:
                 link.close()
 
     asyncio.run(story())
-
-
-def test_at_a_donor(authority: Authority, config_file: Path) -> None:
-    own, other = authority.node("mail1"), authority.node("mail2")
-    config = load(config_file, "mail1")
-    donor = Donor(config, server_context(ca=own.ca, certificate=own.certificate, key=own.key), programs.Programs(None))
-    listener = socket.create_server(("127.0.0.1", 0), backlog=8)
-    threading.Thread(target=donor.serve, args=(listener,), daemon=True).start()
-    port = listener.getsockname()[1]
-    context = client(other)
-
-    def ask() -> bytes:
-        """A question that is not known: it is answered in words."""
-        for _ in range(200):  # eight are let in at once
-            try:
-                with throw.to(f"127.0.0.1:{port}", context)() as connection:
-                    connection.settimeout(5)
-                    connection.sendall(b"Q\0\0\0\x02{}")
-                    if answer := connection.recv(1000):
-                        return bytes(answer)
-            except OSError:
-                continue
-        raise AssertionError("it answers nobody any more")
-
-    async def ok() -> None:
-        assert b"REBUILD_STREAM" in await asyncio.to_thread(ask)
-
-    asyncio.run(bombarded(f"127.0.0.1:{port}", ok))
-    asyncio.run(bombarded(f"127.0.0.1:{port}", ok, context))
 
 
 def test_what_is_thrown_is_of_many_kinds() -> None:

@@ -106,7 +106,6 @@ _LENIENT = [
     checks.unsupported_method,
     checks.use_after_free,
     checks.ignored_auth,
-    ,
 ]
 
 

@@ -186,5 +186,5 @@ def test_what_is_thrown_is_of_many_kinds() -> None:
     made = throw.pieces(random.Random(5))  # noqa: S311 - inputs, not keys
     some = [next(made) for _ in range(300)]
     assert sum(piece.startswith(b"\x16\x03") for piece in some) > 30, "TLS"
-    assert sum(b"HTTP/1.1\r\n" in piece for piece in some) > 30, "HTTP"
+    assert sum(b"HTTP/" in piece for piece in some) > 30, "HTTP"
     assert len(set(some)) > 250

@@ -69,13 +69,13 @@ COMPUTING = ("tests/unit", "tests/core", "tests/scenarios", "tests/simulation") 
 FAST = ((Part("tests", ("--fast",), 420),),)
 ALL = (
     (
-        Part("tests that compute", ("-m", NEITHER, *COMPUTING), 480),
-        Part("tests with servers", ("-m", NEITHER, *(f"--ignore={place}" for place in COMPUTING)), 480),
+        Part("tests that compute", ("-m", NEITHER, *COMPUTING), 600),
+        Part("tests with servers", ("-m", NEITHER, *(f"--ignore={place}" for place in COMPUTING)), 600),
     ),
     (Part("simulated seeds", ("-m", "simulation"), 360),),  # on all cores
     (Part("root tests", ("-m", "root and not lab"), 300),),
     (Part("browser tests", ("-m", "browser and not lab"), 240),),
-    (Part("lab tests", ("-m", "lab"), 1140),),
+    (Part("lab tests", ("-m", "lab"), 1500),),
 )
 
 

@@ -1,6 +1,6 @@
 """Random bytes at every port that failoverd opens: it goes on answering, nothing is left, and the log has no error.
 
-The same with ten million bytes a port, on four hosts, is in tests/lab/test_random_bytes.py.
+`tests/fuzz/ports ADDRESS:PORT` throws as many as one likes at a server that is one's own.
 """
 
 from __future__ import annotations

@@ -140,6 +140,12 @@ def test_the_units_name_what_is_in_it(deb: Path, unpacked: Path) -> None:
             assert f".{program}" in found, f"{unit.name}: {program}"
 
 
+def test_what_debhelper_adds_to_the_scripts_neither_starts_nor_stops_anything(deb: Path, tmp_path: Path) -> None:
+    printed("dpkg-deb", "--control", deb, tmp_path)
+    for kind in ("preinst", "postinst", "prerm", "postrm"):
+        assert "deb-systemd-invoke" not in (tmp_path / kind).read_text(), kind
+
+
 def test_the_same_tree_gives_the_same_package(deb: Path, tmp_path: Path) -> None:
     made = str(int(names(deb)["./opt/failoverd/pyvenv.cfg"].mtime))  # it may be of an earlier commit of the same tree
     printed(BUILD, "--output", tmp_path, SOURCE_DATE_EPOCH=made)

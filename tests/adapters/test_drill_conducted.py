@@ -13,7 +13,7 @@ from control_stage import me
 from drill_agent_stage import DRILL, OTHER, UNIT, until
 from drill_coordinator_stage import ME, Conducted, quick
 
-from failoverd.drill import coordinator, counting, recover
+from failoverd.drill import comparing, coordinator, counting, recover
 from failoverd.drill.calls import Agents
 from failoverd.drill.model import PhaseName
 from failoverd.drill.report import kept
@@ -355,7 +355,7 @@ def test_a_job_that_fails_fails_its_phase(
     assert ("start failoverd-fault.service" in cluster.asked()) == (phase is PhaseName.CONSISTENCY)
 
 
-def test_a_mistake_of_failoverds_own_is_named_and_everything_is_taken_back(cluster: Conducted) -> None:
+def test_a_job_that_says_what_is_not_understood_fails_its_phase(cluster: Conducted) -> None:
     cluster.jobs(mailboxes_mail3={"done": {"node": "mail3"}})
 
     async def tell() -> None:
@@ -363,8 +363,25 @@ def test_a_mistake_of_failoverds_own_is_named_and_everything_is_taken_back(clust
         await all_given_back(cluster)
 
     story(cluster, tell)
+    assert (cluster.drill().code, cluster.result(PhaseName.CONSISTENCY).code) == ("DRILL_NO_AGENT", "DRILL_NO_AGENT")
+    assert cluster.drill().reason.startswith("mail3 (another version of failoverd?): 3 validation errors")
+
+
+def test_a_mistake_of_failoverds_own_is_named_and_everything_is_taken_back(
+    cluster: Conducted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*_: object) -> object:
+        raise ZeroDivisionError("of nothing")
+
+    monkeypatch.setattr(comparing, "consistency", mistaken)
+
+    async def tell() -> None:
+        assert await cluster.conduct() == "failed"
+        await all_given_back(cluster)
+
+    story(cluster, tell)
     assert (cluster.drill().code, cluster.result(PhaseName.CONSISTENCY).code) == ("DRILL_BUG", "DRILL_BUG")
-    assert "ValidationError: 3 validation errors for MailboxesDone" in cluster.drill().reason
+    assert cluster.drill().reason == "ZeroDivisionError: of nothing"
     assert any("Traceback" in line for line in cluster.told)
 
 

@@ -84,7 +84,7 @@ def tries(served: Served, operation: Any, examples: int) -> None:
                 continue  # nothing of it could be wrong
             raise
 
-        @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(case=strategy)
         def one(case: Any) -> None:
             answer = asked(served, case)

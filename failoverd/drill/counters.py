@@ -46,7 +46,9 @@ def look(
     node: str, accounts: Collection[str], domain: str, *, since_ms: int, late_ms: int, journal: Sequence[str] = JOURNAL
 ) -> CountersDone:
     """Ask this node's journal from a time on, CLOCK_REALTIME in ms, up to `late_ms` ago. Blocks; raises DrillError."""
-    until_ms = max(since_ms, time.time_ns() // 1_000_000 - late_ms)
+    until_ms = time.time_ns() // 1_000_000 - late_ms
+    if until_ms <= since_ms:
+        return CountersDone(node=node, logins=0, submitted=(), until_ms=since_ms)
     command = [
         *journal,
         "--output=cat",

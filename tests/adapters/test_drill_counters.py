@@ -74,6 +74,14 @@ def test_a_journal_that_does_not_reach_back_is_said_to(tmp_path: Path) -> None:
     assert added(found, asked(journal, found.until_ms)).missing == found.missing, "once lost is lost"
 
 
+def test_a_time_that_has_not_come_yet_is_left_to_the_next_question(tmp_path: Path) -> None:
+    journal, since_ms = Written(tmp_path), now_ms() - 1000
+    logins(journal, 0.5)
+    found = asked(journal, since_ms, late_ms=2000)
+    assert (found.logins, found.until_ms, found.missing) == (0, since_ms, "")
+    assert added(found, asked(journal, found.until_ms)).logins == 1
+
+
 def test_an_empty_one_has_lost_nothing(tmp_path: Path) -> None:
     found = asked(Written(tmp_path), now_ms() - 60_000)
     assert (found.logins, found.submitted, found.missing) == (0, (), "")

@@ -166,7 +166,7 @@ def pair(example: str, tmp_path: Path) -> Iterator[Pair]:
         return Node(name, config, disks[name].place, runtime)
 
     arbiter, holder = node("arbiter"), node("mail1")
-    other = files["mail2"]
+    other = files["mail1"]  # nobody else may make it the primary
     context = client_context(ca=other.ca, certificate=other.certificate, key=other.key)
 
     def asked(work: Callable[[EmbeddedStore], Any]) -> Any:

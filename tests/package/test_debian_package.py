@@ -157,4 +157,4 @@ def test_lintian_finds_nothing_that_is_not_explained(deb: Path) -> None:
     said = printed("lintian", "--allow-root", "--tag-display-limit", "0", "--fail-on", "error,warning", deb)
     assert [line for line in said.splitlines() if line.startswith(("E:", "W:"))] == []
     overrides = (TREE / "systemd/debian/failoverd.lintian-overrides").read_text()
-    assert len(re.findall(r"^#", overrides, re.MULTILINE)) >= 7, "each has its reason"
+    assert len(re.findall(r"^#", overrides, re.MULTILINE)) >= 6, "each has its reason"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from failoverd.core.model import Outcome
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
+# A client that is told that the server is full has the place kept for administrators until it is gone.
+PLACE_TRIES, PLACE_AGAIN_S = 10, 0.02
 _MAY_BE_OURS = {"DB_LOST", "DB_HUNG", "DB_TIMEOUT"}  # what a shut socket looks like
 
 
@@ -60,7 +63,17 @@ class Sessions:
                 raise
 
     def open(self, deadline: Deadline, token: int) -> Connection:
-        """Log in."""
+        """Log in; into the last place of a full server, at more than one attempt."""
+        for _ in range(PLACE_TRIES):
+            try:
+                return self._open(deadline, token)
+            except Failure as failure:
+                if failure.code != "DB_CONNECTIONS" or deadline.left_s <= PLACE_AGAIN_S:
+                    raise
+            time.sleep(PLACE_AGAIN_S)
+        return self._open(deadline, token)
+
+    def _open(self, deadline: Deadline, token: int) -> Connection:
         connection = Connection(self._user, self._password, self._secrets)
         try:
             connection.log_in(self._socket, deadline, lambda opened: self._register(opened, token))
@@ -76,7 +89,7 @@ class Sessions:
         """Another connection beside the one that waits; None where the server gives none."""
         token = self._cancelled
         try:
-            second = self.open(deadline, token)
+            second = self._open(deadline, token)  # whoever is beside it has a place, and goes on without
         except Failure:
             yield None
             return

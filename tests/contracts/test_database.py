@@ -5,6 +5,7 @@ MariaDB: real servers. MySQL: the model, whose docstring says what that does not
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -196,6 +197,17 @@ def test_all_connections_taken(stages: Stages) -> None:
     first, _, _ = stages
     with first.full():
         assert ok(first.database.make_read_only(deadline_ms=QUICK_MS)).read_only
+
+
+def test_a_last_connection_that_is_taken_for_a_moment_keeps_failoverd_out_for_no_longer(stages: Stages) -> None:
+    """Each client that is told that the server is full has that place, for as long as it takes to tell it."""
+    first, _, _ = stages
+    with first.full(), contextlib.ExitStack() as last:
+        last.enter_context(first.last())
+        gone = threading.Timer(0.06, last.close)
+        gone.start()
+        assert ok(first.database.make_read_only(deadline_ms=QUICK_MS)).read_only
+        gone.join()
 
 
 def test_cancel_ends_what_another_thread_waits_for(stages: Stages) -> None:

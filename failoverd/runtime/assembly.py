@@ -18,18 +18,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from failoverd import __version__
-from failoverd.actions.mailstore import SharedStore
 from failoverd.actions.units import Units
 from failoverd.config import membership_digest
 from failoverd.core import rejoin
 from failoverd.core.health import Sendings
 from failoverd.core.lease import still_held, unanswered
 from failoverd.core.machine import State
-from failoverd.core.model import Health, NodeKind, NodeName, Outcome
+from failoverd.core.model import Health, NodeKind, Outcome
 from failoverd.core.policy import Policy
 from failoverd.core.view import View
-from failoverd.fencing import FENCES
-from failoverd.fencing.agent import Device
 from failoverd.ports import Result, Target
 from failoverd.probes.deadline import observe
 from failoverd.runtime import guard, host
@@ -41,9 +38,10 @@ from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
 from failoverd.runtime.drilling import Drilling
 from failoverd.runtime.executor import Executor, Worker
+from failoverd.runtime.helped import HelperError
 from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.http import NodeServer
-from failoverd.runtime.local import database_of, gate_of, mail_store_of, queue_of
+from failoverd.runtime.local import database_of, gate_of
 from failoverd.runtime.logging import hide
 from failoverd.runtime.ours import credentials_of
 from failoverd.runtime.outbox import Outbox
@@ -52,6 +50,7 @@ from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
 from failoverd.runtime.prober import Prober
 from failoverd.runtime.public import PublicServer
 from failoverd.runtime.public_shown import Shown
+from failoverd.runtime.reach import reach_of
 from failoverd.runtime.recording import Recording
 from failoverd.runtime.reloading import Part, Reloader
 from failoverd.runtime.remote import RemoteServer
@@ -66,11 +65,11 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from failoverd.config import Config, FenceDevice
+    from failoverd.config import Config
     from failoverd.core.anchor import Anchor
     from failoverd.core.lease import Held, Memory
     from failoverd.core.model import Node
-    from failoverd.ports import Fence
+    from failoverd.runtime.helped import Helper
 
 _log = structlog.get_logger(__name__)
 
@@ -81,10 +80,11 @@ LOOK_MS = 3000  # after a restart: as long as it settles
 
 @dataclass(frozen=True, slots=True)
 class Directories:
-    """Where the daemon keeps what it remembers, and its control socket."""
+    """Where the daemon keeps what it remembers, its control socket, and failoverd-helper's, where that is asked."""
 
     state: Path = Path("/var/lib/failoverd")
     runtime: Path = Path("/run/failoverd")
+    helper: Path | None = None
 
 
 def policy_of(config: Config) -> Policy:
@@ -128,25 +128,6 @@ def _unfenced(config: Config) -> tuple[str, ...]:
         return ()
     data = (name for name, member in config.members.items() if member.kind == "data")
     return tuple(name for name in data if name not in config.fencing.nodes)
-
-
-def levels_of(config: Config) -> dict[NodeName, list[list[Device]]]:
-    """Each node's fence devices, in levels."""
-    return {
-        NodeName(name): [[_device(device) for device in level] for level in levels]
-        for name, levels in config.fencing.nodes.items()
-    }
-
-
-def fence_of(config: Config) -> Fence | None:
-    """The fence agents, where there are any."""
-    levels = levels_of(config)
-    return FENCES["agent"](levels) if levels else None
-
-
-def _device(given: FenceDevice) -> Device:
-    secrets = {name: secret.get_secret_value() for name, secret in given.secrets.items()}
-    return Device(given.agent, given.options, secrets)
 
 
 async def run(config: Config, directories: Directories, path: Path) -> None:
@@ -201,19 +182,18 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         historian = _historian(config, recording.past, outgoing, stack)
         servers = contextlib.AsyncExitStack()
         stack.push_async_exit(servers)
-        fence = fence_of(config)
         database = database_of(config)
         looked_at = database.beside() if me.kind is NodeKind.DATA else None
-        queue = queue_of(config, directories.state) if me.kind is NodeKind.DATA else None
-        moved = mail_store_of(config, directories.runtime)
+        reach = reach_of(config, directories.state, directories.runtime, directories.helper)
         schedule = Schedule(
             config,
             looked_at,
-            fence,
+            reach.fence,
             directories.runtime,
-            queue=queue[0] if queue is not None else None,
-            moved=moved,
+            queue=reach.queue,
+            moved=reach.moved,
             watching=Watching(config, looked_at, clock),
+            write=reach.write,
         )
         prober = Prober(clock, schedule.noting(daemon.observed))
         servers.push_async_callback(asyncio.to_thread, prober.stop)  # it waits for a thread
@@ -227,15 +207,13 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             database=database,
             heart=database.beside(),
             units=Units(),
-            store=SharedStore(
-                str(config.mail_store.path), me=me.name, others=(name for name in config.nodes if name != me.name)
-            ),
+            store=reach.locks,
             prove=_Prover(config, schedule, prober, clock).prove,
             deliver=daemon.step_ended,
             broken=daemon.broken,
-            fence=fence,
-            queue=queue,
-            moved=moved,
+            fence=reach.fence,
+            queue=reach.mail_queue,
+            moved=reach.moved,
             held_until_ms=daemon.held_until_ms,
             runtime=directories.runtime,
         )
@@ -251,7 +229,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             config,
             clock,
             daemon,
-            _Refused(refused, me, directories.runtime, recording),
+            _Refused(refused, me, directories.runtime, recording, reach.helper),
             historian,
             witness=witness,
             trust=trust,
@@ -279,6 +257,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         prober.set_schedule(schedule.of(None))
         notifier.ready(f"{me.name} of {config.cluster}")
         servers.callback(asyncio.ensure_future(_reload_when_told(again, reloader)).cancel)
+        servers.callback(asyncio.ensure_future(_renewed(reach.helper)).cancel)
         _say_started(config, term.term, refused)
         await _work(daemon, stop, servers)
         notifier.stopping()
@@ -414,6 +393,15 @@ def _told(*signals: signal.Signals) -> asyncio.Event:
     return told
 
 
+async def _renewed(helper: Helper | None) -> None:
+    """Have the helper work by the configuration that this daemon has begun with. Beside the work: it may be late."""
+    try:
+        if helper is not None:
+            await helper.renew()
+    except HelperError as error:
+        _log.warning("the helper did not answer", code="HELPER_MISSING", reason=str(error))
+
+
 async def _reload_when_told(again: asyncio.Event, reloader: Reloader) -> None:
     while True:
         await again.wait()
@@ -478,17 +466,28 @@ async def _store_server(
 class _Refused:
     """What keeps this node from all the protection it could have: told at the start, and what guard and audit say."""
 
-    def __init__(self, at_start: tuple[host.Refused, ...], me: Node, directory: Path, recording: Recording) -> None:
+    def __init__(
+        self,
+        at_start: tuple[host.Refused, ...],
+        me: Node,
+        directory: Path,
+        recording: Recording,
+        helper: Helper | None,
+    ) -> None:
         self._at_start = at_start
+        self._helper = helper
         self._guarded = me.kind is NodeKind.DATA
         self.directory = directory
         self._recording = recording
 
     def now(self) -> tuple[host.Refused, ...]:
         """As of now."""
-        missing = guard.missing(self.directory) if self._guarded else None
+        missing = (
+            guard.missing(self.directory) if self._guarded else None,
+            self._helper.missing() if self._helper is not None else None,
+        )
         found = (*self._at_start, *self._recording.refused())
-        return (*found, missing) if missing is not None else found
+        return (*found, *(refused for refused in missing if refused is not None))
 
 
 class _Alive:

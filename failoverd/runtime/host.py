@@ -34,6 +34,7 @@ CODES: Mapping[str, str] = {
     "HOST_NO_MEMLOCK": "the host refuses failoverd to lock its memory",
     "HOST_NO_OOM": "the kernel may end failoverd first when memory runs out",
     "GUARD_MISSING": "failoverd-guard does not run: a daemon that hangs leaves the database writable",
+    "HELPER_MISSING": "failoverd-helper does not answer: this node cannot do what the daemon itself has no right to",
     "LEASH_REFUSED": "the kernel refuses to tie the database server to the lease",
 }
 

@@ -274,7 +274,7 @@ def fence_secret(tmp_path: Path) -> Path:
 def test_fencing_is_off_unless_it_is_configured(config_file: Path) -> None:
     config = load(config_file, "mail1")
     assert config.fencing == Fencing()
-    assert assembly.fence_of(config) is None
+    assert local.fence_of(config) is None
     assert assembly.policy_of(config).fenced == ()
 
 
@@ -297,7 +297,7 @@ def test_the_fencing_of_the_example_is_read_as_its_comment_says(
     assert [secret.get_secret_value() for secret in config.fencing.secrets] == ["fence-lab-password"]
     policy = assembly.policy_of(config)
     assert (policy.fenced, policy.fence_required, policy.fence_ms) == (("mail1",), False, 10_000)
-    assert isinstance(assembly.fence_of(config), AgentFence)
+    assert isinstance(local.fence_of(config), AgentFence)
 
 
 def test_the_arbiter_needs_no_fencing_password(config_file: Path, example: str, tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def copy_unit_and_config(place: Path) -> list[str]:
             for name in (
                 "failoverd.service",
                 "failoverd-guard.service",
+                "failoverd-helper.service",
                 "failoverd-drop.service",
                 "failoverd-gate.service",
                 "failoverd-donor.service",

@@ -1,0 +1,62 @@
+"""What the daemon reaches on its own host beside database, gate and units: by itself, or by failoverd-helper.
+
+Where systemd runs it, its unit takes from it what most of this needs (systemd/README.md), and the helper does it.
+Without that unit it does all of it itself, with the same adapters that the helper has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from failoverd.core.model import NodeKind
+from failoverd.runtime.helped import HelpedFence, HelpedQueue, HelpedStore, Helper
+from failoverd.runtime.local import fence_of, locks_of, mail_store_of, queue_of
+from failoverd.runtime.schedule import QUEUE_INTERVAL_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from failoverd.config import Config
+    from failoverd.ports import Fence, MovedStore
+    from failoverd.probes.disk import Writer
+    from failoverd.runtime.executor import HandsOn, MailQueue, MailStore
+    from failoverd.runtime.schedule import WaitingQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """None: the configuration has none of it. `locks` are the mail store's, `write` gives a disk's writer."""
+
+    locks: MailStore
+    fence: Fence | None = None
+    moved: MovedStore | None = None
+    queue: WaitingQueue | None = None
+    mail_queue: tuple[MailQueue, HandsOn] | None = None
+    write: Callable[[str], Writer] | None = None
+    helper: Helper | None = None
+
+
+def reach_of(config: Config, state: Path, runtime: Path, socket: Path | None) -> Reach:
+    """By the helper at `socket`; without one, and where there is no mail, by this process."""
+    is_data = config.this.kind is NodeKind.DATA
+    if socket is not None and is_data:
+        return _helped(config, Helper(socket))
+    queue = queue_of(config, state) if is_data else None
+    waiting = queue[0] if queue is not None else None
+    return Reach(locks_of(config), fence_of(config), mail_store_of(config, runtime), waiting, queue)
+
+
+def _helped(config: Config, helper: Helper) -> Reach:
+    store, queue = HelpedStore(helper), HelpedQueue(helper, QUEUE_INTERVAL_MS)
+    has_queue = config.queue.kind != "none" and config.mail.smtp is not None
+    return Reach(
+        store,
+        HelpedFence(helper) if config.fencing.nodes else None,
+        store if config.mail_store.moves else None,
+        queue if has_queue else None,
+        (queue, queue) if has_queue else None,
+        helper.lend,
+        helper,
+    )

@@ -1,0 +1,310 @@
+"""`failoverd helper` as a process of its own, asked by the daemon's side of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from fence_stage import PASSWORD, Stage, alive
+
+from failoverd.config import load
+from failoverd.core.model import Health, NodeName, Outcome
+from failoverd.ports import Target
+from failoverd.probes.deadline import observe
+from failoverd.probes.disk import DiskProbe
+from failoverd.probes.disk_writer import NAME
+from failoverd.runtime.clock import BootClock
+from failoverd.runtime.helped import SOCKET, HelpedFence, HelpedQueue, HelpedStore, Helper, HelperError
+from failoverd.runtime.reach import reach_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MAIL1, MAIL2 = NodeName("mail1"), NodeName("mail2")
+LONG_MS = 10_000  # for what ends by itself
+PATIENCE_S = 20
+
+
+def wait_for(what: str, done: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not done():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+class Node:
+    """mail2's configuration, state and runtime directory; `agent` would cut mail1's power."""
+
+    def __init__(self, place: Path, example: str) -> None:
+        self.place = place
+        self.mail, self.runtime, self.state = place / "mail", place / "run", place / "state"
+        for made in (self.mail, self.runtime, self.state):
+            made.mkdir()
+        self.stage = Stage(place)
+        self.config = place / "failoverd.yaml"
+        text = re.sub(r"(?m)^queue: .*$", "queue: {kind: none}", example)
+        text = re.sub(r"(?m)^disks: .*$", f"disks: {{write: [{self.mail}], interval: 1s, deadline: 1s}}", text)
+        self._text = re.sub(r"(?m)^mail_store: .*$", f"mail_store: {{kind: shared, path: {self.mail}}}", text)
+        self.fence_by("good")
+
+    def fence_by(self, agent: str) -> None:
+        """Write a configuration with this agent."""
+        device = self.stage.device(agent)
+        secret = self.place / "secret"
+        secret.touch(mode=0o600)
+        secret.write_text(f"{PASSWORD}\n")
+        options = f"options: {{state: {device.options['state']}}}, secrets: {{passwd: {secret}}}"
+        self.config.write_text(
+            f"{self._text}\nfencing:\n  timeout: 10s\n  nodes:\n    mail1:\n"
+            f"      - - {{agent: {device.path}, {options}}}\n"
+        )
+
+    @property
+    def helper(self) -> Helper:
+        """The daemon's side of it."""
+        return Helper(self.runtime / SOCKET)
+
+    @property
+    def fence(self) -> HelpedFence:
+        """Its fence agents, asked of the helper."""
+        return HelpedFence(self.helper)
+
+    @contextmanager
+    def helped(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the helper for a while."""
+        command = [sys.executable, "-m", "failoverd", "helper", "--config", str(self.config), "--node", MAIL2]
+        command += ["--state", str(self.state), "--runtime", str(self.runtime)]
+        with subprocess.Popen(command) as process:
+            try:
+                wait_for("it listens", lambda: self.helper.missing() is None)
+                yield process
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(PATIENCE_S)
+
+    def raw(self, line: bytes) -> bytes:
+        """What it answers to any bytes."""
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(PATIENCE_S)
+            asked.connect(str(self.runtime / SOCKET))
+            asked.sendall(line)
+            return asked.recv(65536)
+
+
+@pytest.fixture
+def node(tmp_path: Path, example: str) -> Node:
+    return Node(tmp_path, example)
+
+
+@pytest.fixture
+def helped(node: Node) -> Iterator[Node]:
+    with node.helped():
+        yield node
+
+
+# ---- what it does ---------------------------------------------------------------------------------------------------
+
+
+def test_a_fence_agent_is_run_and_believed_as_by_the_daemon_itself(helped: Node) -> None:
+    result = asyncio.run(helped.fence.power_off(MAIL1, deadline_ms=LONG_MS))
+    assert (result.outcome, result.code) == (Outcome.SUCCEEDED, "")
+    assert helped.stage.asked == ["off", "status"]
+    assert asyncio.run(helped.fence.status(MAIL1, own=False, deadline_ms=LONG_MS)).outcome is Outcome.SUCCEEDED
+
+
+def test_an_agent_that_lies_is_not_believed(node: Node) -> None:
+    node.fence_by("liar")
+    with node.helped():
+        result = asyncio.run(node.fence.power_off(MAIL1, deadline_ms=LONG_MS))
+    assert (result.outcome, result.code) == (Outcome.FAILED, "FENCE_NOT_OFF")
+
+
+def test_whoever_gives_up_ends_what_was_begun(node: Node) -> None:
+    node.fence_by("hangs")
+
+    async def give_up() -> None:
+        cutting = asyncio.ensure_future(node.fence.power_off(MAIL1, deadline_ms=LONG_MS))
+        while not node.stage.noted():  # noqa: ASYNC110 - a file that another process writes
+            await asyncio.sleep(0.01)
+        cutting.cancel()
+        await asyncio.wait({cutting})
+
+    with node.helped():
+        asyncio.run(give_up())
+        wait_for("the agent has ended", lambda: not alive(node.stage.pid))
+        assert node.helper.missing() is None
+
+
+def test_the_locks_of_a_lost_node_are_broken(helped: Node) -> None:
+    box = helped.mail / "anna"
+    box.mkdir()
+    lock = box / "dovecot-uidlist.lock"
+    lock.write_text("417:mail1")
+    os.utime(lock, (time.time() - 9,) * 2)
+    result = HelpedStore(helped.helper).break_locks(given=False, deadline_ms=LONG_MS)
+    assert (result.outcome, result.reason) == (Outcome.SUCCEEDED, "1 locks broken")
+    assert not lock.exists()
+
+
+def test_a_walk_that_is_not_wanted_any_more_is_given_up(helped: Node) -> None:
+    stopped = threading.Event()
+    stopped.set()
+    result = HelpedStore(helped.helper).break_locks(given=False, deadline_ms=LONG_MS, stopped=stopped)
+    assert (result.outcome, result.code) == (Outcome.UNKNOWN, "HELPER_MISSING")
+
+
+def test_a_disk_is_written_to_by_a_writer_that_ends_with_the_probe(helped: Node) -> None:
+    async def look() -> list[Health]:
+        probe = DiskProbe(str(helped.mail), helped.runtime, helped.helper.lend)
+        target = Target(MAIL2, "10.89.1.12")
+        seen = [(await observe("disk", probe, target, LONG_MS, BootClock())).reading.health for _ in range(3)]
+        assert writers(helped.mail)
+        await probe.close()
+        return seen
+
+    assert asyncio.run(look()) == [Health.OK] * 3
+    assert (helped.mail / NAME).exists()
+    wait_for("its writer has ended", lambda: not writers(helped.mail))
+
+
+def writers(path: Path) -> str:
+    return subprocess.run(
+        ["pgrep", "-f", f"disk_writer.py {path} "], check=False, capture_output=True, text=True
+    ).stdout
+
+
+# ---- what it does not do --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        b'{"verb": "disk", "deadline_ms": 100, "path": "/etc"}\n',
+        b'{"verb": "fence-off", "deadline_ms": 100, "node": "mail9"}\n',
+        b'{"verb": "fence-off", "deadline_ms": 100}\n',
+        b'{"verb": "store-take", "deadline_ms": 100, "term": 1, "previous": null}\n',  # it does not move
+        b'{"verb": "queue-drain", "deadline_ms": 100}\n',  # of kind none
+        b'{"verb": "run", "deadline_ms": 100, "path": "/bin/sh"}\n',
+        b'{"verb": "locks", "deadline_ms": "soon", "given": true}\n',
+        b"[]\n",
+        b"no ask\n",
+        b"\xff\n",
+        b"x" * 70_000 + b"\n",
+    ],
+)
+def test_what_the_configuration_does_not_name_is_refused(helped: Node, ask: bytes) -> None:
+    assert "error" in json.loads(helped.raw(ask))
+    assert not (helped.place / "machine.asked").exists()
+    assert asyncio.run(helped.fence.power_off(MAIL1, deadline_ms=LONG_MS)).outcome is Outcome.SUCCEEDED
+
+
+def test_only_its_owner_may_connect(helped: Node) -> None:
+    mode = (helped.runtime / SOCKET).stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+
+
+@pytest.mark.root
+def test_somebody_else_is_not_answered_even_where_the_socket_is_open_to_all(helped: Node) -> None:
+    for place in (helped.place, *helped.place.parents[:3]):
+        place.chmod(place.stat().st_mode | 0o111)
+    helped.runtime.chmod(0o755)
+    (helped.runtime / SOCKET).chmod(0o666)
+    program = (
+        "import os, socket, sys; os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
+        "s.connect(sys.argv[1]); s.sendall(sys.argv[2].encode() + b'\\n'); print(s.recv(999))"
+    )
+    ask = json.dumps({"verb": "fence-off", "deadline_ms": 1000, "node": MAIL1})
+    command = ["/usr/bin/python3", "-I", "-c", program, str(helped.runtime / SOCKET), ask]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert asked.stdout.strip() in {"b''", ""}, asked
+    assert not (helped.place / "machine.asked").exists()
+
+
+# ---- without it -----------------------------------------------------------------------------------------------------
+
+
+def test_without_it_nothing_is_believed_and_the_daemon_says_so(node: Node) -> None:
+    missing = node.helper.missing()
+    assert missing is not None
+    assert missing.code == "HELPER_MISSING"
+    result = asyncio.run(node.fence.power_off(MAIL1, deadline_ms=LONG_MS))
+    assert (result.outcome, result.code) == (Outcome.FAILED, "HELPER_MISSING")
+    reading = asyncio.run(HelpedStore(node.helper).look(deadline_ms=LONG_MS))
+    assert (reading.health, reading.code) == (Health.FAILED, "HELPER_MISSING")
+    with pytest.raises(OSError, match="failoverd-helper"):
+        HelpedQueue(node.helper, LONG_MS).waiting()
+    with pytest.raises(FileNotFoundError):
+        node.helper.lend(str(node.mail))
+
+
+def test_an_agent_whose_helper_was_killed_may_have_cut_the_power(node: Node) -> None:
+    node.fence_by("hangs")
+
+    async def killed(process: subprocess.Popen[bytes]) -> None:
+        cutting = asyncio.ensure_future(node.fence.power_off(MAIL1, deadline_ms=LONG_MS))
+        while not node.stage.noted():  # noqa: ASYNC110 - a file that another process writes
+            await asyncio.sleep(0.01)
+        process.kill()
+        result = await cutting
+        assert (result.outcome, result.code) == (Outcome.UNKNOWN, "HELPER_MISSING")
+
+    with node.helped() as process:
+        asyncio.run(killed(process))
+    os.kill(node.stage.pid, signal.SIGKILL)
+
+
+# ---- another configuration ------------------------------------------------------------------------------------------
+
+
+def test_it_works_by_the_configuration_that_the_daemon_has_begun_with(helped: Node) -> None:
+    helped.fence_by("liar")
+    asyncio.run(helped.helper.renew())
+    assert asyncio.run(helped.fence.power_off(MAIL1, deadline_ms=LONG_MS)).code == "FENCE_NOT_OFF"
+
+
+def test_a_wrong_configuration_leaves_the_old_in_force(helped: Node) -> None:
+    helped.config.write_text("no: configuration\n")
+    asyncio.run(helped.helper.renew())
+    assert asyncio.run(helped.fence.power_off(MAIL1, deadline_ms=LONG_MS)).outcome is Outcome.SUCCEEDED
+
+
+def test_the_daemon_asks_it_only_where_it_is_told_to_and_there_is_mail(node: Node) -> None:
+    config = load(node.config, MAIL2)
+    assert isinstance(reach_of(config, node.state, node.runtime, node.runtime / SOCKET).fence, HelpedFence)
+    assert not isinstance(reach_of(config, node.state, node.runtime, None).fence, HelpedFence)
+    arbiter = reach_of(load(node.config, "arbiter"), node.state, node.runtime, node.runtime / SOCKET)
+    assert arbiter.helper is None
+
+
+def test_an_answer_that_is_none_is_no_success(node: Node) -> None:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(node.runtime / SOCKET))
+    listening.listen()
+
+    def answer() -> None:
+        connected, _ = listening.accept()
+        connected.recv(9999)
+        connected.sendall(b"]\n")
+        connected.close()
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    with pytest.raises(HelperError) as raised:
+        asyncio.run(node.helper.ask("fence-off", deadline_ms=LONG_MS, node=MAIL1))
+    answering.join()
+    listening.close()
+    assert raised.value.sent

@@ -54,6 +54,22 @@ def test_the_arbiter_needs_no_database_password(config_file: Path, example: str,
     assert "cannot be read" in str(refusal(config_file, "mail1"))
 
 
+def test_a_secret_may_be_a_credential_that_systemd_has_loaded(
+    config_file: Path, example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, count = re.subn(r"(?m)^(  password_file): \S+/database$", r"\1: credential:database", example)
+    assert count == 1
+    config_file.write_text(text)
+    (tmp_path / "database").write_text("loaded-lab-password\n")
+    (tmp_path / "database").chmod(0o400)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load(config_file, "mail1").database.password.get_secret_value() == "loaded-lab-password"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "nothing"))
+    assert "cannot be read" in str(refusal(config_file, "mail1"))
+    config_file.write_text(text.replace("credential:database", "credential:../database"))
+    assert "is no credential's name" in str(refusal(config_file, "mail1"))
+
+
 def test_nothing_can_be_changed(config_file: Path) -> None:
     config = load(config_file, "mail1")
     with pytest.raises(ValidationError):

@@ -194,6 +194,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             moved=reach.moved,
             watching=Watching(config, looked_at, clock),
             write=reach.write,
+            space=reach.space,
         )
         prober = Prober(clock, schedule.noting(daemon.observed))
         servers.push_async_callback(asyncio.to_thread, prober.stop)  # it waits for a thread

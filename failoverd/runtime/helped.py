@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from failoverd.core.model import Health, Outcome, QueueFacts, Reading, StoreFacts
 from failoverd.ports import Result
+from failoverd.probes.host import Space
 from failoverd.runtime.host import Refused
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ ASK_BYTES = 65_536
 GRACE_MS = 100  # the adapter over there keeps the deadline; this is how much later its answer is not waited for
 POLL_S = 0.05  # how soon a walk that is not wanted any more is ended
 START_S = 0.5  # for a disk's writer
+SPACE_MS = 60_000  # a file system that hangs is known by the probe's own deadline
 
 
 class HelperError(Exception):
@@ -113,6 +115,16 @@ class Helper:
             asked.settimeout(None)
             unless_lent.pop_all()
         return LentWriter(asked)
+
+    def space(self, path: str) -> Space:
+        """What is left of the file system at `path` (probes/host.py). Blocks. Raises OSError."""
+        try:
+            found = self.ask_blocking("space", deadline_ms=SPACE_MS, path=path)
+        except HelperError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        if found.get("hung"):
+            raise OSError(errno.ETIMEDOUT, "hung")
+        return Space(float(found["free_percent"]), read_only=bool(found["read_only"]))
 
     async def renew(self, *, deadline_ms: int = 10_000) -> None:
         """Have it read the configuration again: the daemon has begun, perhaps with another one. Raises HelperError."""

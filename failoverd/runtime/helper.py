@@ -32,9 +32,11 @@ from typing import TYPE_CHECKING, Any
 from failoverd.core.model import NodeKind, NodeName
 from failoverd.probes.aside import Aside, ThreadRefusedError
 from failoverd.probes.disk import lock_of, writer
+from failoverd.probes.host import space
 from failoverd.runtime import host
 from failoverd.runtime.helped import ASK_BYTES, SOCKET
 from failoverd.runtime.local import fence_of, locks_of, mail_store_of, queue_of
+from failoverd.runtime.schedule import disks_of
 from failoverd.runtime.systemd import Notifier
 
 if TYPE_CHECKING:
@@ -84,8 +86,9 @@ class Means:
         self._locks = locks_of(config)
         self._fence = fence_of(config)
         self._moved = mail_store_of(config, runtime)
-        self._queue = queue_of(config, state)
+        self._queue = queue_of(config, state) if config.this.kind is NodeKind.DATA else None
         self._looking = Aside("look into the mail queue")
+        self._spaces: dict[str, Aside] = {}
         self.verbs: dict[str, Callable[[Ask], Awaitable[Answer]]] = {
             "fence-off": self._fence_off,
             "fence-status": self._fence_status,
@@ -93,6 +96,7 @@ class Means:
             "store-release": self._store_release,
             "store-look": self._store_look,
             "locks": self._break_locks,
+            "space": self._space,
             "queue-waiting": self._queue_waiting,
             "queue-drain": self._queue_drain,
             "queue-hand-on": self._queue_hand_on,
@@ -144,6 +148,16 @@ class Means:
             return _told(await Aside("walk through the mail store").run(walk))
         finally:
             stopped.set()
+
+    async def _space(self, ask: Ask) -> Answer:
+        path = str(ask.given.get("path"))
+        if path not in disks_of(self._config):
+            raise AskError(f"path: {path!r} is not one of host.disks")
+        aside = self._spaces.setdefault(path, Aside(f"look at {path}"))
+        if aside.busy:
+            return {"hung": True}
+        found = await aside.run(partial(space, path))
+        return {"free_percent": found.free_percent, "read_only": found.read_only}
 
     async def _queue_waiting(self, ask: Ask) -> Answer:  # noqa: ARG002 - it says nothing else
         queue, _ = self._mail_queue()
@@ -299,11 +313,6 @@ def say(text: str) -> None:
 
 def main(config: Config, options: argparse.Namespace) -> int:
     """Answer until SIGTERM; read the configuration again at SIGHUP."""
-    notifier = Notifier()
-    if config.this.kind is not NodeKind.DATA:
-        notifier.ready()
-        say("this node holds no mail: there is nothing to help with")
-        return 0
     options.runtime.mkdir(parents=True, exist_ok=True, mode=0o750)
 
     def load() -> Means:
@@ -311,7 +320,9 @@ def main(config: Config, options: argparse.Namespace) -> int:
 
         return Means(configuration.load(options.config, options.node), options.state, options.runtime)
 
-    asyncio.run(serve(Helper(Means(config, options.state, options.runtime), load), options.runtime / SOCKET, notifier))
+    asyncio.run(
+        serve(Helper(Means(config, options.state, options.runtime), load), options.runtime / SOCKET, Notifier())
+    )
     return 0
 
 

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from failoverd.config import Config
     from failoverd.ports import Fence, MovedStore
     from failoverd.probes.disk import Writer
+    from failoverd.probes.host import Space
     from failoverd.runtime.executor import HandsOn, MailQueue, MailStore
     from failoverd.runtime.schedule import WaitingQueue
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """None: the configuration has none of it. `locks` are the mail store's, `write` gives a disk's writer."""
+    """None: the configuration has none of it, or (`write`, `space`) what the probes do by themselves.
+
+    `locks` are the mail store's, `write` gives a disk's writer, `space` what is left of a file system.
+    """
 
     locks: MailStore
     fence: Fence | None = None
@@ -35,22 +39,22 @@ class Reach:
     queue: WaitingQueue | None = None
     mail_queue: tuple[MailQueue, HandsOn] | None = None
     write: Callable[[str], Writer] | None = None
+    space: Callable[[str], Space] | None = None
     helper: Helper | None = None
 
 
 def reach_of(config: Config, state: Path, runtime: Path, socket: Path | None) -> Reach:
-    """By the helper at `socket`; without one, and where there is no mail, by this process."""
-    is_data = config.this.kind is NodeKind.DATA
-    if socket is not None and is_data:
+    """By the helper at `socket`, or without one by this process."""
+    if socket is not None:
         return _helped(config, Helper(socket))
-    queue = queue_of(config, state) if is_data else None
+    queue = queue_of(config, state) if config.this.kind is NodeKind.DATA else None
     waiting = queue[0] if queue is not None else None
     return Reach(locks_of(config), fence_of(config), mail_store_of(config, runtime), waiting, queue)
 
 
 def _helped(config: Config, helper: Helper) -> Reach:
     store, queue = HelpedStore(helper), HelpedQueue(helper, QUEUE_INTERVAL_MS)
-    has_queue = config.queue.kind != "none" and config.mail.smtp is not None
+    has_queue = config.this.kind is NodeKind.DATA and config.queue.kind != "none" and config.mail.smtp is not None
     return Reach(
         store,
         HelpedFence(helper) if config.fencing.nodes else None,
@@ -58,5 +62,6 @@ def _helped(config: Config, helper: Helper) -> Reach:
         queue if has_queue else None,
         (queue, queue) if has_queue else None,
         helper.lend,
+        helper.space,
         helper,
     )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from failoverd.core.model import Observation, QueueFacts
     from failoverd.ports import Database, Fence, MovedStore, Probe
     from failoverd.probes.disk import Writer
+    from failoverd.probes.host import Space
     from failoverd.runtime.watching import Watching
 
 UNIT_INTERVAL_MS = 500
@@ -80,6 +81,11 @@ def _made_of(service: ImapService | SmtpService) -> dict[str, object]:
     return {name: value for name, value in service if name not in _RHYTHM}
 
 
+def disks_of(config: Config) -> tuple[str, ...]:
+    """The file systems whose space is looked at: an arbiter has none of the mail's."""
+    return tuple(map(str, config.host.disks)) if config.this.kind is NodeKind.DATA else ("/",)
+
+
 class WaitingQueue(Protocol):
     """What the probe needs of the mail queue."""
 
@@ -102,9 +108,10 @@ class Schedule:
         moved: MovedStore | None = None,
         watching: Watching | None = None,
         write: Callable[[str], Writer] | None = None,
+        space: Callable[[str], Space] | None = None,
     ) -> None:
         self._config = config
-        self._write = write
+        self._write, self._space = write, space
         self._locks = locks
         self._made_with = (database, fence, queue, moved)
         self._me = Target(config.this.name, config.this.address)
@@ -125,7 +132,9 @@ class Schedule:
     def reloaded(self, config: Config) -> Schedule:
         """The same by another configuration. A probe that would be made alike goes on: it has something open."""
         database, fence, queue, moved = self._made_with
-        new = Schedule(config, database, fence, self._locks, queue=queue, moved=moved, write=self._write)
+        new = Schedule(
+            config, database, fence, self._locks, queue=queue, moved=moved, write=self._write, space=self._space
+        )
         for name, probe in self.services.items():
             if _made_of(self._config.services[name]) == _made_of(config.services[name]):
                 new.services[name] = probe
@@ -146,14 +155,13 @@ class Schedule:
 
     def _host(self) -> Scheduled:
         host = self._config.host
-        data = self._config.this.kind is NodeKind.DATA
         limits = HostLimits(
-            disks=tuple(str(path) for path in host.disks) if data else ("/",),
+            disks=disks_of(self._config),
             disk_min_free_percent=host.disk_min_free_percent,
             memory_min_free_percent=host.memory_min_free_percent,
             load_max_per_core=host.load_max_per_core,
         )
-        return Scheduled("host", HostProbe(limits), self._me, host.interval_ms, HOST_DEADLINE_MS)
+        return Scheduled("host", HostProbe(limits, self._space), self._me, host.interval_ms, HOST_DEADLINE_MS)
 
     def _data_node(self, database: Database) -> list[Scheduled]:
         config, me = self._config, self._me

@@ -1,4 +1,4 @@
-"""What this process asks of its host: not to be starved (real-time scheduling, locked memory, no OOM killer), nor dumped.
+"""What this process asks of its host: real-time scheduling, locked memory, no OOM killer, no core dump.
 
 Each is used where it is allowed, and what was refused is kept, to be shown: a container refuses some of it, and
 failoverd goes on without.

@@ -1,4 +1,4 @@
-"""The units: systemd takes them, they are closed as far as systemd/README.md says, and each rest has its reason there."""
+"""The units: systemd takes them, they are closed as far as systemd/README.md says, and each rest has its reason."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ OTHER_CODES = {
 # Texts of the source that look like codes and are none.
 NO_CODES = {
     "AFTER_SYNC",  # MariaDB's
+    "CREDENTIALS_DIRECTORY",  # systemd's, in the environment
     "FAILOVERD_AUDIT",  # names in the environment
     "FAILOVERD_SOCKET",
     "FAILOVERD_HOST",

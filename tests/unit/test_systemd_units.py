@@ -70,7 +70,7 @@ def guide() -> str:
 def explained() -> dict[str, set[str]]:
     """For each open setting, the units that the guide says it is open in."""
     found: dict[str, set[str]] = {}
-    for setting, units, why in ROW.findall(guide()):
+    for setting, units, why in ROW.findall(guide().partition("## What is left open")[2]):
         assert len(why.strip()) > 20, f"{setting}: no reason"
         # `all but` is as good as a list, and shorter
         words = units.replace(",", " ").split()

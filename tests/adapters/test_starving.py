@@ -154,7 +154,7 @@ def pair(example: str, tmp_path: Path) -> Iterator[Pair]:
         text = re.sub(r"ca: \S+/tls/ca.crt", f"ca: {mine.ca}", example)
         text = text.replace("ttl: 3s", f"ttl: {TTL_MS}ms")
         text = text.replace("write: [/var/lib/mysql, /srv/mail]", f"write: [{written}]")
-        text = text.replace("{directory: /var/lib/failoverd/audit}", f"{{directory: {disks[name].place}/audit}}")
+        text = text.replace("{directory: /var/lib/failoverd/audit,", f"{{directory: {disks[name].place}/audit,")
         before, _, rest = text.partition("peer:\n")
         after = rest[rest.index("\n\n") :]
         peer = f"peer:\n  port: 7400\n  ca: {mine.ca}\n  certificate: {mine.certificate}\n  key: {mine.key}"
@@ -169,15 +169,12 @@ def pair(example: str, tmp_path: Path) -> Iterator[Pair]:
     other = files["mail1"]  # nobody else may make it the primary
     context = client_context(ca=other.ca, certificate=other.certificate, key=other.key)
 
-    def asked(work: Callable[[EmbeddedStore], Any]) -> Any:
-        async def ask() -> Any:
-            store = EmbeddedStore("https://10.89.1.14:7400", context, 2000, cluster="lab")
-            try:
-                return await work(store)
-            finally:
-                await store.close()
+    # One connection for all that is asked: a node that makes one for each is shown out (PEER_LIMIT).
+    runner = asyncio.Runner()
+    store = EmbeddedStore("https://10.89.1.14:7400", context, 2000, cluster="lab")
 
-        return asyncio.run(ask())
+    def asked(work: Callable[[EmbeddedStore], Any]) -> Any:
+        return runner.run(work(store))
 
     def reachable() -> bool:
         with contextlib.suppress(Exception):
@@ -198,6 +195,8 @@ def pair(example: str, tmp_path: Path) -> Iterator[Pair]:
             LeaseFile(holder.runtime, boot_id()).write(Held(1, stored.version, CLOCK.now_ms() + TTL_MS))
             yield Pair(arbiter, holder, disks, written, lambda: asked(lambda store: store.read()))
         finally:
+            runner.run(store.close())
+            runner.close()
             for disk in disks.values():
                 disk.heal()
             for started in (holder, arbiter):

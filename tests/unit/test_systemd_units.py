@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from failoverd.commands import parser
+from failoverd.runtime.persist import BOOT_ID_OF_UNIT
 
 REPOSITORY = Path(__file__).parents[2]
 UNITS = {path.name: path for path in (REPOSITORY / "systemd").glob("*.service")}
@@ -115,6 +116,12 @@ def test_whatever_it_leaves_open_has_its_reason_in_the_guide(name: str) -> None:
 def test_its_level_is_as_the_guide_says(name: str) -> None:
     told = dict(LEVEL.findall(guide()))
     assert level(name) == float(told[name.removesuffix(".service")])
+
+
+@each_unit
+def test_it_is_told_the_name_of_the_boot_as_systemd_has_it(name: str) -> None:
+    """Whoever compares leases: a view of /proc that is built for one unit may have another name for it."""
+    assert any(f"{BOOT_ID_OF_UNIT}=%b" in words.split() for words in settings(name, "Environment"))
 
 
 def test_the_daemon_is_closed_as_far_as_is_demanded() -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from failoverd.core.model import Health, Reading
-from failoverd.probes.aside import Aside, ThreadRefusedError
+from failoverd.probes.aside import Aside, NoLookError
 from failoverd.probes.deadline import current
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ CODES_OF = {
     errno.EROFS: "DISK_READ_ONLY",
 }  # all others: DISK_IO
 
+_NO_WRITER = ("PROBE_EXHAUSTED", "nobody was there to write")
 # Children let go that had not ended yet: each is looked after once more, so that none stays a zombie.
 _LEFT: list[subprocess.Popen[bytes]] = []
 
@@ -91,7 +92,8 @@ class Child:
 class DiskProbe:
     """Writes to one path. `locks` is a directory in memory, the same for every daemon of this boot.
 
-    `start` gives a writer, blocks and raises OSError: without it, a child of this process.
+    `start` gives a writer of somebody else's, blocks and raises OSError or NoLookError: without it, a child of this
+    process. That somebody else is late says nothing of the disk.
     """
 
     def __init__(self, path: str, locks: Path, start: Callable[[str], Writer] | None = None) -> None:
@@ -99,19 +101,21 @@ class DiskProbe:
         self._aside = Aside(f"start writer of {path}")
         own = partial(Child, writer(path, lock_of(path, locks)))
         self._start: Callable[[], Writer] = own if start is None else partial(start, path)
+        self._lent = start is not None
         self._child: Writer | None = None
         self._answer: asyncio.Future[str] | None = None  # of the write that goes on
 
     async def read(self, target: Target) -> Reading:  # noqa: ARG002 - it only ever looks at this node
         """Look once; see `ports.Probe`."""
         hung = Reading(Health.FAILED, "DISK_HUNG", f"a write to {self._path} of an earlier reading has not ended")
-        if self._aside.busy or (self._answer is not None and not self._answer.done()):
+        if self._answer is not None and not self._answer.done():
             return hung
-        current().stage("DISK_HUNG", f"a write to {self._path} did not end")
+        if self._aside.busy:
+            return Reading(Health.UNKNOWN, *_NO_WRITER) if self._lent else hung
         try:
             answer = await self._write()
-        except ThreadRefusedError as error:
-            return Reading(Health.UNKNOWN, "PROBE_EXHAUSTED", f"this node: {error}")
+        except NoLookError as error:
+            return error.reading
         except OSError as error:
             self._forget()
             return Reading(Health.UNKNOWN, "PROBE_EXHAUSTED", f"the writer of {self._path}: {error.strerror or error}")
@@ -122,10 +126,16 @@ class DiskProbe:
         self._forget()
 
     async def _write(self) -> str:
-        loop = asyncio.get_running_loop()
+        loop, attempt = asyncio.get_running_loop(), current()
+        late = f"a write to {self._path} did not end"
         if self._child is None:
+            if self._lent:
+                attempt.stage(*_NO_WRITER, Health.UNKNOWN)
+            else:
+                attempt.stage("DISK_HUNG", late)
             self._child = await self._aside.run(self._start)
             loop.add_reader(self._child.output, self._answered, self._child)
+        attempt.stage("DISK_HUNG", late)
         self._answer = loop.create_future()
         os.write(self._child.input, b".")
         return await asyncio.shield(self._answer)  # it stays asked when this reading is given up

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from failoverd.core.model import Health, HostFacts, Reading
-from failoverd.probes.aside import Aside, ThreadRefusedError
+from failoverd.probes.aside import Aside, NoLookError
 from failoverd.probes.deadline import current
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class _Disk:
 class HostProbe:
     """Reads `HostFacts` and compares them with the limits.
 
-    `look` blocks, and raises OSError where a file system cannot be asked.
+    `look` blocks, and raises OSError where a file system cannot be asked, NoLookError where nobody could ask it.
     """
 
     def __init__(self, limits: HostLimits, look: Callable[[str], Space] | None = None) -> None:
@@ -63,8 +63,8 @@ class HostProbe:
         """Look once; see `ports.Probe`."""
         try:
             disks = [await self._disk(path) for path in self._limits.disks]
-        except ThreadRefusedError as error:
-            return Reading(Health.UNKNOWN, "PROBE_EXHAUSTED", f"this node: {error}")
+        except NoLookError as error:
+            return error.reading
         memory = psutil.virtual_memory()
         fullest = min(disks, key=lambda disk: disk.free_percent, default=_Disk("", 100.0, read_only=False))
         facts = HostFacts(
@@ -83,6 +83,8 @@ class HostProbe:
         attempt.stage("DISK_HUNG", f"the file system of {path} did not answer")
         try:
             found = await aside.run(lambda: self._look(path))
+        except TimeoutError:
+            return _Disk(path, 0.0, read_only=False, error="hung")
         except OSError as error:
             return _Disk(path, 0.0, read_only=False, error=error.strerror or "unreadable")
         return _Disk(path, found.free_percent, found.read_only)

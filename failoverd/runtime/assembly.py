@@ -38,7 +38,6 @@ from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
 from failoverd.runtime.drilling import Drilling
 from failoverd.runtime.executor import Executor, Worker
-from failoverd.runtime.helped import HelperError
 from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.http import NodeServer
 from failoverd.runtime.local import database_of, gate_of
@@ -63,7 +62,7 @@ from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from failoverd.config import Config
     from failoverd.core.anchor import Anchor
@@ -234,7 +233,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             historian,
             witness=witness,
             trust=trust,
-            reloading=_Reloading(path, notifier, schedule, prober, daemon),
+            reloading=_Reloading(path, notifier, schedule, prober, daemon, reach.helper),
             directories=directories,
         )
         server = NodeServer(
@@ -258,7 +257,8 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         prober.set_schedule(schedule.of(None))
         notifier.ready(f"{me.name} of {config.cluster}")
         servers.callback(asyncio.ensure_future(_reload_when_told(again, reloader)).cancel)
-        servers.callback(asyncio.ensure_future(_renewed(reach.helper)).cancel)
+        if reach.helper is not None:
+            servers.callback(asyncio.ensure_future(reach.helper.watch()).cancel)
         _say_started(config, term.term, refused)
         await _work(daemon, stop, servers)
         notifier.stopping()
@@ -310,6 +310,7 @@ def _shown(
     shown = Shown(config, clock, daemon, controller, lambda: (alerting.queued, alerting.dropped), trust=trust)
     public = PublicServer(shown, admission=trust.admission("http"))
     parts = (
+        Part("helper", reloading.helped),  # before the probes, which ask it
         Part("services", reloading.probes),
         Part("alerts", alerting.reload),
         Part("http", lambda new: lambda: public.reload(new)),
@@ -350,6 +351,11 @@ class _Reloading:
     schedule: Schedule
     prober: Prober
     daemon: Daemon
+    helper: Helper | None
+
+    def helped(self, _: Config) -> Callable[[], Awaitable[None] | None]:
+        """Have the helper take it as well, which reads the same file."""
+        return self.helper.renew if self.helper is not None else lambda: None
 
     def probes(self, config: Config) -> Callable[[], None]:
         """Make the probes that are new, in a thread. What it returns lets the prober take them."""
@@ -392,15 +398,6 @@ def _told(*signals: signal.Signals) -> asyncio.Event:
     for number in signals:
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     return told
-
-
-async def _renewed(helper: Helper | None) -> None:
-    """Have the helper work by the configuration that this daemon has begun with. Beside the work: it may be late."""
-    try:
-        if helper is not None:
-            await helper.renew()
-    except HelperError as error:
-        _log.warning("the helper did not answer", code="HELPER_MISSING", reason=str(error))
 
 
 async def _reload_when_told(again: asyncio.Event, reloader: Reloader) -> None:

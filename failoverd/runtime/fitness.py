@@ -61,7 +61,7 @@ _BY_FIRST_WORD: Mapping[str, tuple[Severity, str]] = {
     "CERT": (_W, "put a new certificate, key or CA in place on that node: it is taken without a restart"),
     "PEER": (_W, "look at the certificate, the address and the clock of the node that is named; its page says how"),
     "GUARD": (_W, "systemctl start failoverd-guard on that node"),
-    "HELPER": (_W, "systemctl start failoverd-helper on that node"),
+    "HELPER": (_W, "systemctl restart failoverd-helper on that node: it touches no role"),
     "LEASH": (_W, "let failoverd-guard trace the database server: see its unit"),
     "PROBE": (_W, "look at what that node is short of, or keep its journal for the developers"),
     "ALERT": (_W, "look at that receiver: failoverctl alerts, then failoverctl alerts test"),

@@ -1,8 +1,11 @@
 """The daemon's side of failoverd-helper: adapters like the others, each ask a connection (see helper.py).
 
-Whoever is not helped says so: an ask that was not taken is FAILED, one whose answer did not come is UNKNOWN, since it
-may have been done. Nothing here waits longer than the deadline, and to give up closes the connection, which ends at
-the other side what was begun.
+Whoever is not helped says so: an ask that was not taken is FAILED, one whose answer did not come, or is none, is
+UNKNOWN, since it may have been done. Nothing here waits longer than the deadline, and to give up closes the connection,
+which ends at the other side what was begun.
+
+The helper is another process: it may be away, hang, or be of the release before an upgrade. `watch` finds that out,
+before anything is asked that a failover needs. A look that it did not take is no verdict on a disk or a queue.
 """
 
 from __future__ import annotations
@@ -11,17 +14,23 @@ import asyncio
 import contextlib
 import errno
 import json
+import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import structlog
+
+from failoverd import __version__
 from failoverd.core.model import Health, Outcome, QueueFacts, Reading, StoreFacts
 from failoverd.ports import Result
+from failoverd.probes.aside import NoLookError
 from failoverd.probes.host import Space
 from failoverd.runtime.host import Refused
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from failoverd.core.model import NodeName
@@ -31,21 +40,30 @@ ASK_BYTES = 65_536
 GRACE_MS = 100  # the adapter over there keeps the deadline; this is how much later its answer is not waited for
 POLL_S = 0.05  # how soon a walk that is not wanted any more is ended
 START_S = 0.5  # for a disk's writer
-SPACE_MS = 60_000  # a file system that hangs is known by the probe's own deadline
+# Below the probes' own deadlines: they must be told which of both does not answer, the helper or what it looks at.
+SPACE_MS, QUEUE_MS = 700, 1700
+WATCH_S, WATCH_MS = 5.0, 1000
+RENEW_MS = 5000  # it reads the configuration, as `Reloader` did
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 
 
-class HelperError(Exception):
-    """No answer. `sent`: it may be done all the same."""
+class HelperError(NoLookError):
+    """No answer. `sent`: it may be done all the same. `errno`: of the system over there, 0 where it said none."""
 
-    def __init__(self, text: str, *, sent: bool) -> None:
+    code = "HELPER_MISSING"
+
+    def __init__(self, text: str, *, sent: bool, errno: int = 0) -> None:
         super().__init__(f"failoverd-helper: {text}")
         self.sent = sent
+        self.errno = errno
 
     @property
     def result(self) -> Result:
         """How an action ends that was not answered."""
         outcome = Outcome.UNKNOWN if self.sent else Outcome.FAILED
-        return Result(outcome, "HELPER_MISSING", str(self))
+        return Result(outcome, self.code, str(self))
 
 
 class Helper:
@@ -53,14 +71,34 @@ class Helper:
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
+        self._found: Refused | None = None
 
     def missing(self) -> Refused | None:
-        """What the daemon sees of it; None when somebody listens."""
+        """What the daemon sees of it; None when it listens, and answered when it was last looked at."""
         try:
             self._connected().close()
         except OSError as error:
             return Refused("HELPER_MISSING", f"failoverd-helper does not listen: {error.strerror or error}")
-        return None
+        return self._found
+
+    async def watch(self, every_s: float = WATCH_S) -> None:
+        """Have it work by the configuration that the daemon has begun with, then look at it for ever."""
+        await self.renew()
+        while True:
+            self._found = await self._looked_at()
+            await asyncio.sleep(every_s)
+
+    async def _looked_at(self) -> Refused | None:
+        try:
+            release = (await self.ask("release", deadline_ms=WATCH_MS)).get("release")
+        except HelperError as error:
+            if error.sent:
+                return Refused("HELPER_MISSING", str(error))
+            release = None  # it knows no such ask, or does not listen, which `missing` says
+        if release == __version__:
+            return None
+        of = f"release {release}" if release else "another release"
+        return Refused("HELPER_RELEASE", f"failoverd-helper is of {of}, this daemon of release {__version__}")
 
     async def ask(self, verb: str, *, deadline_ms: int, **given: object) -> dict[str, Any]:
         """Ask on the loop. Raises HelperError; when cancelled, what was begun is ended."""
@@ -106,29 +144,31 @@ class Helper:
         return _answer(verb, line)
 
     def lend(self, path: str) -> LentWriter:
-        """A writer for the disk at `path` (probes/disk.py). Blocks, not for long. Raises OSError."""
+        """A writer for the disk at `path` (probes/disk.py). Blocks, not for long. Raises HelperError."""
         with contextlib.ExitStack() as unless_lent:
-            asked = unless_lent.enter_context(self._connected())
-            asked.settimeout(START_S)
-            asked.sendall(_ask("disk", int(START_S * 1000), {"path": path}))
-            _answered_by_a_writer(asked)
+            try:
+                asked = unless_lent.enter_context(self._connected())
+                asked.settimeout(START_S)
+                asked.sendall(_ask("disk", int(START_S * 1000), {"path": path}))
+                _answered_by_a_writer(asked)
+            except OSError as error:
+                raise HelperError(f"disk: {error.strerror or error}", sent=True) from error
             asked.settimeout(None)
             unless_lent.pop_all()
         return LentWriter(asked)
 
     def space(self, path: str) -> Space:
-        """What is left of the file system at `path` (probes/host.py). Blocks. Raises OSError."""
-        try:
+        """What is left of the file system at `path` (probes/host.py). Blocks. Raises OSError, or HelperError."""
+        with _system_errors(path):
             found = self.ask_blocking("space", deadline_ms=SPACE_MS, path=path)
-        except HelperError as error:
-            raise OSError(errno.EIO, str(error)) from error
-        if found.get("hung"):
-            raise OSError(errno.ETIMEDOUT, "hung")
-        return Space(float(found["free_percent"]), read_only=bool(found["read_only"]))
+        return _understood(lambda: Space(float(found["free_percent"]), read_only=bool(found["read_only"])))
 
-    async def renew(self, *, deadline_ms: int = 10_000) -> None:
-        """Have it read the configuration again: the daemon has begun, perhaps with another one. Raises HelperError."""
-        await self.ask("renew", deadline_ms=deadline_ms)
+    async def renew(self) -> None:
+        """Have it read the configuration again, before anything is asked by it. One that is away reads it by itself."""
+        try:
+            await self.ask("renew", deadline_ms=RENEW_MS)
+        except HelperError as error:
+            _log.warning("the helper did not answer", code=error.code, reason=str(error))
 
     def _connected(self) -> socket.socket:
         """Connect, which never waits on a Unix socket that does not block. Raises OSError."""
@@ -142,14 +182,13 @@ class Helper:
 
 
 def _answered_by_a_writer(asked: socket.socket) -> None:
-    """Read the first line, byte by byte: what follows is the writer's. Raises OSError."""
+    """Read the first line, byte by byte: what follows is the writer's. Raises OSError, or HelperError."""
     line = b""
     while not line.endswith(b"\n"):
         if not (byte := asked.recv(1)):
             raise OSError(errno.ECHILD, "failoverd-helper ended")
         line += byte
-    if said := json.loads(line).get("error"):
-        raise OSError(errno.EPERM, f"failoverd-helper: {said}")
+    _answer("disk", line)
 
 
 def _ask(verb: str, deadline_ms: int, given: dict[str, object]) -> bytes:
@@ -164,12 +203,32 @@ def _answer(verb: str, line: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise HelperError(f"{verb}: no answer but {found!r}", sent=True)
     if said := found.get("error"):
-        raise HelperError(f"{verb}: {said}", sent=False)
+        number = found.get("errno")
+        raise HelperError(f"{verb}: {said}", sent=False, errno=number if isinstance(number, int) else 0)
     return found
 
 
+def _understood(make: Callable[[], T]) -> T:
+    """What `make` makes of an answer; one of another release may lack what this one reads. Raises HelperError."""
+    try:
+        return make()
+    except (KeyError, TypeError, ValueError) as error:
+        raise HelperError(f"an answer that is none: {type(error).__name__}: {error}", sent=True) from error
+
+
 def _result(found: dict[str, Any]) -> Result:
-    return Result(Outcome(found["outcome"]), str(found["code"]), str(found["reason"]))
+    return _understood(lambda: Result(Outcome(found["outcome"]), str(found["code"]), str(found["reason"])))
+
+
+@contextlib.contextmanager
+def _system_errors(what: str) -> Iterator[None]:
+    """The system's own errors over there are raised as such; that nobody looked stays a HelperError."""
+    try:
+        yield
+    except HelperError as error:
+        if error.errno:
+            raise OSError(error.errno, os.strerror(error.errno), what) from error
+        raise
 
 
 class LentWriter:
@@ -229,9 +288,13 @@ class HelpedStore:
         """Whether it is here, or could be."""
         try:
             found = await self._helper.ask("store-look", deadline_ms=deadline_ms)
+            return _understood(
+                lambda: Reading(
+                    Health(found["health"]), str(found["code"]), str(found["reason"]), StoreFacts(found["here"])
+                )
+            )
         except HelperError as error:
-            return Reading(Health.FAILED, "HELPER_MISSING", str(error))
-        return Reading(Health(found["health"]), str(found["code"]), str(found["reason"]), StoreFacts(found["here"]))
+            return Reading(Health.FAILED, error.code, str(error))
 
     def break_locks(self, *, given: bool, deadline_ms: int, stopped: threading.Event | None = None) -> Result:
         """Remove the locks that nodes left which are no primary any more; blocking."""
@@ -244,18 +307,15 @@ class HelpedStore:
 class HelpedQueue:
     """Implements what the executor and the probe need of the mail queue, and what hands it on."""
 
-    def __init__(self, helper: Helper, deadline_ms: int) -> None:
-        """`deadline_ms` is for a look."""
+    def __init__(self, helper: Helper, look_ms: int = QUEUE_MS) -> None:
         self._helper = helper
-        self._deadline_ms = deadline_ms
+        self._look_ms = look_ms
 
     def waiting(self) -> QueueFacts:
-        """Count; blocking. Raises OSError."""
-        try:
-            found = self._helper.ask_blocking("queue-waiting", deadline_ms=self._deadline_ms)
-        except HelperError as error:
-            raise OSError(errno.EIO, str(error), "the mail queue") from error
-        return QueueFacts(*map(int, found["waiting"]))
+        """Count; blocking. Raises OSError, or HelperError."""
+        with _system_errors("the mail queue"):
+            found = self._helper.ask_blocking("queue-waiting", deadline_ms=self._look_ms)
+        return _understood(lambda: QueueFacts(*map(int, found["waiting"])))
 
     def drain(self, *, deadline_ms: int) -> Result:
         """Wait until nothing is being delivered; blocking."""

@@ -10,13 +10,15 @@ its directory's owner, a fence agent run as it would be by hand.
            ── closes ─────────────────────> what was begun is ended
 
 It takes no program, no path and no address from the daemon: it reads the same configuration, and an ask only names what
-stands there. It decides nothing and keeps nothing; started again it goes on. Only root is answered.
+stands there. It decides nothing and keeps nothing; started again it goes on. Only root is answered. `release` is asked
+to see whether it still answers, and is of the daemon's own release.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -27,8 +29,9 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from failoverd import __version__
 from failoverd.core.model import NodeKind, NodeName
 from failoverd.probes.aside import Aside, ThreadRefusedError
 from failoverd.probes.disk import lock_of, writer
@@ -55,6 +58,7 @@ WATCH_S = 5.0  # between two signs of life, a fraction of what systemd waits for
 CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 Answer = dict[str, object]
+T = TypeVar("T")
 
 
 class AskError(Exception):
@@ -78,17 +82,26 @@ class Ask:
 
 
 class Means:
-    """What the configuration gives to work with, and the verbs. What runs at a reload goes on with the old."""
+    """What the configuration gives to work with, and the verbs. What runs at a reload goes on with the old.
 
-    def __init__(self, config: Config, state: Path, runtime: Path) -> None:
-        self._config = config
+    `former` is what there was before: what would be made alike is kept, since it knows what of it still runs.
+    """
+
+    def __init__(self, config: Config, state: Path, runtime: Path, former: Means | None = None) -> None:
+        self.config = config
         self._runtime = runtime
         self._locks = locks_of(config)
-        self._fence = fence_of(config)
-        self._moved = mail_store_of(config, runtime)
+        self.fence = fence_of(config)
+        self.moved = mail_store_of(config, runtime)
         self._queue = queue_of(config, state) if config.this.kind is NodeKind.DATA else None
-        self._looking = Aside("look into the mail queue")
-        self._spaces: dict[str, Aside] = {}
+        self.looking = Aside("look into the mail queue")
+        self.spaces: dict[str, Aside] = {}
+        if former is not None:
+            self.looking, self.spaces = former.looking, former.spaces
+            if former.config.mail_store == config.mail_store:
+                self.moved = former.moved
+            if former.config.fencing == config.fencing:
+                self.fence = former.fence
         self.verbs: dict[str, Callable[[Ask], Awaitable[Answer]]] = {
             "fence-off": self._fence_off,
             "fence-status": self._fence_status,
@@ -105,24 +118,24 @@ class Means:
     def writer_of(self, ask: Ask) -> list[str]:
         """The command that writes to one of the configured disks."""
         path = str(ask.given.get("path"))
-        if path not in map(str, self._config.disks.write):
+        if path not in map(str, self.config.disks.write):
             raise AskError(f"path: {path!r} is not one of disks.write")
         return writer(path, lock_of(path, self._runtime))
 
     async def _fence_off(self, ask: Ask) -> Answer:
-        if self._fence is None:
+        if self.fence is None:
             raise AskError("no fence agents are configured")
-        return _told(await self._fence.power_off(ask.node(self._config), deadline_ms=ask.deadline_ms))
+        return _told(await self.fence.power_off(ask.node(self.config), deadline_ms=ask.deadline_ms))
 
     async def _fence_status(self, ask: Ask) -> Answer:
-        if self._fence is None:
+        if self.fence is None:
             raise AskError("no fence agents are configured")
-        node = ask.node(self._config)
-        own = node == self._config.this.name
-        return _told(await self._fence.status(node, own=own, deadline_ms=ask.deadline_ms))
+        node = ask.node(self.config)
+        own = node == self.config.this.name
+        return _told(await self.fence.status(node, own=own, deadline_ms=ask.deadline_ms))
 
     async def _store_take(self, ask: Ask) -> Answer:
-        previous = ask.node(self._config, "previous") if ask.given.get("previous") is not None else None
+        previous = ask.node(self.config, "previous") if ask.given.get("previous") is not None else None
         term, deadline_ms = int(ask.given["term"]), ask.deadline_ms
         return _told(await self._store().take(term=term, previous=previous, deadline_ms=deadline_ms))
 
@@ -135,9 +148,9 @@ class Means:
         return {"health": found.health.value, "code": found.code, "reason": found.reason, "here": here}
 
     def _store(self) -> MovedStore:
-        if self._moved is None:
+        if self.moved is None:
             raise AskError("the mail store does not move")
-        return self._moved
+        return self.moved
 
     async def _break_locks(self, ask: Ask) -> Answer:
         stopped = threading.Event()
@@ -151,19 +164,15 @@ class Means:
 
     async def _space(self, ask: Ask) -> Answer:
         path = str(ask.given.get("path"))
-        if path not in disks_of(self._config):
+        if path not in disks_of(self.config):
             raise AskError(f"path: {path!r} is not one of host.disks")
-        aside = self._spaces.setdefault(path, Aside(f"look at {path}"))
-        if aside.busy:
-            return {"hung": True}
-        found = await aside.run(partial(space, path))
+        aside = self.spaces.setdefault(path, Aside(f"look at {path}"))
+        found = await _in_time(aside, partial(space, path), ask)
         return {"free_percent": found.free_percent, "read_only": found.read_only}
 
-    async def _queue_waiting(self, ask: Ask) -> Answer:  # noqa: ARG002 - it says nothing else
+    async def _queue_waiting(self, ask: Ask) -> Answer:
         queue, _ = self._mail_queue()
-        if self._looking.busy:
-            raise AskError("an earlier look has not come back")
-        found = await self._looking.run(queue.waiting)
+        found = await _in_time(self.looking, queue.waiting, ask)
         return {"waiting": [found.moving, found.deferred, found.held, found.held_by_others]}
 
     async def _queue_drain(self, ask: Ask) -> Answer:
@@ -172,8 +181,8 @@ class Means:
 
     async def _queue_hand_on(self, ask: Ask) -> Answer:
         _, hands_on = self._mail_queue()
-        to, own = ask.node(self._config, "to"), bool(ask.given["own"])
-        address = self._config.nodes[to].address
+        to, own = ask.node(self.config, "to"), bool(ask.given["own"])
+        address = self.config.nodes[to].address
         return _told(await hands_on.run(to, address, own=own, deadline_ms=ask.deadline_ms))
 
     def _mail_queue(self) -> tuple[PostfixQueue, HandOn]:
@@ -183,9 +192,9 @@ class Means:
 
 
 class Helper:
-    """Answers on the socket. `load` reads the configuration and blocks."""
+    """Answers on the socket. `load` reads the configuration and blocks; it is given what there was before."""
 
-    def __init__(self, means: Means, load: Callable[[], Means]) -> None:
+    def __init__(self, means: Means, load: Callable[[Means], Means]) -> None:
         self._means = means
         self._load = load
         self._open = 0
@@ -193,7 +202,7 @@ class Helper:
     async def renew(self) -> None:
         """Take the configuration as it is now; one that is wrong leaves the old in force."""
         try:
-            self._means = await asyncio.to_thread(self._load)
+            self._means = await asyncio.to_thread(self._load, self._means)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it is said, and nothing changes
             say(f"the configuration is not taken: {error}")
 
@@ -227,6 +236,9 @@ class Helper:
             await self.renew()
             sender.write(_line({}))
             return
+        if ask.verb == "release":
+            sender.write(_line({"release": __version__}))
+            return
         verb = self._means.verbs.get(ask.verb)
         if verb is None:
             raise AskError(f"verb: {ask.verb!r} is not known")
@@ -239,6 +251,17 @@ class Helper:
             await asyncio.wait({working})
             return
         sender.write(_line(working.result()))
+
+
+async def _in_time(aside: Aside, look: Callable[[], T], ask: Ask) -> T:
+    """What `look` finds. Raises OSError (ETIMEDOUT) where it does not come back in time, or an earlier one has not."""
+    try:
+        if not aside.busy:
+            async with asyncio.timeout(ask.deadline_ms / 1000):
+                return await aside.run(look)
+    except TimeoutError:
+        pass
+    raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
 
 async def _attempted(verb: Callable[[Ask], Awaitable[Answer]], ask: Ask) -> Answer:
@@ -313,12 +336,12 @@ def say(text: str) -> None:
 
 def main(config: Config, options: argparse.Namespace) -> int:
     """Answer until SIGTERM; read the configuration again at SIGHUP."""
-    options.runtime.mkdir(parents=True, exist_ok=True, mode=0o750)
+    options.runtime.mkdir(parents=True, exist_ok=True, mode=0o711)  # as the units have it
 
-    def load() -> Means:
+    def load(former: Means) -> Means:
         from failoverd import config as configuration  # noqa: PLC0415 - only at a reload
 
-        return Means(configuration.load(options.config, options.node), options.state, options.runtime)
+        return Means(configuration.load(options.config, options.node), options.state, options.runtime, former)
 
     asyncio.run(
         serve(Helper(Means(config, options.state, options.runtime), load), options.runtime / SOCKET, Notifier())

@@ -37,6 +37,7 @@ CODES: Mapping[str, str] = {
     "HOST_NO_OOM": "the kernel may end failoverd first when memory runs out",
     "GUARD_MISSING": "failoverd-guard does not run: a daemon that hangs leaves the database writable",
     "HELPER_MISSING": "failoverd-helper does not answer: this node cannot do what the daemon itself has no right to",
+    "HELPER_RELEASE": "failoverd-helper is of another release than the daemon: it was not started again by the upgrade",
     "LEASH_REFUSED": "the kernel refuses to tie the database server to the lease",
 }
 

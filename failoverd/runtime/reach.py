@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from failoverd.core.model import NodeKind
 from failoverd.runtime.helped import HelpedFence, HelpedQueue, HelpedStore, Helper
 from failoverd.runtime.local import fence_of, locks_of, mail_store_of, queue_of
-from failoverd.runtime.schedule import QUEUE_INTERVAL_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +52,7 @@ def reach_of(config: Config, state: Path, runtime: Path, socket: Path | None) ->
 
 
 def _helped(config: Config, helper: Helper) -> Reach:
-    store, queue = HelpedStore(helper), HelpedQueue(helper, QUEUE_INTERVAL_MS)
+    store, queue = HelpedStore(helper), HelpedQueue(helper)
     has_queue = config.this.kind is NodeKind.DATA and config.queue.kind != "none" and config.mail.smtp is not None
     return Reach(
         store,

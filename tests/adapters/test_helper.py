@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -22,16 +23,25 @@ from fence_stage import PASSWORD, Stage, alive
 from failoverd.config import load
 from failoverd.core.model import Health, NodeName, Outcome
 from failoverd.ports import Target
+from failoverd.probes.aside import Aside
 from failoverd.probes.deadline import observe
 from failoverd.probes.disk import DiskProbe
 from failoverd.probes.disk_writer import NAME
+from failoverd.probes.host import HostLimits, HostProbe
+from failoverd.probes.queue import QueueProbe
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.helped import SOCKET, HelpedFence, HelpedQueue, HelpedStore, Helper, HelperError
+from failoverd.runtime.helper import Ask, Means
 from failoverd.runtime.reach import reach_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from failoverd.core.model import Reading
+    from failoverd.ports import Probe
+    from failoverd.runtime.helper import Answer
+    from failoverd.runtime.host import Refused
 
 MAIL1, MAIL2 = NodeName("mail1"), NodeName("mail2")
 LONG_MS = 10_000  # for what ends by itself
@@ -83,9 +93,9 @@ class Node:
         return HelpedFence(self.helper)
 
     @contextmanager
-    def helped(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the helper for a while."""
-        command = [sys.executable, "-m", "failoverd", "helper", "--config", str(self.config), "--node", MAIL2]
+    def helped(self, *under: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the helper for a while, `under` some other program."""
+        command = [*under, sys.executable, "-m", "failoverd", "helper", "--config", str(self.config), "--node", MAIL2]
         command += ["--state", str(self.state), "--runtime", str(self.runtime)]
         with subprocess.Popen(command) as process:
             try:
@@ -185,7 +195,7 @@ def test_the_space_that_is_left_is_the_hosts(helped: Node) -> None:
     there = os.statvfs("/")
     assert 0 < found.free_percent <= 100
     assert found.read_only is bool(there.f_flag & os.ST_RDONLY)
-    with pytest.raises(OSError, match="not one of host"):
+    with pytest.raises(HelperError, match="not one of host"):
         helped.helper.space("/proc")
 
 
@@ -254,9 +264,9 @@ def test_without_it_nothing_is_believed_and_the_daemon_says_so(node: Node) -> No
     assert (result.outcome, result.code) == (Outcome.FAILED, "HELPER_MISSING")
     reading = asyncio.run(HelpedStore(node.helper).look(deadline_ms=LONG_MS))
     assert (reading.health, reading.code) == (Health.FAILED, "HELPER_MISSING")
-    with pytest.raises(OSError, match="failoverd-helper"):
-        HelpedQueue(node.helper, LONG_MS).waiting()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(HelperError, match="failoverd-helper"):
+        HelpedQueue(node.helper).waiting()
+    with pytest.raises(HelperError, match="No such file"):
         node.helper.lend(str(node.mail))
 
 
@@ -297,21 +307,146 @@ def test_the_daemon_asks_it_only_where_it_is_told_to(node: Node) -> None:
     assert not isinstance(reach_of(config, node.state, node.runtime, None).fence, HelpedFence)
 
 
-def test_an_answer_that_is_none_is_no_success(node: Node) -> None:
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(node.runtime / SOCKET))
-    listening.listen()
+# ---- one that hangs, or is of another release -----------------------------------------------------------------------
 
-    def answer() -> None:
-        connected, _ = listening.accept()
-        connected.recv(9999)
-        connected.sendall(b"]\n")
-        connected.close()
 
-    answering = threading.Thread(target=answer)
-    answering.start()
-    with pytest.raises(HelperError) as raised:
-        asyncio.run(node.helper.ask("fence-off", deadline_ms=LONG_MS, node=MAIL1))
-    answering.join()
-    listening.close()
-    assert raised.value.sent
+@contextmanager
+def another(node: Node, answer: bytes | None) -> Iterator[None]:
+    """Something else at the helper's socket, which gives everybody this answer; None: it takes nobody's call."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(node.runtime / SOCKET))
+        listening.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    connected, _ = listening.accept()
+                except OSError:
+                    return  # it is over
+                with connected, contextlib.suppress(OSError):
+                    connected.recv(9999)
+                    connected.sendall(answer or b"")
+
+        if answer is not None:
+            threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+
+
+def look(name: str, probe: Probe, deadline_ms: int) -> Reading:
+    """One look of a probe of the node's own, as the prober takes it."""
+    return asyncio.run(observe(name, probe, Target(MAIL2, "10.89.1.12"), deadline_ms, BootClock())).reading
+
+
+def looks(node: Node) -> dict[str, Reading]:
+    """What the probes find that ask the helper."""
+    host = HostProbe(HostLimits(("/",), 0, 0, 1e6), node.helper.space)
+    disk = DiskProbe(str(node.mail), node.runtime, node.helper.lend)
+    queue = QueueProbe(HelpedQueue(node.helper, look_ms=100).waiting)
+    found = {"host": look("host", host, 1000), "disk": look("disk", disk, 100), "queue": look("queue", queue, 1000)}
+    asyncio.run(disk.close())
+    return found
+
+
+@pytest.mark.parametrize("answer", [None, b"{}\n", b'{"error": "it has no such"}\n', b"]\n", b""])
+def test_no_disk_and_no_queue_is_blamed_for_a_helper_that_does_not_look(node: Node, answer: bytes | None) -> None:
+    with another(node, answer):
+        found = looks(node)
+    assert {name: reading.health for name, reading in found.items()} == dict.fromkeys(found, Health.UNKNOWN)
+    assert found["host"].code == found["queue"].code == "HELPER_MISSING"
+
+
+def test_neither_where_it_is_away(node: Node) -> None:
+    found = looks(node)
+    assert {(reading.health, reading.code) for reading in found.values()} == {(Health.UNKNOWN, "HELPER_MISSING")}
+
+
+def test_a_file_system_that_hangs_is_told_from_a_helper_that_does(node: Node) -> None:
+    """The look of an earlier ask has not come back: the helper says so in time."""
+    means, back = Means(load(node.config, MAIL2), node.state, node.runtime), threading.Event()
+
+    async def ask() -> Answer:
+        means.spaces["/"] = Aside("hangs")
+        hanging = asyncio.ensure_future(means.spaces["/"].run(back.wait))
+        await asyncio.sleep(0)
+        try:
+            return await means.verbs["space"](Ask("space", 100, {"path": "/"}))
+        finally:
+            back.set()
+            await hanging
+
+    with pytest.raises(TimeoutError) as raised:
+        asyncio.run(ask())
+    answer = json.dumps({"error": "x", "errno": raised.value.errno}).encode() + b"\n"
+    with another(node, answer):
+        found = looks(node)
+    assert (found["host"].health, found["host"].code) == (Health.FAILED, "DISK_HUNG")
+    assert (found["queue"].health, found["queue"].code) == (Health.FAILED, "QUEUE_FAILED")
+
+
+@pytest.mark.parametrize(
+    "answer", [b"]\n", b"{}\n", b'{"outcome": "perhaps", "code": "", "reason": ""}\n', b"7\n", b""]
+)
+def test_an_answer_that_is_none_is_no_success_and_no_failure_and_ends_no_daemon(node: Node, answer: bytes) -> None:
+    store, queue = HelpedStore(node.helper), HelpedQueue(node.helper)
+    with another(node, answer):
+        results = [
+            asyncio.run(node.fence.power_off(MAIL1, deadline_ms=LONG_MS)),
+            asyncio.run(store.take(term=1, previous=None, deadline_ms=LONG_MS)),
+            asyncio.run(store.release(term=1, deadline_ms=LONG_MS)),
+            asyncio.run(queue.run(MAIL1, "10.89.1.11", own=False, deadline_ms=LONG_MS)),
+            store.break_locks(given=True, deadline_ms=LONG_MS),
+            queue.drain(deadline_ms=LONG_MS),
+        ]
+        seen = asyncio.run(store.look(deadline_ms=LONG_MS))
+    assert {(result.outcome, result.code) for result in results} == {(Outcome.UNKNOWN, "HELPER_MISSING")}
+    assert (seen.health, seen.code) == (Health.FAILED, "HELPER_MISSING")
+
+
+async def watched(helper: Helper, until: Callable[[Refused | None], bool]) -> Refused | None:
+    """What is found of it, as soon as that is so."""
+    watching = asyncio.ensure_future(helper.watch(0.02))
+    end = time.monotonic() + PATIENCE_S
+    while not until(helper.missing()) and time.monotonic() < end:  # noqa: ASYNC110 - another process comes or goes
+        await asyncio.sleep(0.01)
+    watching.cancel()
+    await asyncio.wait({watching})
+    return helper.missing()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b'{"release": "0.0.7"}\n', "is of release 0.0.7, this daemon of release"),
+        (b'{"error": "verb: \'release\' is not known"}\n', "is of another release, this daemon of release"),
+    ],
+)
+def test_one_of_another_release_is_found(node: Node, answer: bytes, says: str) -> None:
+    with another(node, answer):
+        found = asyncio.run(watched(node.helper, bool))
+    assert found is not None
+    assert found.code == "HELPER_RELEASE"
+    assert says in found.reason
+
+
+def test_one_that_answers_no_more_is_found_and_one_that_is_back_is_well(node: Node) -> None:
+    async def story() -> None:
+        with another(node, b""):
+            found = await watched(node.helper, bool)
+        assert found is not None
+        assert found.code == "HELPER_MISSING"
+
+    asyncio.run(story())
+    with node.helped():
+        assert asyncio.run(watched(node.helper, lambda found: found is None)) is None
+
+
+def test_what_a_reload_does_not_change_is_kept_with_what_still_runs_of_it(node: Node) -> None:
+    means = Means(load(node.config, MAIL2), node.state, node.runtime)
+    same = Means(load(node.config, MAIL2), node.state, node.runtime, means)
+    assert (same.fence, same.spaces, same.looking) == (means.fence, means.spaces, means.looking)
+    node.fence_by("liar")
+    other = Means(load(node.config, MAIL2), node.state, node.runtime, means)
+    assert other.fence is not means.fence

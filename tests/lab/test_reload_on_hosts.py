@@ -78,6 +78,17 @@ def shipped(lab: Lab) -> Iterator[dict[str, str]]:
         reload(lab, host)
 
 
+def another_disk_is_written_to(lab: Lab, host: str, good: str) -> None:
+    """By failoverd-helper, which takes the same file before it is asked for anything of it."""
+    mount = lab.path(host, "/srv/more")
+    mount.mkdir()
+    write(lab, host, edited(good, ("disks: {write: [", "disks: {write: [/srv/more, ")))
+    reload(lab, host)
+    wait_for("the helper writes there", (mount / ".failoverd-probe").exists, SEEN_S)
+    write(lab, host, good)
+    reload(lab, host)
+
+
 def test_reloads_on_the_primary_apply_and_refuse_and_no_client_notices(
     lab: Lab, cluster: Cluster, shipped: dict[str, str], tmp_path: Path
 ) -> None:
@@ -103,6 +114,8 @@ def test_reloads_on_the_primary_apply_and_refuse_and_no_client_notices(
         write(lab, primary, good)
         reload(lab, primary)
         wait_for("the load is allowed again", lambda: "LOAD_HIGH" not in found(cluster, primary), SEEN_S)
+
+        another_disk_is_written_to(lab, primary, good)
 
         # What needs a restart is named, with why, and left as it was; what stands beside it is applied.
         write(lab, primary, edited(good, ("port: 7480", "port: 7481"), ("hold_off: 10s", "hold_off: 11s")))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 COMMAND_S = 60.0
 # Of a data node; the arbiter has no database that would have to be copied.
 ENABLED = ("failoverd-gate.service", "failoverd-rebuild.service")
-STARTED = ("failoverd-guard.service", "failoverd-donor.service", "failoverd.service")
+STARTED = ("failoverd-guard.service", "failoverd-helper.service", "failoverd-donor.service", "failoverd.service")
 NOT_OF_THE_ARBITER = frozenset({"failoverd-rebuild.service", "failoverd-donor.service"})
 
 

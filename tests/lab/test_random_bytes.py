@@ -34,7 +34,7 @@ THROW = layout.TREE / "tests" / "fuzz" / "throw.py"
 THROWN_S = 500.0
 GROWTH_KIB = 64 * 1024
 AGENT = "failoverd-drill-agent.service"
-UNITS = ("failoverd.service", "failoverd-guard.service", "failoverd-donor.service", AGENT)
+UNITS = ("failoverd.service", "failoverd-guard.service", "failoverd-helper.service", "failoverd-donor.service", AGENT)
 PORTS = {"node": 7400, "donor": 7401, "agent": 7402, "public": 7480}
 SOCKET = "/run/failoverd/control.sock"
 

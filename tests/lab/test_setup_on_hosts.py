@@ -39,7 +39,14 @@ def bare(lab_of_the_session: Lab) -> Iterator[Lab]:
     primary = layout.FIRST_PRIMARY
     for host in layout.HOSTS:
         lab.exec(host, "rm", "-r", "/etc/failoverd")
-        for unit in ("failoverd", "failoverd-guard", "failoverd-gate", "failoverd-donor", "failoverd-rebuild"):
+        for unit in (
+            "failoverd",
+            "failoverd-guard",
+            "failoverd-helper",
+            "failoverd-gate",
+            "failoverd-donor",
+            "failoverd-rebuild",
+        ):
             lab.exec(host, "systemctl", "disable", "--now", unit)
     lab.sql(primary, "DROP DATABASE failoverd; DROP USER failoverd@localhost;")
     lab.exec(primary, "sh", "-c", f"ip address del {layout.VIP}/{layout.PREFIX} dev host0 || true")

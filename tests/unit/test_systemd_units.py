@@ -13,6 +13,7 @@ import pytest
 
 from failoverd.commands import parser
 from failoverd.runtime.persist import BOOT_ID_OF_UNIT
+from failoverd.setup import steps
 
 REPOSITORY = Path(__file__).parents[2]
 UNITS = {path.name: path for path in (REPOSITORY / "systemd").glob("*.service")}
@@ -153,3 +154,19 @@ def test_the_daemon_asks_the_helper_which_comes_with_it_and_is_not_waited_for() 
     assert not any(
         "helper" in line for key in ("Requires", "After", "BindsTo") for line in settings("failoverd.service", key)
     )
+
+
+def test_whoever_is_started_last_leaves_the_control_socket_reachable() -> None:
+    """Each start of a unit with RuntimeDirectory= gives the directory its mode anew."""
+    sharing = {name for name in UNITS if settings(name, "RuntimeDirectory") == ["failoverd"]}
+    assert sharing == {"failoverd.service", "failoverd-guard.service", "failoverd-helper.service"}
+    assert {(name, *settings(name, "RuntimeDirectoryMode")) for name in sharing} == {(name, "0711") for name in sharing}
+    assert {(name, *settings(name, "RuntimeDirectoryPreserve")) for name in sharing} == {
+        (name, "yes") for name in sharing
+    }
+
+
+def test_a_cluster_that_is_set_up_starts_the_helper_before_the_daemon_on_every_node() -> None:
+    helper, daemon = steps.STARTED.index("failoverd-helper.service"), steps.STARTED.index("failoverd.service")
+    assert helper < daemon
+    assert "failoverd-helper.service" not in steps.NOT_OF_THE_ARBITER

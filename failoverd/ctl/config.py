@@ -1,6 +1,6 @@
 """`failoverctl config`: the file, what is in force of it, and how the one becomes the other.
 
-failoverctl config check [FILE]     would a daemon start with it; nothing is asked of anybody
+failoverctl config check [FILE]     would a daemon start with it; no daemon is asked
 failoverctl config show             what is in force, defaults filled in, secrets as ***
 failoverctl config diff             the file against what is in force, and what a reload would do about it
 failoverctl config reload           put in force what needs no restart (what `systemctl reload failoverd` runs)
@@ -10,13 +10,14 @@ failoverctl config schema           the file's shape as JSON Schema, for editors
 from __future__ import annotations
 
 import json
+import os
 import socket as network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from failoverd.ctl import options, printed
+from failoverd.ctl import options, printed, unit_view
 from failoverd.ctl.client import Client
 from failoverd.ctl.exits import EPILOG, Exit
 from failoverd.runtime.document import from_json
@@ -48,14 +49,27 @@ def config() -> None:
 @click.argument("file", type=click.Path(path_type=Path), default=FILE)
 @node_option
 def check(file: Path, node: str) -> Exit:
-    """Read FILE as a node does and say whether a daemon would start with it. Touches nothing, asks nobody."""
+    """Read FILE as a node does and say whether a daemon would start with it. Touches nothing.
+
+    As root of that node, also whether failoverd.service has the right to all that FILE names.
+    """
     from failoverd.config import ConfigError, load  # noqa: PLC0415 - pydantic is slow to import and only needed here
+    from failoverd.config.lines import noting_files  # noqa: PLC0415 - likewise
 
     try:
-        load(file, node)
+        with noting_files() as read:
+            config = load(file, node)
     except ConfigError as error:
         click.echo(f"failoverctl: {error}", err=True)
         return Exit.FAILED
+    if os.geteuid() == 0 and node == network.gethostname():
+        writes = (config.audit.directory, config.alerts.queue.directory)
+        reads = [path for path in read if path != file or file == FILE]  # a draft may lie anywhere
+        found = [*unit_view.unseen(unit_view.properties(), reads=reads, writes=writes)]
+        for words in found:
+            click.echo(f"failoverctl: {words}; see systemd/README.md, where the daemon has to see more", err=True)
+        if found:
+            return Exit.FAILED
     click.echo(f"{file}: fit for {node}")
     return Exit.DONE
 

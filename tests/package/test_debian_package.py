@@ -77,6 +77,7 @@ def test_everything_is_where_debian_has_it_and_belongs_to_root(deb: Path) -> Non
         "./usr/share/fish/vendor_completions.d/failoverctl.fish",
         "./usr/share/doc/failoverd/README.md",
         "./usr/share/doc/failoverd/CHANGELOG.md",
+        "./usr/share/doc/failoverd/systemd/README.md",  # what the units' comments and `config check` name
         "./usr/share/doc/failoverd/examples/failoverd.yaml",
         f"{SITE}/failoverd/runbooks/codes/PKG_BUSY.md",
     ):

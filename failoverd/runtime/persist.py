@@ -147,9 +147,9 @@ class LeaseFile:
 def boot_id() -> str:
     """Return the name of this boot: CLOCK_BOOTTIME of another says nothing.
 
-    Daemon, guard, drop and an administrator's command compare theirs. A unit for which systemd builds a view of /proc has
-    the kernel's own there, also in a container whose manager puts another one over it for all else; so every unit gets
-    the one that systemd itself sees (`%b`).
+    Daemon, guard, drop and an administrator's command compare theirs. A unit for which systemd builds a view of /proc
+    has the kernel's own there, also in a container whose manager puts another one over it for all else; so every unit
+    gets the one that systemd itself sees (`%b`).
     """
     given = os.environ.get(BOOT_ID_OF_UNIT)
     return str(uuid.UUID(given)) if given else BOOT_ID.read_text().strip()

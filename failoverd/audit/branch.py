@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
 
+NUMBERS = 1 << 63  # of records: what nodes tell each other, and the store keeps
 RECENT = 512  # hashes in memory: what is sent again is nearly always of the last batch
 TAIL = 2 << 20  # bytes looked at from the end for the last line
 FILE_MOST = 16 << 20  # bytes of lines in one file, about
@@ -51,8 +52,10 @@ def line_of(data: bytes) -> Line:
         raise LineError(problem)
     seq, node = record.get("seq"), record.get("node")
     prev = record.get("prev") if record.get("v") != UNCHAINED else ""
-    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 1:
-        raise LineError(f"its number is {seq!r}")
+    if not isinstance(seq, int):
+        raise LineError("its number is none")
+    if isinstance(seq, bool) or not 1 <= seq < NUMBERS:
+        raise LineError(f"its number is {seq!r:.20}")
     if not isinstance(prev, str) or (not prev and record.get("v") != UNCHAINED) or not isinstance(node, str):
         raise LineError("it does not say what it follows, or whose it is")
     return Line(data, seq, prev, node, digest(data))

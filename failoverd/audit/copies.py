@@ -179,7 +179,7 @@ def _lines(origin: str, body: bytes) -> list[Line]:
         raise RefusedError("no lines")
     for line in lines:
         if line.node != origin:
-            raise ImpostorError(f"line {line.seq} is of {line.node}, sent by {origin}")
+            raise ImpostorError(f"line {line.seq} is of {line.node[:64]!r}, sent by {origin}")
     for before, line in pairwise(lines):
         if line.seq != before.seq + 1 or not follows(line, before.hash):
             raise RefusedError(f"line {line.seq} does not follow line {before.seq}")

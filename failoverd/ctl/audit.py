@@ -101,7 +101,7 @@ def _number(record: Record, newest: int) -> int:
 def _print(records: Any, output: str) -> None:  # noqa: ANN401 - any iterable of records
     for record in records:
         if output == "table":
-            click.echo(_line(record))
+            printed.line(_line(record))
         elif output == "json":
             click.echo(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
         else:
@@ -113,7 +113,7 @@ def _line(record: Record) -> str:
     said = (record.get("kind") or record.get("event"), record.get("code"), record.get("text"))
     rest = " ".join(str(part) for part in said if part)
     has_input = "  (explain)" if isinstance(record.get("input"), dict) else ""
-    return f"{record.get('seq'):>7}  {when}  {record.get('node')}  [{record.get('term')}]  {rest}{has_input}"
+    return f"{record.get('seq')!s:>7}  {when}  {record.get('node')}  [{record.get('term')}]  {rest}{has_input}"
 
 
 @audit.command(epilog=EPILOG)
@@ -159,9 +159,9 @@ def verify(*, directory: Path, socket: Path, output: str) -> Exit:
         return Exit.FAILED if broken or differ else Exit.DONE
     for each in found:
         record = f", record {each.seq}" if each.seq else ""
-        click.echo(f"{'BROKEN' if each.broken else 'note  '}  {each.place}{record}: {each.what}")
+        printed.line(f"{'BROKEN' if each.broken else 'note  '}  {each.place}{record}: {each.what}")
     for other in others:
-        click.echo(f"{'BROKEN' if other.broken else 'note  '}  {other.what}")
+        printed.line(f"{'BROKEN' if other.broken else 'note  '}  {other.what}")
     span = f", {verified.first} to {verified.last}" if verified.records else ""
     click.echo(f"{verified.records} records{span}, {verified.inputs} with their input")
     if broken:

@@ -119,7 +119,9 @@ def show(files: tuple[Path, ...], directory: Path, output: str) -> Exit:
         left = shown.days(now)
         until = f"{left} days left, until {shown.ends:%Y-%m-%d}" if left >= 0 else f"ENDED on {shown.ends:%Y-%m-%d}"
         where = f" at {', '.join(shown.addresses)}" if shown.addresses else ""
-        click.echo(f"{path}\n  {shown.kind} {shown.name}{where}, {until}\n  signed by {shown.issuer}")
+        click.echo(path)
+        printed.line(f"  {shown.kind} {shown.name}{where}, {until}")
+        printed.line(f"  signed by {shown.issuer}")
         click.echo(f"  SHA-256 {shown.fingerprint}")
     return Exit.DONE
 

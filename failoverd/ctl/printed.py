@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from failoverd.runtime.document import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -62,6 +64,11 @@ def screen(draw: Callable[[Console], None]) -> None:
 def ascii_of(text: str) -> str:
     """The same for a terminal that knows no more."""
     return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+
+
+def line(text: str) -> None:
+    """Print one line: of the words of others that are in it, none begins another one, or moves the terminal."""
+    click.echo(printable(text).replace("\n", "?"))
 
 
 def local(moment: str, *, precise: bool = False) -> str:

@@ -442,13 +442,13 @@ def _build(kind: Any, value: object, place: str) -> object:  # noqa: ANN401 - an
     if origin is tuple and isinstance(value, list):
         return tuple(_build(arguments[0], item, f"{place}.{index}") for index, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {_printable(name): _build(arguments[1], item, f"{place}.{name}") for name, item in value.items()}
+        return {printable(name): _build(arguments[1], item, f"{place}.{name}") for name, item in value.items()}
     if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
         return _build_dataclass(kind, value, place)
     # A newer daemon may know words that this Literal does not: they are shown as they are.
     scalar = str if origin is Literal else kind
     if scalar is str and isinstance(value, str):
-        return _printable(value)
+        return printable(value)
     if scalar is type(value) is bool or (scalar in {int, float} and _is_number(value, whole=scalar is int)):
         return value
     raise DocumentError(f"{place}: {value!r} was not expected")
@@ -460,7 +460,7 @@ def _is_number(value: object, *, whole: bool) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INT64
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """What a terminal can be shown: servers' and other people's words are in a document, and none of them moves it."""
     return text if text.isprintable() else "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from failoverd.audit.branch import NUMBERS
+from failoverd.runtime.document import printable
+
 Hash = Annotated[str, Field(max_length=64)]
-Number = Annotated[int, Field(ge=0, lt=1 << 63)]
-Name = Annotated[str, Field(max_length=64)]
-Words = Annotated[str, Field(max_length=500)]
+Number = Annotated[int, Field(ge=0, lt=NUMBERS)]
+Name = Annotated[str, Field(max_length=64), AfterValidator(printable)]
+Words = Annotated[str, Field(max_length=500), AfterValidator(printable)]
 LINES_MOST = 128  # of known lines, or of those asked for at once
 
 _strict = ConfigDict(strict=True, extra="forbid")
@@ -102,7 +105,7 @@ class Across:
     heads: Annotated[tuple[Heads, ...], Field(strict=False, max_length=LINES_MOST)]
     unseen: Annotated[tuple[Missing, ...], Field(strict=False, max_length=LINES_MOST)]
     anchors: Annotated[tuple[Anchored, ...], Field(strict=False)]
-    anchors_unseen: str = ""
+    anchors_unseen: Annotated[str, AfterValidator(printable)] = ""
 
 
 KEPT, KNOWN, HEADS = TypeAdapter(Kept), TypeAdapter(Known), TypeAdapter(Heads)

@@ -198,7 +198,7 @@ def _ask(verb: str, deadline_ms: int, given: dict[str, object]) -> bytes:
 def _answer(verb: str, line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HelperError(f"{verb}: {error}", sent=True) from error
     if not isinstance(found, dict):
         raise HelperError(f"{verb}: no answer but {found!r}", sent=True)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from failoverd.ports import MovedStore, Result
 
 ASK_S = 5.0  # from the connection to the end of the ask
+LONGEST_MS = 3_600_000  # that anything may take, whatever is asked
 MOST = 64  # connections: those that wait for a hung disk must not fill the machine
 WATCH_S = 5.0  # between two signs of life, a fraction of what systemd waits for one
 CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -271,7 +272,7 @@ async def _attempted(verb: Callable[[Ask], Awaitable[Answer]], ask: Ask) -> Answ
         return {"error": str(error)}
     except OSError as error:
         return {"error": f"{error.filename}: {error.strerror}" if error.filename else str(error), "errno": error.errno}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         return {"error": f"{ask.verb}: {type(error).__name__}: {error}"}
 
 
@@ -315,8 +316,9 @@ def _parsed(line: bytes) -> Ask:
     """Raises AskError."""
     try:
         found = json.loads(line)
-        return Ask(str(found.pop("verb")), max(1, int(found.pop("deadline_ms"))), found)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        deadline_ms = min(max(1, int(found.pop("deadline_ms"))), LONGEST_MS)
+        return Ask(str(found.pop("verb")), deadline_ms, found)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise AskError(f"no ask: {type(error).__name__}: {error}") from error
 
 

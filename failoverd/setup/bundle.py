@@ -4,6 +4,9 @@ A tar with a manifest first (format, cluster, node, the digest of each file) and
 the configuration's directory. It is read as a whole and compared with its digests before anything is put in place;
 nothing in it decides where a file goes. The same content makes the same bytes, so that a second `init` sees that there
 is nothing to do.
+
+Header by header, since no more is ever written than plain members: a whole tar reader goes on to links, long names and
+sparse files, and of the latter a kilobyte makes as many bytes as it says.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 KEYS = ("cluster", "node", "address", "kind")
+_WORD = re.compile(r"[a-z0-9.-]{1,63}")  # what each of them is made of: it is shown before anything else is read
 CONFIG, CA, CERTIFICATE, KEY = "failoverd.yaml", "tls/ca.crt", "tls/node.crt", "tls/node.key"
 # All that there may be, and whether it is a secret.
 NAMES: Mapping[str, bool] = {
@@ -109,27 +114,37 @@ def unpacked(packed: bytes, place: str) -> Bundle:
 
 def _members(packed: bytes, place: str) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:") as archive:
-            for member in archive:
-                opened = archive.extractfile(member) if member.isreg() else None
-                if opened is None or member.name in contents:
-                    raise Refused("SETUP_ARCHIVE", place, "has what is no plain file, or one twice", value=member.name)
-                contents[member.name] = opened.read()
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise Refused("SETUP_ARCHIVE", place, f"is no archive of failoverctl init ({error})") from None
+    at, block = 0, tarfile.BLOCKSIZE
+    while (header := packed[at : at + block]) != bytes(block):  # such a one ends it
+        try:
+            member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        except (tarfile.TarError, ValueError) as error:
+            raise Refused("SETUP_ARCHIVE", place, f"is no archive of failoverctl init ({error})") from None
+        if member.type != tarfile.REGTYPE or member.name in contents:
+            raise Refused("SETUP_ARCHIVE", place, "has what is no plain file, or one twice", value=member.name)
+        at += block
+        if not 0 <= member.size <= len(packed) - at:
+            raise Refused("SETUP_ARCHIVE", place, "ends in the middle of a file: it was cut", allowed="a whole copy")
+        contents[member.name] = packed[at : at + member.size]
+        at += -(-member.size // block) * block
     return contents
 
 
 def _manifest(text: bytes, place: str) -> dict[str, Any]:
     try:
         manifest = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         manifest = None
-    whole = isinstance(manifest, dict) and all(isinstance(manifest.get(key), str) for key in KEYS)
-    if not whole or not isinstance(manifest.get("sha256"), dict):
+    if not isinstance(manifest, dict) or not all(_is_word(manifest.get(key)) for key in KEYS):
         raise Refused("SETUP_ARCHIVE", place, f"its {MANIFEST} is missing or damaged", allowed="a whole copy")
-    if manifest.get("format") != FORMAT:
+    made_as = manifest.get("format")
+    if not isinstance(manifest.get("sha256"), dict) or not isinstance(made_as, int):
+        raise Refused("SETUP_ARCHIVE", place, f"its {MANIFEST} lacks format or sha256", allowed="a whole copy")
+    if made_as != FORMAT:
         words = "was made by another version"
-        raise Refused("SETUP_ARCHIVE", place, words, allowed=f"format {FORMAT}", value=str(manifest.get("format")))
+        raise Refused("SETUP_ARCHIVE", place, words, allowed=f"format {FORMAT}", value=str(made_as))
     return dict(manifest)
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -32,6 +32,11 @@ CA_DAYS, NODE_DAYS, OPERATOR_DAYS = 3650, 730, 365
 RENEW_BEFORE = dt.timedelta(days=60)  # two runs of a monthly maintenance before the warning at 30 days
 EARLIER = dt.timedelta(hours=1)  # a node whose clock is a little late must not refuse it
 LONGEST_NAME = 64  # characters: RFC 5280, ub-common-name
+# What reading one raises that is damaged, or of another make than ours. Much of it is read only when asked for.
+UNREADABLE = (
+    ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,12 @@ class Authority:
         key = _private(secret[0], str(directory / "ca.key"))
         if _public_bytes(key.public_key()) != _public_bytes(certificate.public_key()):
             raise Refused("SETUP_AUTHORITY", str(directory / "ca.key"), "is not the key of ca.crt beside it")
+        try:
+            certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:
+            words = "has no subject key identifier, and what it signs names it by that"
+            allowed = "a CA that failoverctl init has made"
+            raise Refused("SETUP_AUTHORITY", str(directory / "ca.crt"), words, allowed=allowed) from None
         return cls(certificate, key)
 
     def files(self, directory: Path) -> tuple[File, ...]:
@@ -182,12 +193,15 @@ def fits(
 
 
 def read_certificate(pem: bytes, place: str) -> x509.Certificate:
-    """The first certificate of a PEM text. Raises Refused."""
+    """The first certificate of a PEM text, of which all can be read that is read here. Raises Refused."""
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError:
+        found = x509.load_pem_x509_certificate(pem)
+        shown(found)
+        found.public_key()
+    except UNREADABLE:
         allowed = "-----BEGIN CERTIFICATE-----"
         raise Refused("SETUP_AUTHORITY", place, "holds no certificate", allowed=allowed) from None
+    return found
 
 
 def shown(certificate: x509.Certificate) -> Shown:
@@ -255,7 +269,7 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
 def _private(pem: bytes, place: str) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Refused("SETUP_AUTHORITY", place, "holds no private key that can be read without a password") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Refused("SETUP_AUTHORITY", place, "is no key of an elliptic curve", allowed="a key that failoverctl made")

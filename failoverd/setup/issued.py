@@ -94,6 +94,9 @@ def renew(place: Place, name: str, now: dt.datetime) -> Path:
         allowed = "a new one: failoverctl certificate issue"
         raise Refused("SETUP_AUTHORITY", str(path), "was signed by another CA", allowed=allowed)
     said = certificates.shown(found)
+    if said.name != name or (said.kind == "node") != bool(said.addresses):
+        allowed = "a new one: failoverctl certificate issue"
+        raise Refused("SETUP_AUTHORITY", str(path), f"is no certificate of {name}, with its address", allowed=allowed)
     if said.kind == "node":
         made = by.node(said.name, said.addresses[0], now, key=old[0])
     else:

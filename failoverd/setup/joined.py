@@ -15,6 +15,7 @@ from failoverd.setup import bundle, obstacles, staged
 from failoverd.setup.files import File, existing, missing
 from failoverd.setup.found import DatabaseFound
 from failoverd.setup.planned import BEFORE
+from failoverd.setup.refused import Refused
 from failoverd.setup.steps import Plan
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from failoverd.setup.issued import Place
     from failoverd.setup.steps import Command
 
-_INTERFACE = re.compile(r"^(vip: \{address: [^,]+, interface: )([^}]+)\}$", re.MULTILINE)
+_INTERFACE = re.compile(rb"^(vip: \{address: [^,]+, interface: )([^}]+)\}$", re.MULTILINE)
 
 
 def fitted(given: Bundle, found: Found) -> Bundle:
@@ -34,13 +35,23 @@ def fitted(given: Bundle, found: Found) -> Bundle:
     entry = found.address_of(given.address)
     if entry is None:
         return given
-    text = _INTERFACE.sub(lambda line: f"{line[1]}{entry.interface}}}", given.contents[bundle.CONFIG].decode())
-    return replace(given, contents={**given.contents, bundle.CONFIG: text.encode()})
+    interface = entry.interface.encode()
+    config = _INTERFACE.sub(lambda line: line[1] + interface + b"}", given.contents[bundle.CONFIG])
+    return replace(given, contents={**given.contents, bundle.CONFIG: config})
 
 
 def read(given: Bundle, place: Place) -> Config:
-    """Its configuration, as the loader reads it on this host. Raises ValueError, in its words."""
-    return staged.check(given.files(place.directory), place.directory, given.node)
+    """Its configuration, as the loader reads it on this host. Raises ValueError, in its words; Refused.
+
+    What the archive says of itself decides what is looked at before the node joins, so the configuration must agree.
+    """
+    config = staged.check(given.files(place.directory), place.directory, given.node)
+    said = (given.cluster, given.address, given.kind)
+    has = (config.cluster, config.this.address, config.this.kind.value)
+    if said != has:
+        words = f"is for {' '.join(said)}, and its {bundle.CONFIG} says {' '.join(has)}"
+        raise Refused("SETUP_ARCHIVE", given.node, words, allowed="one that failoverctl init has made")
+    return config
 
 
 def blockers(

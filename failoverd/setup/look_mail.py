@@ -15,6 +15,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from failoverd.setup.certificates import UNREADABLE
 from failoverd.setup.files import existing
 from failoverd.setup.found import MailFound
 from failoverd.setup.look import file_system, output
@@ -60,18 +61,21 @@ def certificate_of(path: str) -> tuple[tuple[str, ...], str]:
     try:
         found = existing(Path(path))
         chain = x509.load_pem_x509_certificates(found[0]) if found is not None else []
-    except (OSError, ValueError):
+    except (OSError, *UNREADABLE):
         return (), ""
     if not chain:
         return (), ""
     try:
         names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         alternatives = tuple(names.get_values_for_type(x509.DNSName))
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, *UNREADABLE):
         alternatives = ()
-    if _by_system(chain):
-        return alternatives, SYSTEM_CAS
-    own = len(chain) > 1 and chain[-1].issuer == chain[-1].subject
+    try:
+        if _by_system(chain):
+            return alternatives, SYSTEM_CAS
+        own = len(chain) > 1 and chain[-1].issuer == chain[-1].subject
+    except UNREADABLE:
+        own = False
     return alternatives, path if own else ""
 
 
@@ -85,7 +89,7 @@ def _by_system(chain: list[x509.Certificate]) -> bool:
         return False
     for authority in trusted:
         if authority.subject == chain[-1].issuer:
-            with contextlib.suppress(ValueError, TypeError, InvalidSignature):  # another one of that name: the next
+            with contextlib.suppress(InvalidSignature, *UNREADABLE):  # another one of that name: the next
                 chain[-1].verify_directly_issued_by(authority)
                 return True
     return False

@@ -176,11 +176,11 @@ def _authorities(path: Path) -> bytes:
     found = existing(path)
     try:
         chain = x509.load_pem_x509_certificates(found[0]) if found is not None else []
-    except ValueError:
+        roots = [each for each in chain if each.issuer == each.subject]
+    except certificates.UNREADABLE:
         chain = []
     if not chain:
         raise Refused("SETUP_NOT_READY", f"mail_ca: {path}", "holds no certificate", allowed="certificates as PEM")
-    roots = [each for each in chain if each.issuer == each.subject]
     return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in roots or chain)
 
 

@@ -362,7 +362,7 @@ def test_lines_need_their_node_s_certificate(authority: Authority, tmp_path: Pat
             mail3.write(2)
             stolen = b"".join(mail3.own().splitlines(keepends=True))
             answer = await mail1.copying.links[MAIL2].request("POST", module.PATH, deadline_ms=3000, body=stolen)
-            assert (answer.status, answer.body) == (403, b"line 1 is of mail3, sent by mail1")
+            assert (answer.status, answer.body) == (403, b"line 1 is of 'mail3', sent by mail1")
             assert mail2.copy("mail3") == mail2.copy("mail1") == b""
 
     run(story)
@@ -375,6 +375,7 @@ def test_lines_need_their_node_s_certificate(authority: Authority, tmp_path: Pat
         (b'{"seq":1}\n', "does not say what it follows"),
         (b'{"v":2,"seq":1,"prev":"00","node":"mail1"}', "no end of line"),
         (b'{"v":2,"seq":true,"prev":"00","node":"mail1"}\n', "its number is True"),
+        (b'{"v":2,"seq":9223372036854775808,"prev":"00","node":"mail1"}\n', "its number is 9223372036854775808"),
         (b'{"v":2,"seq":1,"prev":"","node":"mail1"}\n', "does not say what it follows"),
         (b'{"v":2,"seq":1,"prev":"0","node":"mail1"}\n{"v":2,"seq":3,"prev":"0","node":"mail1"}\n', "line 3 does not"),
     ],

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import targets_audit
 import targets_config
+import targets_copies
 import targets_ctl
 import targets_drill
+import targets_helper
 import targets_http
 import targets_mail
 import targets_messages
 import targets_programs
+import targets_setup
 import targets_sql
 
 FILES = (
@@ -22,5 +25,8 @@ FILES = (
     targets_audit,
     targets_drill,
     targets_ctl,
+    targets_copies,
+    targets_setup,
+    targets_helper,
 )
 TARGETS: dict[str, targets_config.Target] = {target.name: target for file in FILES for target in file.TARGETS}

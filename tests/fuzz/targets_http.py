@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import control_stage
@@ -17,12 +18,22 @@ from failoverd.config import load
 from failoverd.config.drill import Drill
 from failoverd.drill.agent import Agent
 from failoverd.drill.ourselves import Ourselves
+from failoverd.runtime.alerting import Alerting
 from failoverd.runtime.control import ControlServer
+from failoverd.runtime.reloading import Reloader
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator
+
     from starlette.types import ASGIApp
 
+    from failoverd.core.policy import Policy
     from failoverd.drill.faults import Host
+    from failoverd.drill.jobs import Job
+    from failoverd.ports import Clock
+    from failoverd.runtime.controller import NodeController
+    from failoverd.runtime.daemon import Daemon
 
 DRILL = "20261129-020000-service-hang"
 
@@ -72,8 +83,27 @@ PUBLIC = (
 
 @functools.cache
 def _control_app() -> ASGIApp:
-    stage = control_stage.Stage()
-    return ControlServer(Path(directory() / "control.sock"), stage).door.app
+    config = load(config_file(), "mail1")
+    daemon = cast("Daemon", _Daemon())
+    alerting = Alerting(
+        config.model_copy(update={"alerts": config.alerts.model_copy(update={"receivers": ()})}),
+        cast("Clock", None), daemon, cast("NodeController", None), cast("ssl.SSLContext", None),
+    )  # fmt: skip
+    reloader = Reloader(config, config_file(), daemon, parts=(), policy_of=lambda _: cast("Policy", None))
+    routes = [*alerting.control_routes(), *reloader.control_routes()]
+    return ControlServer(Path(directory() / "control.sock"), control_stage.Stage(), routes).door.app
+
+
+class _Daemon:
+    """As far as a reload and the alerts ask one: what is put in force is noted nowhere."""
+
+    state = SimpleNamespace(policy=None, rule=None, view=SimpleNamespace(highest_term=7))
+
+    def feed(self, event: object) -> None:
+        """Take it."""
+
+    def note(self, entry: object) -> None:
+        """Take it."""
 
 
 CONTROL = (
@@ -91,6 +121,10 @@ CONTROL = (
     b"GET /v1/requests/none/events\n\n",
     b"GET /v1/input\n\n",
     b"GET /v1/audit\n\n",
+    b'POST /v1/reload\n\n{"by": "anna"}',
+    b"GET /v1/config\n\n",
+    b"GET /v1/alerts\n\n",
+    b'POST /v1/alerts/test\n\n{"receiver": ""}',
 )
 
 
@@ -119,8 +153,26 @@ def _agent() -> Agent:
     return Agent(config.model_copy(update={"drill": section}), Ourselves(("/bin/true",)), state, cast("Host", _Never()))
 
 
+class _Job:
+    """One that was begun for a drill, and hears what it is told."""
+
+    id, drill = "x", DRILL
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        """One more line."""
+        assert isinstance(message, dict)
+
+    async def end(self) -> None:
+        """It has."""
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Its last word."""
+        yield b'{"done": {}}'
+
+
 def _agent_request(data: bytes) -> object:
     agent = _agent()
+    agent._jobs["x"] = cast("Job", _Job())
     try:
         return _request(Starlette(routes=agent._routes()), data)
     finally:

@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Any, cast
 
 import views as stories
+from other_node import OtherNode, answers
 from places import AnswerIsNone, asked, directory, parts, place, run, written
 from pydantic import TypeAdapter
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from target import Target
 
 from failoverd import views, wire
 from failoverd.core.alerts import Alert
+from failoverd.core.anchor import Anchor, Head
 from failoverd.core.findings import Severity
 from failoverd.core.model import NodeName, Record
 from failoverd.core.telling import EMPTY, Entry, Kind, Message, Voice
@@ -22,22 +24,28 @@ from failoverd.https import LinkError, _Connection
 from failoverd.notify import circle
 from failoverd.notify.shelf import SqliteShelf
 from failoverd.notify.teller import Hello
+from failoverd.ports import StoreUnavailableError
 from failoverd.rebuild import RebuildError, protocol
 from failoverd.rebuild.local import Standing
 from failoverd.rebuild.transfer import _accepted, _fits
 from failoverd.runtime import history
 from failoverd.runtime.peers import PATH, Peers
 from failoverd.stores.embedded import PATH as STORE_PATH
-from failoverd.stores.embedded import EmbeddedStoreServer, StoreFileError, _File
+from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer, StoreFileError, _File
 from failoverd.tls import common_name
 
 if TYPE_CHECKING:
     import ssl
 
+    from failoverd.https import Link
+
 REPORTS = [wire.encode_report(report) for report in stories.view("mail2").reports]
 RECORD = stories.view("mail2").record or Record()
 RECORDS = [wire.encode_record(RECORD), wire.encode_record(Record())]
 MAIL1, MAIL2 = NodeName("mail1"), NodeName("mail2")
+ANCHORS = wire.encode_anchors(
+    (Anchor(7, MAIL2, "begin", 1790000000000, (Head(MAIL2, 6, "0" * 64), Head(MAIL1, 5, "1" * 64))),)
+)
 
 
 def _round(decode: Any, encode: Any) -> Any:
@@ -136,6 +144,23 @@ def _store_file_made() -> list[bytes]:
     file.swap("lab", 0, RECORD, lambda _: None)
     file.close()
     return [path.read_bytes()]
+
+
+def _store_answer(data: bytes) -> object:
+    """What the arbiter answers to a read, a swap, a watch and a look at the anchors."""
+    store = EmbeddedStore("https://10.0.0.4:7400", cast("ssl.SSLContext", None), 1000, cluster="lab")
+    store._link = store._watching = cast("Link", OtherNode(answers(data)))
+
+    async def asked_all() -> list[object]:
+        found: list[object] = []
+        for work in (store.read(), store.compare_and_swap(1, RECORD), anext(store.watch(1)), store.anchors()):
+            try:
+                found.append(await work)
+            except StoreUnavailableError as error:
+                found.append(str(error).encode())
+        return found
+
+    return run(asked_all())
 
 
 # ---- their client ---------------------------------------------------------------------------------------------------
@@ -348,6 +373,17 @@ TARGETS = [
             f'PUT {STORE_PATH}/lab\n"0"\n'.encode() + RECORDS[0],
             f'PUT {STORE_PATH}/lab\n"1"\n'.encode() + RECORDS[1],
             f"GET {STORE_PATH}/lab?after=1&wait_ms=10\n\n".encode(),
+            f"POST {STORE_PATH}/lab/anchors\n\n".encode() + ANCHORS,
+            f"GET {STORE_PATH}/lab/anchors\n\n".encode(),
+        ],
+    ),
+    Target(
+        "store-answer",
+        "what the store on the arbiter answers",
+        _store_answer,
+        lambda: [
+            b"\n\n".join([b"200\n" + RECORDS[0], b"412\n" + RECORDS[1], b"200\n" + RECORDS[0], b"200\n" + ANCHORS]),
+            b"409\nversion 1 here\n\n500\n\x1b[2J",
         ],
     ),
     Target("store-row", "a row of the store's file", _store_row, lambda: RECORDS, (StoreFileError,)),

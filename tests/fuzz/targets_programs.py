@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import struct
 from datetime import datetime
+from typing import TYPE_CHECKING, cast
 
 import httpx
 from places import place, run, text, written
@@ -17,6 +20,7 @@ from failoverd.fencing.agent import Device, last_line
 from failoverd.notify import delivery
 from failoverd.probes.disk import reading_of
 from failoverd.probes.rebuild import facts_of
+from failoverd.probes.vip import VipProbe
 from failoverd.process import Ended
 from failoverd.rebuild import RebuildError, ahead, binlog, private, protocol
 from failoverd.rebuild.journal import Entry, Journal
@@ -24,6 +28,9 @@ from failoverd.rebuild_files import FILE, newest
 from failoverd.refusals import Refusals
 from failoverd.refusals_spool import Told
 from failoverd.runtime import persist
+
+if TYPE_CHECKING:
+    import socket
 
 NOW = datetime(2026, 11, 29, 12)  # noqa: DTZ001 - as nftables shows it
 SECRET = "geheim-fuzz"
@@ -213,7 +220,33 @@ def _refusals(data: bytes) -> object:
 REFUSED = {"run": "r1", "kinds": [{"port": "donor", "code": "PEER_STRANGER", "source": "10.0.0.9", "reason": "x",
            "node": "", "total": 3}]}  # fmt: skip
 
+# ---- the wire -------------------------------------------------------------------------------------------------------
+
+
+class _Wire:
+    """A socket that has one frame."""
+
+    def __init__(self, frame: bytes) -> None:
+        self._frame = frame
+
+    def recv(self, size: int) -> bytes:
+        """As a packet socket's."""
+        return self._frame[:size]
+
+
+def _claims(data: bytes) -> object:
+    """What is said on the wire about the virtual IP, by whomever: only hardware addresses come of it."""
+    found: set[str] = set()
+    VipProbe(interface="eth0", address="192.0.2.100")._receive(cast("socket.socket", _Wire(data)), found)
+    assert all(re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", one) for one in found), found
+    return found
+
+
+_VIP = bytes([192, 0, 2, 100])
+_ARP_ANSWER = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 2, b"\2abcde", _VIP, b"\2fghij", b"\0" * 4)
+
 TARGETS = [
+    Target("arp-frames", "ARP of anybody on the wire", _claims, lambda: [_ARP_ANSWER, _ARP_ANSWER + b"\0" * 18]),
     Target("refusals-file", "what other programs tell of refusals", _refusals, lambda: [json.dumps(REFUSED).encode()]),
     Target("fence-agent", "what a fence agent prints", _agent, lambda: [b"Status: ON\n", b"Failed\nERROR: y\n\x1b[0m"]),
     Target(

@@ -11,6 +11,9 @@ import gc
 import logging
 import os
 import random
+import socket
+import ssl
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,7 @@ import throw
 import views as stories
 from drill_agent_stage import Cluster
 from node_certificates import Authority
+from trust_stage import TrustStage
 
 from failoverd import wire
 from failoverd.core.model import NodeName
@@ -160,6 +164,22 @@ def test_at_the_control_socket(tmp_path: Path) -> None:
     assert stage.asked == [], "nothing was asked of the daemon"
 
 
+def test_at_a_donor(config_file: Path, tmp_path: Path) -> None:
+    """Whoever throws has places of its own there: a member is answered meanwhile."""
+    stage = TrustStage(config_file, tmp_path)
+
+    async def story(stage: TrustStage) -> None:
+        async def ok() -> None:
+            told = await stage.asked("rebuild", stage.client(MAIL2), whence=stage.local(MAIL2)[0])
+            assert b"REBUILD_DONOR_UNFIT" in told, "there is no database here"
+
+        where = f"{stage.address}:{stage.ports['rebuild']}"
+        await bombarded(where, ok)
+        await bombarded(where, ok, stage.client(NodeName("mail3")))
+
+    stage.run(story)
+
+
 def test_at_a_drill_agent(config_file: Path, tmp_path: Path) -> None:
     cluster = Cluster(config_file, tmp_path)
 
@@ -180,6 +200,26 @@ def test_at_a_drill_agent(config_file: Path, tmp_path: Path) -> None:
                 link.close()
 
     asyncio.run(story())
+
+
+def test_where_nothing_can_be_said_it_gives_up(tmp_path: Path) -> None:
+    """Where nobody listens, and where whoever listens ends each handshake: a run that cannot go on says why."""
+    with pytest.raises(ConnectionError, match="No such file"):
+        throw.throw(throw.to(str(tmp_path / "none")), 1, stuck_s=0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def end_each() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        ending = threading.Thread(target=end_each)
+        ending.start()
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match="nobody listens any more: "):
+            throw.throw(throw.to(where, ssl.create_default_context()), 1, stuck_s=0.1)
+        listener.shutdown(socket.SHUT_RDWR)
+        ending.join()
 
 
 def test_what_is_thrown_is_of_many_kinds() -> None:

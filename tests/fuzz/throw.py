@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 PIECE = 32 * 1024
 WAIT_S = 0.01  # for an answer: none is needed
 SEND_S = 2.0  # a server that reads nothing any more is left alone
-STUCK = 200  # connections in a row that could not be made: nobody listens any more
+AGAIN_S = 0.01  # after a connection on which nothing could be said: the other side's queue is full, or it has enough
+STUCK_S = 30.0  # in which nobody took a byte, however that was tried: nobody listens any more
 PATHS = (b"/", b"/v1/status", b"/metrics", b"/v1/events", b"/replica?lag=5s", b"/peer/v1/report", b"/store/v1/lab",
          b"/v1/lock", b"/v1/promote", b"/" + b"a" * 9000, b"/%00%ff/../..")  # fmt: skip
 METHODS = (b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"PRI", b"G\0T")
@@ -98,22 +99,27 @@ def hurt(rng: random.Random, piece: bytes) -> bytes:
     return piece[:at] + rng.randbytes(rng.randrange(1, 200)) + piece[at:]
 
 
-def throw(connect: Callable[[], socket.socket], count: int, seed: int = 0) -> Thrown:
+def throw(connect: Callable[[], socket.socket], count: int, seed: int = 0, stuck_s: float = STUCK_S) -> Thrown:
     """Throw so many bytes. Raises ConnectionError where nobody listens any more."""
     rng = random.Random(seed)  # noqa: S311 - inputs, not keys
-    thrown, coming, began, stuck = Thrown(), pieces(rng), time.monotonic(), 0
+    thrown, coming, began = Thrown(), pieces(rng), time.monotonic()
+    taken, why = began, ""
     while thrown.bytes < count:
+        before = thrown.bytes
         thrown.connections += 1
         try:
             with connect() as connection:
-                stuck = 0
                 thrown.answers += _talk(connection, coming, thrown, count, rng.randrange(1, 6))
-        except OSError:
+        except OSError as error:
             thrown.refused += 1
-            stuck += 1
-            if stuck > STUCK:
-                raise ConnectionError(f"nobody listens any more, after {thrown}") from None
-            time.sleep(0.01)  # its queue is full, or it ends what is too much of one
+            why = f": {error}"
+        now = time.monotonic()
+        if thrown.bytes > before:
+            taken, why = now, ""
+        elif now - taken > stuck_s:
+            raise ConnectionError(f"nobody listens any more{why}, after {thrown}")
+        else:
+            time.sleep(AGAIN_S)
     thrown.seconds = round(time.monotonic() - began, 1)
     return thrown
 

@@ -18,7 +18,7 @@ from failoverd.ctl.app import app
 from failoverd.ctl.exits import Exit
 from failoverd.setup import certificates
 from failoverd.setup.certificates import Authority, Issued
-from failoverd.setup.files import put
+from failoverd.setup.files import File, put
 from failoverd.setup.issued import Place
 from failoverd.setup.refused import Refused
 
@@ -208,6 +208,15 @@ def test_renewed_here_and_for_another_node(place: Place) -> None:
     assert f"mail1: renewed, in place: {place.tls}/node.crt" in renewed.stdout
     assert f"scp {place.issued('mail2')} mail2:{place.tls}/node.crt.new" in renewed.stdout
     assert (place.tls / "node.crt").read_bytes() == place.issued("mail1").read_bytes() != before
+
+
+def test_what_is_another_one_s_certificate_is_not_renewed_as_this_one_s(place: Place, authority: Authority) -> None:
+    issued_to_another = authority.node("mail2", "192.0.2.12", NOW).certificate
+    put((File(place.issued("mail3"), issued_to_another),))
+    refused = run(place, "renew", "mail3")
+    assert refused.exit_code == Exit.REFUSED
+    assert "is no certificate of mail3, with its address" in refused.stderr
+    assert place.issued("mail3").read_bytes() == issued_to_another
 
 
 def test_without_a_name_those_that_end_soon_are_renewed(place: Place, authority: Authority) -> None:

@@ -6,18 +6,23 @@ import io
 import json
 import tarfile
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from failoverd.setup import bundle
+from failoverd.setup import answers, bundle, joined, planned, propose
 from failoverd.setup.bundle import Bundle
+from failoverd.setup.certificates import Authority
+from failoverd.setup.found import Found, HostAddress, MailFound
+from failoverd.setup.issued import Place
 from failoverd.setup.refused import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 CONTENTS = {name: name.encode() for name in bundle.NAMES}
 MAIL2 = Bundle("lab", "mail2", "192.0.2.12", "data", CONTENTS)
 
@@ -79,6 +84,12 @@ def changed(**manifest: object) -> bytes:
         (tar({bundle.MANIFEST: b"\xff"}), "manifest.json is missing or damaged"),
         (changed(format=2), "value '2': was made by another version; allowed: format 1"),
         (changed(node=7), "manifest.json is missing or damaged"),
+        (changed(cluster="\x1b[2Jlab"), "manifest.json is missing or damaged"),
+        (changed(format="1"), "manifest.json lacks format or sha256"),
+        (tar({bundle.MANIFEST: b"[" * 3000}), "manifest.json is missing or damaged"),
+        (MAIL2.packed()[: tarfile.BLOCKSIZE + 100], "ends in the middle of a file: it was cut"),
+        (tar({"failoverd.yaml": b""}, kind=tarfile.GNUTYPE_SPARSE), "'failoverd.yaml': has what is no plain file"),
+        (tar({"failoverd.yaml": b""}, kind=tarfile.XHDTYPE), "'failoverd.yaml': has what is no plain file"),
         (changed(sha256={}), "tls/ca.crt is not what its digest says"),
         (tar(members(MAIL2.packed()) | {"tls/node.key": b"other"}), "tls/node.key is not what its digest says"),
         (tar(members(MAIL2.packed()) | {"../../etc/passwd": b""}), "'../../etc/passwd': has a file too many"),
@@ -94,3 +105,34 @@ def test_a_damaged_one_is_refused_as_a_whole(packed: bytes, words: str) -> None:
     with pytest.raises(Refused, match=words) as refused:
         bundle.unpacked(packed, "mail2.join")
     assert str(refused.value).startswith("SETUP_ARCHIVE: mail2.join: ")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Bundle:
+    """Mail2's, as `init` on mail1 makes it for a cluster."""
+    mail_ca = tmp_path / "mail-ca.pem"
+    mail_ca.write_bytes(Authority.create("mail", NOW).pem)
+    found = Found("mail1", (HostAddress("eth0", "192.0.2.11", 24),), mail=MailFound(store="/srv/mail"))
+    answered = answers.of({
+        "cluster": "lab", "nodes": {"mail1": "192.0.2.11", "mail2": "192.0.2.12", "mail3": "192.0.2.13"},
+        "arbiter": {"arbiter": "192.0.2.14"}, "vip": "192.0.2.100/24", "server_name": "mail.example.org",
+        "mail_ca": str(mail_ca), "canary": "canary@example.org",
+        "database_socket": "/run/mysqld/mysqld.sock",
+    })  # fmt: skip
+    cluster, place = propose.settle(found, answered), Place(tmp_path / "etc")
+    (own, *_), archives = planned.files(cluster, planned.material(cluster, answered, place, NOW), place)
+    assert own.path.is_relative_to(place.authority)
+    return bundle.unpacked(next(file.content for file in archives if file.path.name == "mail2.join"), "x")
+
+
+def test_it_joins_as_what_its_configuration_says(made: Bundle, tmp_path: Path) -> None:
+    config = joined.read(made, Place(tmp_path / "etc"))
+    assert (config.cluster, config.this.name) == ("lab", "mail2")
+
+
+@pytest.mark.parametrize("said", [{"kind": "arbiter"}, {"cluster": "other"}, {"address": "192.0.2.13"}])
+def test_one_that_says_of_itself_what_its_configuration_does_not_is_refused(
+    made: Bundle, tmp_path: Path, said: dict[str, str]
+) -> None:
+    with pytest.raises(Refused, match=r"is for .*, and its failoverd\.yaml says lab 192\.0\.2\.12 data"):
+        joined.read(replace(made, **said), Place(tmp_path / "etc"))

@@ -26,6 +26,7 @@ from failoverd.core.model import Health, Outcome, QueueFacts, Reading, StoreFact
 from failoverd.ports import Result
 from failoverd.probes.aside import NoLookError
 from failoverd.probes.host import Space
+from failoverd.runtime.clock import BootClock
 from failoverd.runtime.host import Refused
 
 if TYPE_CHECKING:
@@ -192,7 +193,9 @@ def _answered_by_a_writer(asked: socket.socket) -> None:
 
 
 def _ask(verb: str, deadline_ms: int, given: dict[str, object]) -> bytes:
-    return json.dumps({"verb": verb, "deadline_ms": deadline_ms, **given}).encode() + b"\n"
+    """`until_ms` is by the kernel's clock, which both have."""
+    until_ms = BootClock().now_ms() + deadline_ms
+    return json.dumps({"verb": verb, "deadline_ms": deadline_ms, "until_ms": until_ms, **given}).encode() + b"\n"
 
 
 def _answer(verb: str, line: bytes) -> dict[str, Any]:

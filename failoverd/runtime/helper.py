@@ -9,6 +9,9 @@ its directory's owner, a fence agent run as it would be by hand.
            <────────────────────────────── one line: how it ended
            ── closes ─────────────────────> what was begun is ended
 
+What nobody waits for any more is not begun: a process that stood still finds asks of a time that is over, to cut the
+power of a node that may be primary by now.
+
 It takes no program, no path and no address from the daemon: it reads the same configuration, and an ask only names what
 stands there. It decides nothing and keeps nothing; started again it goes on. Only root is answered. `release` is asked
 to see whether it still answers, and is of the daemon's own release.
@@ -21,6 +24,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -37,6 +41,7 @@ from failoverd.probes.aside import Aside, ThreadRefusedError
 from failoverd.probes.disk import lock_of, writer
 from failoverd.probes.host import space
 from failoverd.runtime import host
+from failoverd.runtime.clock import BootClock
 from failoverd.runtime.helped import ASK_BYTES, SOCKET
 from failoverd.runtime.local import fence_of, locks_of, mail_store_of, queue_of
 from failoverd.runtime.schedule import disks_of
@@ -218,7 +223,7 @@ class Helper:
             else:
                 async with asyncio.timeout(ASK_S):
                     line = await reader.readline()
-                if line:
+                if line and not _is_gone(sender):
                     await self._answer(_parsed(line), reader, sender)
         except (AskError, TimeoutError, ValueError) as error:  # ValueError: a line longer than the limit
             sender.write(_line({"error": str(error) or "no ask came"}))
@@ -316,10 +321,21 @@ def _parsed(line: bytes) -> Ask:
     """Raises AskError."""
     try:
         found = json.loads(line)
-        deadline_ms = min(max(1, int(found.pop("deadline_ms"))), LONGEST_MS)
-        return Ask(str(found.pop("verb")), deadline_ms, found)
+        verb, deadline_ms = str(found.pop("verb")), min(max(1, int(found.pop("deadline_ms"))), LONGEST_MS)
+        now_ms = BootClock().now_ms()
+        rest_ms = min(deadline_ms, int(found.pop("until_ms", now_ms + deadline_ms)) - now_ms)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise AskError(f"no ask: {type(error).__name__}: {error}") from error
+    if rest_ms <= 0:
+        raise AskError("it came after its deadline: this process, or the host, stood still")
+    return Ask(verb, rest_ms, found)
+
+
+def _is_gone(sender: asyncio.StreamWriter) -> bool:
+    """Whether who asked has given up meanwhile. The kernel is asked: its end may not have reached the reader yet."""
+    poll = select.poll()
+    poll.register(sender.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _told(result: Result) -> Answer:

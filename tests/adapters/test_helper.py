@@ -214,10 +214,11 @@ def writers(path: Path) -> str:
         b'{"verb": "disk", "deadline_ms": 100, "path": "/etc"}\n',
         b'{"verb": "fence-off", "deadline_ms": 100, "node": "mail9"}\n',
         b'{"verb": "fence-off", "deadline_ms": 100}\n',
-        b'{"verb": "store-take", "deadline_ms": 100, "term": 1, "previous": null}\n',  # it does not move
+        b'{"verb": "store-take", "deadline_ms": 100, "term": 1, "previous": null}\n',  # it stays
         b'{"verb": "queue-drain", "deadline_ms": 100}\n',  # of kind none
         b'{"verb": "run", "deadline_ms": 100, "path": "/bin/sh"}\n',
         b'{"verb": "locks", "deadline_ms": "soon", "given": true}\n',
+        b'{"verb": "fence-off", "deadline_ms": 9000, "until_ms": 1, "node": "mail1"}\n',  # of a time that is over
         b"[]\n",
         b"no ask\n",
         b"\xff\n",
@@ -305,6 +306,21 @@ def test_the_daemon_asks_it_only_where_it_is_told_to(node: Node) -> None:
     config = load(node.config, MAIL2)
     assert isinstance(reach_of(config, node.state, node.runtime, node.runtime / SOCKET).fence, HelpedFence)
     assert not isinstance(reach_of(config, node.state, node.runtime, None).fence, HelpedFence)
+
+
+def test_what_was_given_up_while_the_helper_stood_still_is_not_begun(node: Node) -> None:
+    """By the client, long before the deadline: its connection is over, and says so before what it had said."""
+    with node.helped() as process:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect(str(node.runtime / SOCKET))
+            ask = {"verb": "fence-off", "deadline_ms": LONG_MS, "node": MAIL1}
+            asked.sendall(json.dumps(ask).encode() + b"\n")
+        process.send_signal(signal.SIGCONT)
+        # Connections are taken in turn: once this one is answered, the one before it has been seen to its end.
+        assert asyncio.run(node.fence.status(MAIL1, own=False, deadline_ms=LONG_MS)).outcome is Outcome.SUCCEEDED
+    assert node.stage.asked == ["monitor", "status"]
 
 
 # ---- one that hangs, or is of another release -----------------------------------------------------------------------

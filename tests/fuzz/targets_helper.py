@@ -78,7 +78,7 @@ class _Means(Means):
     def __init__(self) -> None:
         super().__init__(load(config_file(), "mail1"), place("helper-state"), place("helper-runtime"))
         nothing: Any = _Nothing()
-        self._fence, self._moved, self._locks = cast("Fence", nothing), cast("MovedStore", nothing), nothing
+        self.fence, self.moved, self._locks = cast("Fence", nothing), cast("MovedStore", nothing), nothing
         self._queue = (cast("PostfixQueue", nothing), cast("HandOn", nothing))
 
     def writer_of(self, ask: Ask) -> list[str]:
@@ -89,7 +89,7 @@ class _Means(Means):
 
 @functools.cache
 def _helper() -> Helper:
-    return Helper(_Means(), _Means)
+    return Helper(_Means(), lambda _: _Means())
 
 
 def _asked(data: bytes) -> object:
@@ -133,7 +133,8 @@ TARGETS = [
             _line("fence-off", node="mail2"),
             _line("fence-status", node="mail1"),
             _line("store-take", term=7, previous="mail2"),
-            _line("store-release", term=7),
+            _line("store-release", term=7, until_ms=1 << 60),
+            _line("release"),
             _line("store-look"),
             _line("locks", given=True),
             _line("space", path="/"),

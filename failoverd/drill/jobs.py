@@ -32,6 +32,7 @@ LAST_WORDS_S = 5.0  # for what a job has said before it ended; what it has left 
 GROUP_S = 1.0
 PULSE_S = 1.0
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+CREDENTIALS = "CREDENTIALS_DIRECTORY"  # of this unit, where a job finds the configuration's secrets as well
 
 
 class Job:
@@ -59,7 +60,7 @@ class Job:
                 *ourselves.command("drill-job", self.kind),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                env=ENVIRONMENT,
+                env=ENVIRONMENT | {name: os.environ[name] for name in (CREDENTIALS,) if name in os.environ},
                 start_new_session=True,
             )
         except OSError:

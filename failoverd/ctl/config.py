@@ -63,9 +63,8 @@ def check(file: Path, node: str) -> Exit:
         click.echo(f"failoverctl: {error}", err=True)
         return Exit.FAILED
     if os.geteuid() == 0 and node == network.gethostname():
-        writes = (config.audit.directory, config.alerts.queue.directory)
-        reads = [path for path in read if path != file or file == FILE]  # a draft may lie anywhere
-        found = [*unit_view.unseen(unit_view.properties(), reads=reads, writes=writes)]
+        # A draft may lie anywhere.
+        found = [*unit_view.of_this_node(config, [path for path in read if path != file or file == FILE])]
         for words in found:
             click.echo(f"failoverctl: {words}; see systemd/README.md, where the daemon has to see more", err=True)
         if found:

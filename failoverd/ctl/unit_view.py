@@ -1,4 +1,4 @@
-"""What failoverd.service sees of the files that a configuration names: less than root at a terminal does.
+"""What failoverd.service may do with what a configuration names: less than root at a terminal.
 
 A daemon that cannot read one of them does not come back from a restart, and a primary would lose its role by that. So
 `failoverctl config check`, which the Debian package asks before it restarts anything, looks with the unit's eyes. What
@@ -13,15 +13,36 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from failoverd.core.model import NodeKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from failoverd.config import Config
 
 UNIT = "failoverd.service"
 PROPERTIES = ("LoadState", "CapabilityBoundingSet", "ProtectHome", "PrivateTmp", "ProtectSystem", "ReadWritePaths")
 OWN = (Path("/var/lib/failoverd"), Path("/run/failoverd"))  # StateDirectory=, RuntimeDirectory=
 HOMES, TEMPORARY = (Path("/home"), Path("/root"), Path("/run/user")), (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - looked for
 PAST_OWNERS = {"cap_dac_override", "cap_dac_read_search"}
+PRIVILEGED = 1024  # ports below
 ASK_S = 5.0
+
+
+def of_this_node(config: Config, read: Iterable[Path]) -> Iterator[str]:
+    """The same of what a configuration needs, which was read from `read`, and of the unit that is installed here."""
+    unit = properties()
+    if not unit:
+        return
+    sockets = [config.database.socket] if config.this.kind is NodeKind.DATA else []
+    listeners = ((True, config.peer.port), (config.http.enabled, config.http.port))
+    remote = (config.access.remote.enabled, config.access.remote.port)
+    yield from unfit(
+        unit,
+        reads=[*read, *sockets],
+        writes=[config.audit.directory, config.alerts.queue.directory],
+        ports=[port for enabled, port in (*listeners, remote) if enabled],
+    )
 
 
 def properties() -> dict[str, str]:
@@ -38,8 +59,10 @@ def properties() -> dict[str, str]:
     return found if found.get("LoadState") == "loaded" else {}
 
 
-def unseen(unit: Mapping[str, str], *, reads: Iterable[Path], writes: Iterable[Path]) -> Iterator[str]:
-    """Each of the files and directories that a unit with these properties cannot read, or write to, and why."""
+def unfit(
+    unit: Mapping[str, str], *, reads: Iterable[Path] = (), writes: Iterable[Path] = (), ports: Iterable[int] = ()
+) -> Iterator[str]:
+    """What a unit with these properties cannot read, write to or listen on, and why."""
     for path in dict.fromkeys(reads):
         why = _not_seen(unit, path) or _not_readable(unit, path)
         if why:
@@ -48,6 +71,9 @@ def unseen(unit: Mapping[str, str], *, reads: Iterable[Path], writes: Iterable[P
         why = _not_seen(unit, path) or _not_writable(unit, path)
         if why:
             yield f"{path}: {UNIT} cannot write there: {why}"
+    for port in ports:
+        if port < PRIVILEGED and "cap_net_bind_service" not in unit.get("CapabilityBoundingSet", "").split():
+            yield f"port {port}: {UNIT} cannot listen there: it has no CAP_NET_BIND_SERVICE"
 
 
 def _not_seen(unit: Mapping[str, str], path: Path) -> str:

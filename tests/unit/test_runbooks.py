@@ -38,6 +38,7 @@ NO_CODES = {
     "AFTER_SYNC",  # MariaDB's
     "CREDENTIALS_DIRECTORY",  # systemd's, in the environment
     "FAILOVERD_AUDIT",  # names in the environment
+    "FAILOVERD_BOOT_ID",
     "FAILOVERD_SOCKET",
     "FAILOVERD_HOST",
     "FAILOVERD_CERTIFICATE",

@@ -62,9 +62,13 @@ def start(lab: Lab) -> None:
     for host in layout.HOSTS:
         lab.path(host, CONFIGURATION).write_text((layout.TREE / "config/failoverd.yaml").read_text())
     for host in (layout.ARBITER, *layout.DATA_NODES):
-        lab.exec(host, "systemctl", "enable", "failoverd-gate")
-        lab.exec(host, "systemctl", "enable", "--now", "failoverd-guard", "failoverd")
-    for host in layout.DATA_NODES:
+        switch_on(lab, host)
+
+
+def switch_on(lab: Lab, host: str) -> None:
+    lab.exec(host, "systemctl", "enable", "failoverd-gate")
+    lab.exec(host, "systemctl", "enable", "--now", "failoverd-guard", "failoverd")
+    if host in layout.DATA_NODES:
         lab.exec(host, "systemctl", "enable", "failoverd-rebuild")
         lab.exec(host, "systemctl", "enable", "--now", "failoverd-donor")
 
@@ -153,6 +157,26 @@ def test_it_is_not_removed_from_the_primary_nor_from_the_arbiter(fresh: Lab) -> 
     assert (cluster.primary(), cluster.term()) == (primary, term)
 
 
+def test_whoever_removes_it_from_the_primary_all_the_same_has_it_dropped_there(fresh: Lab) -> None:
+    cluster = Cluster(fresh)
+    primary = cluster.primary()
+    fresh.exec(primary, "env", "FAILOVERD_REMOVE=anyway", *APT, "remove", "failoverd", timeout_s=60)
+    assert primary not in cluster.holders_of_vip()
+    assert fresh.sql(primary, "SELECT @@read_only") == [["1"]]
+
+    def moved() -> bool:
+        return cluster.holders_of_vip() not in ([], [primary])
+
+    wait_for("another node has the role", moved, HOME_S)
+
+    # A removal keeps the configuration and what the node remembers: it comes home by being installed and started.
+    fresh.exec(primary, *APT, "install", f"/root/failoverd_{NEWER}.deb", timeout_s=120)
+    assert running(fresh, primary) == []
+    switch_on(fresh, primary)
+    cluster.wait_until_settled(HOME_S)
+    assert cluster.is_healthy_replica(primary)
+
+
 def test_removed_from_a_replica_it_keeps_what_is_there_and_purged_the_record(fresh: Lab, tmp_path: Path) -> None:
     cluster = Cluster(fresh)
     primary, term = cluster.primary(), cluster.term()
@@ -182,16 +206,3 @@ def test_removed_from_a_replica_it_keeps_what_is_there_and_purged_the_record(fre
         noticed = [attempt for attempt in watch.attempts if attempt.start >= began and not attempt.ok]
         assert [(one.protocol, one.error, round(one.start - began)) for one in noticed] == []
     assert (cluster.primary(), cluster.term()) == (primary, term)
-
-
-def test_whoever_removes_it_from_the_primary_all_the_same_has_it_dropped_there(fresh: Lab) -> None:
-    cluster = Cluster(fresh)
-    primary = cluster.primary()
-    fresh.exec(primary, "env", "FAILOVERD_REMOVE=anyway", *APT, "remove", "failoverd", timeout_s=60)
-    assert primary not in cluster.holders_of_vip()
-    assert fresh.sql(primary, "SELECT @@read_only") == [["1"]]
-
-    def moved() -> bool:
-        return cluster.holders_of_vip() not in ([], [primary])
-
-    wait_for("another node has the role", moved, HOME_S)

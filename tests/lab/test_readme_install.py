@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import tarfile
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from hosts import Lab, layout
+from hosts.package import package
 from hosts.shell import run
 from trials.cluster import Cluster
 from trials.watch import Watch, now_ms
@@ -37,7 +40,8 @@ def commands() -> list[tuple[str, str]]:
 def typed_outside(lab: Lab, command: str, place: Path) -> str:
     """Run it in this tree. What speaks to the nodes does so from the client's network, with the administrator's key."""
     if "ssh " not in command:
-        return run("sh", "-c", f"cd {layout.TREE} && {command}", timeout_s=300).stdout
+        at = f"SOURCE_DATE_EPOCH={built_at(package(print))}"  # the package that is there may be of an earlier commit
+        return run("sh", "-c", f"cd {layout.TREE} && export {at} && {command}", timeout_s=300).stdout
     keys, names = place / "ssh", place / "hosts"
     if not keys.exists():
         run("cp", "-a", str(lab.path(layout.FIRST_PRIMARY, "/root/.ssh")), str(keys))
@@ -47,6 +51,13 @@ def typed_outside(lab: Lab, command: str, place: Path) -> str:
         f" && cd {layout.TREE} && {command}"
     )
     return run(*lab.client_command("unshare", "--mount", "sh", "-c", inside), timeout_s=300).stdout
+
+
+def built_at(deb: Path) -> int:
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as whole:
+        assert whole.stdout is not None
+        with tarfile.open(fileobj=whole.stdout, mode="r|") as archive:
+            return next(int(member.mtime) for member in archive if member.name.endswith("/failoverd/pyvenv.cfg"))
 
 
 @pytest.fixture
@@ -88,6 +99,8 @@ def test_from_nothing_to_a_running_cluster_and_no_client_notices(bare: Lab, tmp_
     assert checked.returncode in {0, 6}, checked.stdout
     for host in layout.HOSTS:
         assert bare.exec(host, "systemctl", "is-enabled", "failoverd").stdout.strip() == "enabled"
+    (built,) = (layout.TREE / "dist").glob("failoverd_*.deb")
+    assert built.read_bytes() == package(print).read_bytes(), "the same tree gives the same package"
 
     # It is not only there, it can move the role.
     bare.exec("mail2", "failoverctl", "promote", "--node", "mail2")

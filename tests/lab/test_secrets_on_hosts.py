@@ -5,6 +5,7 @@ While the role moves and comes back, a database is made anew, a webhook cannot b
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 import secrets
@@ -123,10 +124,9 @@ def test_no_secret_leaves_its_file(lab: Lab, cluster: Cluster) -> None:
     for host in layout.HOSTS:
         texts[f"{host} journal"] = lab.exec(host, "journalctl", "--no-pager", "--output=verbose", timeout_s=120).stdout
         for directory in ("/var/lib/failoverd", "/run/failoverd"):
-            shown = lab.exec(
-                host, "sh", "-c", f"find {directory} -type f -not -path '*/ahead/*' -exec cat {{}} +", check=False
-            )
-            texts[f"{host} {directory}"] = shown.stdout
+            every = f"find {directory} -type f -not -path '*/ahead/*' -exec cat {{}} + | base64"
+            shown = lab.exec(host, "sh", "-c", every, check=False).stdout
+            texts[f"{host} {directory}"] = base64.b64decode(shown).decode("latin-1")
         assert lab.exec(host, "find", "/var/lib/systemd/coredump", "-type", "f", check=False).stdout == ""
     assert any("/bin/cat" in text for text in seen.values()), "the fence agent ran"
     assert any("FENCE_MONITOR_FAILED" in text or "passwd=***" in text for text in texts.values()), "and said all"

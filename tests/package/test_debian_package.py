@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hosts import layout
-from hosts.package import BUILD, package
+from hosts.package import package
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,13 +145,6 @@ def test_what_debhelper_adds_to_the_scripts_neither_starts_nor_stops_anything(de
     printed("dpkg-deb", "--control", deb, tmp_path)
     for kind in ("preinst", "postinst", "prerm", "postrm"):
         assert "deb-systemd-invoke" not in (tmp_path / kind).read_text(), kind
-
-
-def test_the_same_tree_gives_the_same_package(deb: Path, tmp_path: Path) -> None:
-    made = str(int(names(deb)["./opt/failoverd/pyvenv.cfg"].mtime))  # it may be of an earlier commit of the same tree
-    printed(BUILD, "--output", tmp_path, SOURCE_DATE_EPOCH=made)
-    (again,) = tmp_path.glob("*.deb")
-    assert again.read_bytes() == deb.read_bytes()
 
 
 def test_lintian_finds_nothing_that_is_not_explained(deb: Path) -> None:

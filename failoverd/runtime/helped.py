@@ -51,13 +51,17 @@ _log = structlog.get_logger(__name__)
 
 
 class HelperError(NoLookError):
-    """No answer. `sent`: it may be done all the same. `errno`: of the system over there, 0 where it said none."""
+    """No answer. `sent`: it may be done all the same.
+
+    `refused`: the helper says so itself, with the system's `errno` where that is why.
+    """
 
     code = "HELPER_MISSING"
 
-    def __init__(self, text: str, *, sent: bool, errno: int = 0) -> None:
+    def __init__(self, text: str, *, sent: bool, refused: bool = False, errno: int = 0) -> None:
         super().__init__(f"failoverd-helper: {text}")
         self.sent = sent
+        self.refused = refused
         self.errno = errno
 
     @property
@@ -93,9 +97,9 @@ class Helper:
         try:
             release = (await self.ask("release", deadline_ms=WATCH_MS)).get("release")
         except HelperError as error:
-            if error.sent:
-                return Refused("HELPER_MISSING", str(error))
-            release = None  # it knows no such ask, or does not listen, which `missing` says
+            if not error.refused:
+                return Refused(error.code, str(error))
+            release = None  # it knows no such ask
         if release == __version__:
             return None
         of = f"release {release}" if release else "another release"
@@ -207,15 +211,16 @@ def _answer(verb: str, line: bytes) -> dict[str, Any]:
         raise HelperError(f"{verb}: no answer but {found!r}", sent=True)
     if said := found.get("error"):
         number = found.get("errno")
-        raise HelperError(f"{verb}: {said}", sent=False, errno=number if isinstance(number, int) else 0)
+        known = number if isinstance(number, int) and number in errno.errorcode else 0
+        raise HelperError(f"{verb}: {said}", sent=False, refused=True, errno=known)
     return found
 
 
 def _understood(make: Callable[[], T]) -> T:
-    """What `make` makes of an answer; one of another release may lack what this one reads. Raises HelperError."""
+    """What `make` makes of an answer; another release's may lack what this one reads. Raises HelperError."""
     try:
         return make()
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise HelperError(f"an answer that is none: {type(error).__name__}: {error}", sent=True) from error
 
 

@@ -366,7 +366,7 @@ def looks(node: Node) -> dict[str, Reading]:
     return found
 
 
-@pytest.mark.parametrize("answer", [None, b"{}\n", b'{"error": "it has no such"}\n', b"]\n", b""])
+@pytest.mark.parametrize("answer", [None, b"{}\n", b'{"error": "x", "errno": 1e9}\n', b"]\n", b""])
 def test_no_disk_and_no_queue_is_blamed_for_a_helper_that_does_not_look(node: Node, answer: bytes | None) -> None:
     with another(node, answer):
         found = looks(node)
@@ -453,6 +453,13 @@ def test_one_that_answers_no_more_is_found_and_one_that_is_back_is_well(node: No
             found = await watched(node.helper, bool)
         assert found is not None
         assert found.code == "HELPER_MISSING"
+        (node.runtime / SOCKET).unlink()
+        found = await watched(node.helper, bool)
+        assert found is not None
+        assert (found.code, found.reason) == (
+            "HELPER_MISSING",
+            "failoverd-helper does not listen: No such file or directory",
+        )
 
     asyncio.run(story())
     with node.helped():

@@ -37,7 +37,9 @@ SECRETS = {
     "drill": layout.DRILL_PASSWORD,
 }
 ALERTS = f"alerts: {{settle: 1s, receivers: [{{name: desk, kind: json, url_file: {WEBHOOK}}}]}}"
-FENCED = f"{{agent: /bin/cat, options: {{ip: 10.89.1.1}}, secrets: {{passwd: {DEVICE}}}}}"  # it says all it is told
+AGENT = "/usr/local/sbin/fence_telltale"
+TELLS = "#!/bin/sh\n# It says all that it is told, and is there long enough to be seen.\ncat\nsleep 0.5\nexit 1\n"
+FENCED = f"{{agent: {AGENT}, options: {{ip: 10.89.1.1}}, secrets: {{passwd: {DEVICE}}}}}"
 FENCING = f"fencing: {{nodes: {{{', '.join(f'{node}: [[{FENCED}]]' for node in layout.DATA_NODES)}}}}}"
 CTL = ("status", "check", "history --all", "explain now", "config show", "config diff", "alerts", "audit show",
        "audit export", "audit verify", "alerts test desk")  # fmt: skip
@@ -56,6 +58,9 @@ def planted(lab: Lab, cluster: Cluster) -> Iterator[None]:
         ):
             lab.path(host, path).write_text(content + "\n")
             lab.path(host, path).chmod(0o600)
+        lab.path(host, AGENT).parent.mkdir(parents=True, exist_ok=True)
+        lab.path(host, AGENT).write_text(TELLS)
+        lab.path(host, AGENT).chmod(0o755)
         kept = re.sub(r"(?m)^(?:alerts|fencing):.*\n(?:[ \t].*\n|\n)*", "", text)
         lab.path(host, FILE).write_text(f"{kept}\n{ALERTS}\n{FENCING}\n")
         lab.exec(host, "systemctl", "restart", "failoverd")
@@ -63,7 +68,7 @@ def planted(lab: Lab, cluster: Cluster) -> Iterator[None]:
     yield
     for host, text in texts.items():
         lab.path(host, FILE).write_text(text)
-        for path in (WEBHOOK, DEVICE):
+        for path in (WEBHOOK, DEVICE, AGENT):
             lab.path(host, path).unlink()
         lab.exec(host, "systemctl", "restart", "failoverd")
 
@@ -128,7 +133,7 @@ def test_no_secret_leaves_its_file(lab: Lab, cluster: Cluster) -> None:
             shown = lab.exec(host, "sh", "-c", every, check=False).stdout
             texts[f"{host} {directory}"] = base64.b64decode(shown).decode("latin-1")
         assert lab.exec(host, "find", "/var/lib/systemd/coredump", "-type", "f", check=False).stdout == ""
-    assert any("/bin/cat" in text for text in seen.values()), "the fence agent ran"
+    assert any(AGENT in text for text in seen.values()), "the fence agent ran"
     assert any("FENCE_MONITOR_FAILED" in text or "passwd=***" in text for text in texts.values()), "and said all"
     found = {
         f"{name} in {where}": text[max(text.find(secret) - 200, 0) : text.find(secret) + 20]

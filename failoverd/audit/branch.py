@@ -139,17 +139,17 @@ class Branch:
         also ValueError where a file is not what it should be.
         """
         newest = reading.moment_of(reading.parse(self._newest)[0] or {})
-        oldest = min(now, newest or now) - retention
         files = layout.closed(self.directory)[:-1]
         for each in files:
             if not each.packed:
                 packing.pack(each.path, packing.contents_of(each.path).sha256)
+        latest = min(now, newest or now)
         for each in files:
             if self._oldest is None or self._oldest[0] != each.first:  # it is unpacked once, not at each look
                 self._oldest = each.first, packing.contents_of(each.path)
             contents = self._oldest[1]
             until = reading.moment_of({"time": contents.until})
-            if until is None or until >= oldest:
+            if until is None or latest - until <= retention:  # a sum could be beyond the years that there are
                 return
             each.path.with_name(layout.name_of(each.first) + layout.PACKED).unlink(missing_ok=True)
             self.first = contents.last + 1

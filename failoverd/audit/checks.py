@@ -124,9 +124,9 @@ def _time(before: Seen | None, seen: Seen, known: Known) -> Iterator[Found]:
     if moment is None:
         yield seen.found(f"its time is {record.get('time')!r}")
         return
-    if moment > known.now + AHEAD:
+    if moment - known.now > AHEAD:
         yield seen.found(f"its time, {record['time']}, is to come: the wall clock was ahead", broken=False)
-    if former is not None and moment < former - SET_BACK:
+    if former is not None and former - moment > SET_BACK:
         by = (former - moment).total_seconds()
         yield seen.found(f"the wall clock was set back by {by:.0f} s before it", broken=False)
     boot = record.get("boot_ms")

@@ -108,7 +108,7 @@ def _index(files: list[Path], since: datetime | None) -> int:
         return 0
     for index in range(len(files) - 1, -1, -1):
         begins = _begins(files[index])
-        if begins is not None and begins < since - SET_BACK_MOST:
+        if begins is not None and since - begins > SET_BACK_MOST:
             return index
     return 0
 

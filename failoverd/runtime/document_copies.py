@@ -12,8 +12,9 @@ from failoverd.runtime.document import printable
 
 Hash = Annotated[str, Field(max_length=64)]
 Number = Annotated[int, Field(ge=0, lt=NUMBERS)]
-Name = Annotated[str, Field(max_length=64), AfterValidator(printable)]
-Words = Annotated[str, Field(max_length=500), AfterValidator(printable)]
+OneLine = AfterValidator(lambda text: printable(text).replace("\n", "?"))  # operators read it
+Name = Annotated[str, Field(max_length=64), OneLine]
+Words = Annotated[str, Field(max_length=500), OneLine]
 LINES_MOST = 128  # of known lines, or of those asked for at once
 
 _strict = ConfigDict(strict=True, extra="forbid")
@@ -105,7 +106,7 @@ class Across:
     heads: Annotated[tuple[Heads, ...], Field(strict=False, max_length=LINES_MOST)]
     unseen: Annotated[tuple[Missing, ...], Field(strict=False, max_length=LINES_MOST)]
     anchors: Annotated[tuple[Anchored, ...], Field(strict=False)]
-    anchors_unseen: Annotated[str, AfterValidator(printable)] = ""
+    anchors_unseen: Annotated[str, OneLine] = ""
 
 
 KEPT, KNOWN, HEADS = TypeAdapter(Kept), TypeAdapter(Known), TypeAdapter(Heads)

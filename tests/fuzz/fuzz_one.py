@@ -1,9 +1,11 @@
-"""One target in a process of its own, under atheris: libFuzzer mutates, what is covered guides it.
+"""Targets, each in a process of its own, under atheris: libFuzzer mutates, what is covered guides it.
 
-fuzz_one.py NAME SECONDS FOUND_DIRECTORY STATS_FILE [libFuzzer's own arguments: the corpus, limits]
+    run_fuzz.py ── one target, a line ──> this process, which has everything loaded and instrumented ── fork ──> it
+                <── how it has ended ──── waits, and ends what does not
 
-A crash does not end the run: its input is made smaller and kept, once a place and kind of error, and it goes on. What
-libFuzzer itself ends on (a signal, its limits of memory and time) is told by the exit code.
+Loading and instrumenting takes longer than many a target is fuzzed, so it is done once. A crash does not end the run:
+its input is made smaller and kept, once a place and kind of error, and it goes on. What libFuzzer itself ends on (a
+signal, its limits of memory and time) is told by the exit code.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ import json
 import os
 import random
 import resource
+import signal
 import sys
 import time
+import traceback
 from pathlib import Path
+from typing import Any
 
 import atheris
 
@@ -99,13 +104,18 @@ def rss_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def main() -> None:
-    """Never returns: libFuzzer ends the process."""
-    name, found, stats, *rest = sys.argv[1:]
-    target = TARGETS[name]
+def fuzz(asked: dict[str, Any]) -> None:
+    """Fuzz one target. Never returns: libFuzzer ends the process."""
+    for descriptor, path in ((0, os.devnull), (1, asked["log"]), (2, asked["log"])):
+        opened = os.open(path, os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(opened, descriptor)
+    target = TARGETS[asked["name"]]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    run = Run(target, Path(found), Path(stats))
+    seeds = target.seeds()
+    for number, seed in enumerate(seeds):
+        (Path(asked["seeds"]) / f"{number:04}").write_bytes(seed)
+    run = Run(target, Path(asked["found"]), Path(asked["stats"]))
 
     def mutated(data: bytes, most: int, seed: int) -> bytes:
         rng = random.Random(seed)  # noqa: S311 - inputs, not keys
@@ -113,9 +123,39 @@ def main() -> None:
             return bytes(atheris.Mutate(data, most))
         return mutate(rng, data, most)
 
-    atheris.Setup([sys.argv[0], *rest], run.one, custom_mutator=mutated, internal_libfuzzer=True)
+    longest = max([target.longest, *map(len, seeds)])
+    arguments = [sys.argv[0], f"-max_len={longest}", *asked["arguments"], asked["corpus"], asked["seeds"]]
+    atheris.Setup(arguments, run.one, custom_mutator=mutated, internal_libfuzzer=True)
     run.tell()
     atheris.Fuzz()
+
+
+def ended(process: int, within_s: float) -> int:
+    """Wait for a process; its exit code, negative for a signal."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.1)
+    os.kill(process, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def main() -> None:
+    """A line of JSON in, what `fuzz` takes and `within_s`; a line of JSON out: `code`."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        process = os.fork()
+        if process == 0:
+            try:
+                fuzz(asked)
+            except BaseException:
+                traceback.print_exc()
+                raise
+            finally:
+                os._exit(70)  # libFuzzer has not ended it: it did not begin
+        print(json.dumps({"code": ended(process, asked["within_s"])}), flush=True)
 
 
 if __name__ == "__main__":

@@ -43,25 +43,50 @@ class Outcome:
         ]  # fmt: skip
 
 
-def fuzzed(name: str, seconds: float, corpus: Path, scratch: Path) -> Outcome:
+class Fuzzing:
+    """The process that has all targets loaded and instrumented, and forks for each."""
+
+    def __init__(self, log: Path) -> None:
+        command = [sys.executable, HERE / "fuzz_one.py"]
+        self._log = log  # atheris names each module that it instruments
+        with log.open("w") as said:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+            )
+
+    def one(self, asked: dict[str, object]) -> int:
+        """Fuzz one target; how it has ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(self._log.read_text()[-3000:])
+        return int(json.loads(line)["code"])
+
+    def end(self) -> None:
+        """It is not needed any more."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def fuzzed(fuzzing: Fuzzing, name: str, seconds: float, corpus: Path, scratch: Path) -> Outcome:
     """Run one target for so long."""
-    kept, stats, log = corpus / name, scratch / f"{name}.json", scratch / f"{name}.log"
-    kept.mkdir(parents=True, exist_ok=True)
-    made = scratch / f"{name}.seeds"
-    subprocess.run([sys.executable, HERE / "seeds_of.py", name, made], check=True)
-    command = [
-        sys.executable, HERE / "fuzz_one.py", name, HERE / "seeds" / name, stats,
+    kept, seeds = corpus / name, scratch / f"{name}.seeds"
+    stats, log = scratch / f"{name}.json", scratch / f"{name}.log"
+    for made in (kept, seeds):
+        made.mkdir(parents=True, exist_ok=True)
+    log.touch()
+    arguments = [
         f"-max_total_time={max(1, round(seconds))}", f"-rss_limit_mb={RSS_MB}", f"-timeout={HANG_S}",
-        f"-max_len={(made / 'longest').read_text()}", "-print_final_stats=1", f"-artifact_prefix={scratch}/{name}.",
-        kept, made / "corpus",
+        "-print_final_stats=1", f"-artifact_prefix={scratch}/{name}.",
     ]  # fmt: skip
-    with log.open("wb") as output:
-        try:
-            code = subprocess.run(
-                command, stdout=output, stderr=output, timeout=seconds + GRACE_S, check=False
-            ).returncode
-        except subprocess.TimeoutExpired:
-            code = -1
+    code = fuzzing.one({
+        "name": name, "found": str(HERE / "seeds" / name), "stats": str(stats), "log": str(log), "corpus": str(kept),
+        "seeds": str(seeds), "arguments": arguments, "within_s": seconds + GRACE_S,
+    })  # fmt: skip
     said = log.read_text(errors="replace")
     outcome = Outcome(name, covered=_covered(said))
     if stats.exists():
@@ -142,12 +167,14 @@ def main() -> int:
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="failoverd-fuzz-run-") as scratch:
         corpus = options.corpus or Path(scratch) / "corpus"
+        fuzzing = Fuzzing(Path(scratch) / "instrumented.log")
         for number, name in enumerate(names):
             began = time.monotonic()
-            outcome = fuzzed(name, options.minutes * 60 / len(names), corpus, Path(scratch))
+            outcome = fuzzed(fuzzing, name, options.minutes * 60 / len(names), corpus, Path(scratch))
             outcomes.append(outcome)
             took = time.monotonic() - began
             print(f"{number + 1}/{len(names)} {took:.0f} s  " + "  ".join(outcome.row()), flush=True)
+        fuzzing.end()
     print("\n" + table(outcomes))
     return 1 if any(outcome.crashes for outcome in outcomes) else 0
 

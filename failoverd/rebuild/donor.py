@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 16  # at once: two other nodes, each asking once or twice
 OF_MEMBER, OF_STRANGERS = 4, 8
+# Not yet accepted, to be answered or turned away: this process has the lowest priority of all, and while it waits for a
+# processor a full queue would keep members out as well.
+WAITING = 128
 PORT = "rebuild"  # as refusals are told
 _NO_DATA = (".index", ".state", ".pid", ".err")  # in the data directory, and in no backup
 
@@ -55,7 +58,7 @@ def main(config: Config, options: argparse.Namespace) -> int:
     """Serve until the end. Exit codes: see `failoverd.__main__`."""
     try:
         credentials = credentials_of(config)
-        listener = socket.create_server((config.this.address, config.peer.rebuild_port), backlog=CONNECTIONS)
+        listener = listening(config.this.address, config.peer.rebuild_port)
     except (OSError, CredentialsError) as error:
         sys.stderr.write(f"failoverd donor: {error}\n")
         return 1
@@ -64,6 +67,11 @@ def main(config: Config, options: argparse.Namespace) -> int:
         Notifier().ready("waiting")
         Donor(config, credentials, programs.Programs(options.programs)).serve(listener)
     return 0
+
+
+def listening(address: str, port: int) -> socket.socket:
+    """Its socket. Raises OSError."""
+    return socket.create_server((address, port), backlog=WAITING)
 
 
 class Donor:

@@ -29,6 +29,7 @@ from trust_stage import TrustStage
 from failoverd import wire
 from failoverd.core.model import NodeName
 from failoverd.https import Link
+from failoverd.rebuild import donor
 from failoverd.runtime.http import NodeServer
 from failoverd.runtime.peers import PATH, Peers
 from failoverd.stores.embedded import EmbeddedStoreServer
@@ -178,6 +179,14 @@ def test_at_a_donor(config_file: Path, tmp_path: Path) -> None:
         await bombarded(where, ok, stage.client(NodeName("mail3")))
 
     stage.run(story)
+
+
+def test_at_a_donor_that_gets_no_processor() -> None:
+    """Whoever is to be turned away, once it runs again, does not keep others from connecting until then."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(donor.listening("127.0.0.1", 0))
+        for _ in range(4 * donor.CONNECTIONS):
+            stack.enter_context(socket.create_connection(listener.getsockname(), timeout=1))
 
 
 def test_at_a_drill_agent(config_file: Path, tmp_path: Path) -> None:

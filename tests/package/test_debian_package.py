@@ -91,6 +91,14 @@ def test_everything_is_where_debian_has_it_and_belongs_to_root(deb: Path) -> Non
     assert "conffiles" not in printed("dpkg-deb", "--info", deb)
 
 
+def test_what_the_units_name_as_their_documentation_is_installed(deb: Path, unpacked: Path) -> None:
+    found = names(deb)
+    for unit in (unpacked / "lib/systemd/system").glob("failoverd*.*"):
+        (line,) = re.findall(r"^Documentation=(.+)$", unit.read_text(), re.MULTILINE)
+        for page, section in re.findall(r"man:([\w.]+)\((\d)\)", line):
+            assert f"./usr/share/man/man{section}/{page}.{section}.gz" in found, f"{unit.name}: {line}"
+
+
 def test_nothing_in_it_tells_where_it_was_built(unpacked: Path) -> None:
     told = re.compile(rb"/tmp/tmp\.\w|debian/failoverd/opt")
     assert [str(path) for path in unpacked.rglob("*") if path.is_file() and told.search(path.read_bytes())] == []

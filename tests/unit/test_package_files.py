@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from failoverd.ctl import removable
+from failoverd.ctl.man_pages import PAGES
 
 REPOSITORY = Path(__file__).parents[2]
 DEBIAN = REPOSITORY / "systemd/debian"
@@ -50,6 +51,14 @@ def test_an_upgrade_restarts_every_unit_that_runs_all_the_time_and_no_other() ->
     texts = {path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / "systemd").glob("*.service")}
     running = {name for name, text in texts.items() if re.search("^Type=notify", text, re.MULTILINE)}
     assert set(words.split()) == running
+
+
+def test_the_units_name_pages_that_there_are_as_their_documentation() -> None:
+    """The package has them by `failoverctl man --directory`; without it they are there by `failoverctl man PAGE`."""
+    pages = {f"man:{name}({section})" for name, section in PAGES.items()}
+    for unit in (REPOSITORY / "systemd").glob("failoverd*.*"):
+        (line,) = re.findall(r"^Documentation=(.+)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(line.split()) <= pages, f"{unit.name}: {line}"
 
 
 def test_what_the_scripts_say_has_a_page() -> None:

@@ -12,10 +12,11 @@ a disk or a name: what it asks of the other thread has a deadline, and only who 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -26,11 +27,12 @@ from failoverd.core.model import NodeName
 from failoverd.notify import circle
 from failoverd.notify.body import time_of
 from failoverd.runtime import document_alerts as doc
+from failoverd.runtime.asked import understood
 from failoverd.runtime.controller import no_copies
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -173,17 +175,27 @@ class Alerting:
         return Response(_DOCUMENT.dump_json(document), media_type="application/json")
 
     async def _test(self, request: Request) -> Response:
-        try:
-            asked = _Test.model_validate_json(await request.body())
-        except ValidationError as error:
-            return PlainTextResponse(str(error.errors(include_url=False, include_input=False)[0]["msg"]), 400)
+        asked = await understood(request, _Test)
+        if isinstance(asked, Response):
+            return asked
         names = [receiver.name for receiver in self._config.alerts.receivers]
         if self._herald is None or (asked.receiver and asked.receiver not in names):
             known = ", ".join(names) or "none"
             return PlainTextResponse(f"no such receiver; alerts.receivers has: {known}", 404)
-        tested = [asked.receiver] if asked.receiver else names
-        tests = await asyncio.gather(*(self._tested(self._herald, name) for name in tested))
-        return Response(_TESTS.dump_json(doc.AlertTests(tests=tuple(tests))), media_type="application/json")
+        testing = self._tests(self._herald, [asked.receiver] if asked.receiver else names, request)
+        tests = await asyncio.shield(asyncio.ensure_future(testing))  # also recorded where who asked goes away
+        return Response(_TESTS.dump_json(tests), media_type="application/json")
+
+    async def _tests(self, herald: Herald, names: Sequence[str], request: Request) -> doc.AlertTests:
+        """One message to each: recorded before, and what came of it."""
+        noted, by, number = request.app.state.noted, request.state.actor, uuid.uuid4().hex[:12]
+        noted("request", f"a test message to {', '.join(names)}", by, request=number)
+        tests = await asyncio.gather(*(self._tested(herald, name) for name in names))
+        words = (f"{test.receiver}: {'taken' if test.taken else f'{test.code}: {test.reason}'}" for test in tests)
+        failed = [test for test in tests if not test.taken]
+        code, outcome = (failed[0].code, "failed") if failed else ("", "done")
+        noted("request-result", "; ".join(words), by, code=code, request=number, outcome=outcome)
+        return doc.AlertTests(tests=tuple(tests))
 
     @staticmethod
     async def _tested(herald: Herald, name: str) -> doc.AlertTest:

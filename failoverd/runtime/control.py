@@ -114,6 +114,10 @@ class Controller(OrderController, Protocol):
         """Note that a request was refused: whoever asked may be gone by now."""
         ...
 
+    def noted(self, kind: str, text: str, by: str, *, code: str = "", **detail: str) -> None:
+        """Note what another part of the daemon was asked for, or what came of it."""
+        ...
+
     def denied(self, where: str, what: str, why: Forbidden) -> None:
         """Count, and note, that somebody may not ask for something. `where`: "socket", or the caller's address."""
         ...
@@ -358,6 +362,7 @@ class ControlServer:
             controller.denied,
         )
         self.door.app.state.refused = controller.refused
+        self.door.app.state.noted = controller.noted
         self._server: Server | None = None
 
     async def start(self) -> None:

@@ -148,6 +148,10 @@ class NodeController:
             self._refused_last = ((what, code), view.now_ms)
         self._note("request-refused", what, code, view=None if again else view, by=by, why=words)
 
+    def noted(self, kind: str, text: str, by: str, *, code: str = "", **detail: str) -> None:
+        """See Controller."""
+        self._note(kind, text, code, view=None, by=by, **detail)
+
     def denied(self, where: str, what: str, why: Forbidden) -> None:
         """See Controller."""
         left_out = self.denials.worth_a_record(where, why.who, what)
@@ -294,7 +298,7 @@ class NodeController:
             del self._logs[next(iter(self._logs))]
         self._logs[request] = log
         log.append(doc.Event(elapsed_ms=0, node=self._daemon.state.view.me.name, text=text))
-        task = asyncio.ensure_future(self._follow(log, final, progress, request))
+        task = asyncio.ensure_future(self._follow(log, final, progress, request, by))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -335,6 +339,7 @@ class NodeController:
         final: Callable[[machine.State, int], doc.Event | None],
         progress: homecoming.Progress | None,
         request: str,
+        by: str,
     ) -> None:
         began_ms = self._clock.now_ms()
         changed = asyncio.Event()
@@ -348,7 +353,7 @@ class NodeController:
                     log.append(doc.Event(elapsed_ms=elapsed_ms, node=node, text=text))
                 last = final(state, elapsed_ms)
                 if last is not None:
-                    self._note_end(request, last)
+                    self._note_end(request, last, by)
                     log.append(await self._recorded(last, began_ms))
                     return
                 changed.clear()
@@ -374,11 +379,11 @@ class NodeController:
             return replace(last, elapsed_ms=elapsed_ms)
         return replace(last, elapsed_ms=elapsed_ms, text=f"{last.text}; {missing}", code=UNCOPIED)
 
-    def _note_end(self, request: str, last: doc.Event) -> None:
+    def _note_end(self, request: str, last: doc.Event, by: str) -> None:
         """For whoever looks later; not of an end that this daemon has not seen, which another node may know."""
         if last.code != UNSEEN:
             outcome = "done" if last.succeeded else "refused" if last.refused else "failed"
-            self._note("request-result", last.text, last.code, request=request, outcome=outcome)
+            self._note("request-result", last.text, last.code, request=request, outcome=outcome, by=by)
 
     def _final(self, state: machine.State, request: Request, elapsed_ms: int) -> doc.Event | None:
         record, me = state.view.record, state.view.me.name

@@ -317,6 +317,7 @@ class Stage(Controller):
         self.taken = threading.Event()
         self.turned_away: list[tuple[str, str, Refused]] = []
         self.shut_out: list[tuple[str, str, Forbidden]] = []
+        self.recorded: list[tuple[str, str, str, str, dict[str, str]]] = []
 
     def status(self) -> StatusDocument:  # noqa: D102 - see Controller
         return self.document
@@ -332,6 +333,9 @@ class Stage(Controller):
 
     def refused(self, what: str, by: str, why: Refused) -> None:  # noqa: D102 - see Controller
         self.turned_away.append((what, by, why))
+
+    def noted(self, kind: str, text: str, by: str, *, code: str = "", **detail: str) -> None:  # noqa: D102 - see Controller
+        self.recorded.append((kind, text, by, code, detail))
 
     def denied(self, where: str, what: str, why: Forbidden) -> None:  # noqa: D102 - see Controller
         self.shut_out.append((where, what, why))

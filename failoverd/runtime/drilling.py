@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from failoverd.config import Config
     from failoverd.runtime.host import Refused
 
+    Noted = Callable[..., None]  # Controller.noted
+
+
 LAUNCH_MS = 5_000
 LAUNCH_AGAIN_S, LAUNCHES = 3.0, 10
 SHOWN = 100
@@ -113,10 +116,10 @@ class Drilling:
         ]
 
     async def _begin(self, request: Request) -> Response:
-        return await answered(request, Asked, self.begin)
+        return await answered(request, Asked, lambda asked, by: self.begin(asked, by, request.app.state.noted))
 
-    async def begin(self, asked: Asked, by: str) -> doc.Accepted | doc.Refused:
-        """Pass it on."""
+    async def begin(self, asked: Asked, by: str, noted: Noted) -> doc.Accepted | doc.Refused:
+        """Pass it on, recorded before."""
         drill = self._config.drill
         if not drill.enabled:
             return _refused("DRILL_DISABLED", "drill.enabled is false")
@@ -137,6 +140,7 @@ class Drilling:
             "target": asked.target,
             "reason": asked.reason,
         }
+        noted("drill", f"{name} is asked for", by, request=name, reason=asked.reason)
         try:
             await asyncio.to_thread(self._write, json.dumps(document) + "\n")
         except OSError as error:
@@ -173,13 +177,14 @@ class Drilling:
             return ""
 
     async def _abort(self, request: Request) -> Response:
-        return await answered(request, Body, self.abort)
+        return await answered(request, Body, lambda _, by: self.abort(by, request.app.state.noted))
 
-    async def abort(self, _: Body, __: str) -> doc.Accepted | doc.Refused:
+    async def abort(self, by: str, noted: Noted) -> doc.Accepted | doc.Refused:
         """Stop the coordinator: it takes everything back before it ends."""
         running = await asyncio.to_thread(self._current)
         if not running:
             return _refused("BLK_NOTHING", "no drill is conducted from this node")
+        noted("drill", f"{running} is to be aborted", by, request=running)
         result = await self._units.end(UNIT, deadline_ms=LAUNCH_MS)
         if result.outcome is not Outcome.SUCCEEDED:
             return _refused("DRILL_BUG", f"{UNIT} does not stop: {result.reason}")

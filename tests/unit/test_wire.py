@@ -22,6 +22,7 @@ from failoverd.core.model import (
     Identity,
     Maintenance,
     NodeName,
+    Ordered,
     RebuildFacts,
     Record,
     Rejoin,
@@ -135,6 +136,7 @@ records = st.builds(
     acknowledged_by=texts,
     scheduled=st.none() | st.builds(Scheduled, texts, names, texts, texts, numbers, numbers),
     schedule_ended=st.none() | st.builds(RequestEnded, texts, st.booleans(), st.booleans(), texts, texts),
+    ordered=st.lists(st.builds(Ordered, texts, texts), max_size=3).map(tuple),
 )
 
 REPORT = Report(

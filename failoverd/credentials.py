@@ -16,8 +16,10 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from failoverd import lives
+from failoverd.lives import Life, day
 from failoverd.refusals import OUTGOING, Refusals, why
 from failoverd.tls import NO_CHECK_TIME, client_context, node_name, server_context
 
@@ -27,25 +29,15 @@ if TYPE_CHECKING:
 
 # Every code of this module. Each has a page in runbooks/.
 CODES: Mapping[str, str] = {
-    "CERT_EXPIRES": "a certificate between the nodes, or the CA, expires soon",
+    "CERT_EXPIRES": "a certificate, or the CA of some, expires soon",
     "CERT_EXPIRED": "a certificate between the nodes, or the CA, has expired by this node's clock",
     "CERT_NOT_YET": "a certificate between the nodes, or the CA, is not valid yet by this node's clock",
     "CERT_REFUSED": "the certificate files were replaced and are not taken: the old ones go on",
 }
-_STEPS: Final = 16  # of a handshake in memory, which takes four
 
 
 class CredentialsError(Exception):
     """The files cannot be used; the text says which and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """When a certificate is good: seconds since 1970. `of`: "certificate" or "ca" of this node, or another's name."""
-
-    of: str
-    begins_s: float
-    ends_s: float
 
 
 class Standing(ssl.SSLContext):
@@ -149,12 +141,10 @@ class Credentials:
         mine = _shown_by(ca, certificate, key)
         if node_name(mine) != self._me:
             raise CredentialsError(f"{certificate} names {node_name(mine)!r}, and this node is {self._me}")
-        authorities = server.get_ca_certs()
-        if not authorities:
+        last = lives.last_of("ca", server)
+        if last is None:
             raise CredentialsError(f"{ca} has no certificate of a CA")
-        # Of several CAs the one that goes last: during a change of CA the old one runs out, and nobody misses it.
-        last = max((_life("ca", each) for each in authorities), key=lambda life: life.ends_s)
-        return _Loaded(seen, client, server, (_life("certificate", mine), last))
+        return _Loaded(seen, client, server, (lives.life("certificate", mine), last))
 
     def _no_worse(self, loaded: _Loaded) -> None:
         """A certificate that is not valid now does not replace one that is. Raises CredentialsError."""
@@ -169,11 +159,15 @@ class Credentials:
         """Note the certificate that another node has shown, and that was good."""
         name = node_name(certificate)
         if certificate and name is not None and name in self._nodes.values() and name != self._me:
-            self._peers[name] = _life(name, certificate)
+            self._peers[name] = lives.life(name, certificate)
 
     def _refused_server(self, address: str, error: ssl.SSLCertVerificationError) -> None:
         code, reason = why(error)
         self.refusals.note(code, OUTGOING, address, reason)
+
+    def now(self) -> float:
+        """The wall clock that certificates are held against: seconds since 1970."""
+        return self._now()
 
     def lives(self) -> tuple[Life, ...]:
         """Of this node's certificate and CA, and of the certificates that were seen of others."""
@@ -186,21 +180,11 @@ class Credentials:
             what = {"certificate": f"the certificate of {self._me}", "ca": "the CA"}.get(
                 life.of, f"the certificate of {life.of}"
             )
-            clock = f"the clock here says {day(now)}"
-            if now >= life.ends_s:
-                found.append(("CERT_EXPIRED", f"{what} is good until {day(life.ends_s)}; {clock}"))
-            elif now < life.begins_s:
-                found.append(("CERT_NOT_YET", f"{what} is good from {day(life.begins_s)} on; {clock}"))
-            elif life.ends_s - now <= warn_s:
-                found.append(("CERT_EXPIRES", f"{what} is good until {day(life.ends_s)}"))
+            if (told := lives.worth_a_word(life, what, now, warn_s)) is not None:
+                found.append(told)
         if self.problem:
             found.append(("CERT_REFUSED", f"{self.problem}; the old one is still in use"))
         return tuple(found)
-
-
-def day(at_s: float) -> str:
-    """A moment to the minute, in UTC."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
 
 
 def _in_words(error: OSError, files: tuple[Path, Path, Path]) -> str:
@@ -220,24 +204,10 @@ def _shown_by(ca: Path, certificate: Path, key: Path) -> Mapping[str, Any]:
     client.check_hostname = False  # whose it is, is seen from what comes out
     for context in (server, client):
         context.verify_flags = ssl.VerifyFlags(context.verify_flags | NO_CHECK_TIME)
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
-    waiting = list(ends)
-    for _ in range(_STEPS):
-        for end in tuple(waiting):
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLCertVerificationError as error:
-                as_what = "a server's" if end is ends[0] else "a client's"
-                raise CredentialsError(f"{certificate} as {as_what}: {error.verify_message}") from None
-            waiting.remove(end)
-        if not waiting:
-            return ends[0].getpeercert() or {}
-    raise CredentialsError(f"{certificate}: no handshake comes about with it")
-
-
-def _life(of: str, certificate: Mapping[str, Any]) -> Life:
-    begins, ends = str(certificate["notBefore"]), str(certificate["notAfter"])
-    return Life(of, ssl.cert_time_to_seconds(begins), ssl.cert_time_to_seconds(ends))
+    try:
+        seen = lives.met(client, server)
+    except lives.UnmetError as error:
+        raise CredentialsError(f"{certificate} as {error.shown_as}: {error}") from None
+    if seen is None:
+        raise CredentialsError(f"{certificate}: no handshake comes about with it")
+    return seen

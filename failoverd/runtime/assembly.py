@@ -339,6 +339,8 @@ def _shown(
         missing.directory / "control.sock", controller, routes, access, admission=trust.admission("control")
     )
     remote = RemoteServer(config, control.door, admission=trust.admission("remote"))
+    trust.look_at(public.lives)
+    trust.look_at(remote.lives)
     return control, remote, public, alerting, drilling, reloader
 
 

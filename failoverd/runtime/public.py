@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from failoverd.config import Config, Http
+    from failoverd.lives import Life
     from failoverd.runtime.accepting import Admission
     from failoverd.runtime.public_shown import Shown
 
@@ -131,6 +132,11 @@ class PublicServer:
     def refused(self) -> tuple[Refused, ...]:
         """Where it does not listen, and why."""
         return tuple(self._refused.values())
+
+    def lives(self) -> tuple[Life, ...]:
+        """How long its certificate is good; nothing where it has none."""
+        life = self._certificate.life if self._certificate is not None else None
+        return (life,) if life is not None else ()
 
     async def start(self) -> None:
         """Listen where it can be, and go on trying where not. Raises nothing that the world can cause."""

@@ -203,11 +203,12 @@ def trust(scrape: Scrape) -> Iterator[Metric]:
     if known is None:
         return
     me = scrape.status.node
-    ends = (
-        ((me if one.of in {"certificate", "ca"} else one.of, "ca" if one.of == "ca" else "node"), one.ends_s)
-        for one in known.lives()
+    own = {"certificate": "node", "ca": "ca", "http": "http", "operators": "operators"}
+    ends = (((me, own[one.of]) if one.of in own else (one.of, "node"), one.ends_s) for one in known.lives())
+    text = (
+        "When a certificate expires, in seconds since 1970: of a node and its CA, also as others showed it, of the"
+        " public port (http), and the CA of operators elsewhere."
     )
-    text = "When a certificate between the nodes expires: this node's, its CA, and those it was shown; since 1970."
     yield _gauges("failoverd_certificate_expiration_timestamp_seconds", text, ["node", "kind"], ends, "seconds")
     text = "What this node has refused since its daemon started, by port and by code; outgoing: whom it dialled."
     counts = sorted(known.counts().items())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from failoverd.credentials import Standing
+from failoverd.lives import Life, last_of
 from failoverd.runtime.callers import remote_caller
 from failoverd.runtime.host import Refused
 from failoverd.runtime.http import Limits, Server, listen
@@ -62,11 +63,16 @@ class RemoteServer:
         self._context = Standing(ssl.PROTOCOL_TLS_SERVER)
         self._read: list[tuple[int, int, int]] = []
         self._why = ""
+        self._life: Life | None = None
         self.port = 0  # that is listened on
 
     def refused(self) -> tuple[Refused, ...]:
         """That it does not listen, and why."""
         return (Refused("ACCESS_REMOTE", self._why),) if self._why else ()
+
+    def lives(self) -> tuple[Life, ...]:
+        """How long the CA of operators is good, where it is not that of the nodes."""
+        return (self._life,) if self._life is not None else ()
 
     async def start(self) -> None:
         """Listen if that can be, and go on trying if not. Raises nothing that the world can cause."""
@@ -125,7 +131,9 @@ class RemoteServer:
             (stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, (ca, tls.certificate, tls.key))
         ]
         if seen != self._read:
-            self._context.newest = server_context(ca=ca, certificate=tls.certificate, key=tls.key)
+            context = server_context(ca=ca, certificate=tls.certificate, key=tls.key)
+            self._life = last_of("operators", context) if ca != tls.ca else None
+            self._context.newest = context
             self._read = seen
 
     async def stop(self) -> None:

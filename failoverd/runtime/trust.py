@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from failoverd.core.effects import Entry
-from failoverd.credentials import day
+from failoverd.lives import day, worth_a_word
 from failoverd.probes.aside import Aside, ThreadRefusedError
 from failoverd.refusals_spool import DONOR, DRILL_AGENT, Told
 from failoverd.runtime.accepting import Admission
@@ -24,13 +24,20 @@ from failoverd.runtime.host import Refused
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from failoverd.config import Config
-    from failoverd.credentials import Credentials, Life
+    from failoverd.credentials import Credentials
+    from failoverd.lives import Life
     from failoverd.runtime.daemon import Daemon
 
+# Certificates beside those between the nodes, by Life.of: what they are, and the code of one that is not good. The role
+# moves without any of them.
+_BESIDE = {
+    "http": ("the certificate of the public port", "HTTP_CERTIFICATE"),
+    "operators": ("the CA of operators elsewhere", "ACCESS_REMOTE"),
+}
 LOOK_S = 5.0
 RENEW_LOOKS = 6  # looks between two at the certificate files
 _log = structlog.get_logger(__name__)
@@ -49,6 +56,7 @@ class Trust:
         self._aside = Aside("trust")
         self._task: asyncio.Task[None] | None = None
         self._said = ""
+        self._beside: list[Callable[[], Iterable[Life]]] = []
 
     @property
     def outgoing(self) -> ssl.SSLContext:
@@ -61,10 +69,25 @@ class Trust:
 
     # ---- what is shown ----------------------------------------------------------------------------------------------
 
+    def look_at(self, lives: Callable[[], Iterable[Life]]) -> None:
+        """Tell also of the certificates that another part of the daemon has."""
+        self._beside.append(lives)
+
     def refused(self) -> tuple[Refused, ...]:
         """What is wrong with certificates here, and which members are refused."""
-        found = (*self._credentials.found(self._warn_s), *self._refusals.standing())
+        found = (*self._credentials.found(self._warn_s), *self._found_beside(), *self._refusals.standing())
         return tuple(Refused(code, reason) for code, reason in found)
+
+    def _found_beside(self) -> Iterator[tuple[str, str]]:
+        for life in self._lives_beside():
+            what, ended = _BESIDE[life.of]
+            found = worth_a_word(life, what, self._credentials.now(), self._warn_s)
+            if found is not None:
+                yield found if found[0] == "CERT_EXPIRES" else (ended, found[1])
+
+    def _lives_beside(self) -> Iterator[Life]:
+        for lives in self._beside:
+            yield from lives()
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many were refused, by port and code."""
@@ -72,7 +95,7 @@ class Trust:
 
     def lives(self) -> tuple[Life, ...]:
         """When which certificate ends."""
-        return self._credentials.lives()
+        return (*self._credentials.lives(), *self._lives_beside())
 
     # ---- the files --------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from failoverd.core.health import Sighting
 from failoverd.core.lease import Held
 from failoverd.core.model import Facts, Health, NodeName, Observation, Reading, Request, Thread
 from failoverd.core.monitoring import LatencyFacts, LoginFacts, ProcessFacts, SessionFacts, StatementFacts
-from failoverd.credentials import Life
+from failoverd.lives import Life
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.public import PublicServer
 from failoverd.runtime.public_shown import Shown
@@ -103,7 +103,8 @@ class Refusing:
 
     def lives(self) -> tuple[Life, ...]:
         """In the year 2027."""
-        return Life("certificate", 0, 1.8e9), Life("ca", 0, 1.9e9), Life("mail1", 0, 1.85e9)
+        own = Life("certificate", 0, 1.8e9), Life("ca", 0, 1.9e9), Life("mail1", 0, 1.85e9)
+        return *own, Life("http", 0, 1.7e9), Life("operators", 0, 2e9)
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Of two ports."""
@@ -170,6 +171,8 @@ def test_certificates_and_refusals(config_file: Path) -> None:
         ("node", "mail2"): 1.8e9,
         ("ca", "mail2"): 1.9e9,
         ("node", "mail1"): 1.85e9,
+        ("http", "mail2"): 1.7e9,
+        ("operators", "mail2"): 2e9,
     }
     assert told["failoverd_peer_refused_total", "PEER_EXPIRED", "peer"] == 3
     assert told["failoverd_peer_refused_total", "PEER_STRANGER", "rebuild"] == 1

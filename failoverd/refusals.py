@@ -31,6 +31,7 @@ CODES: Mapping[str, str] = {
     "PEER_HANDSHAKE": "what connects to a port of the nodes speaks no TLS 1.3, or does not finish",
     "PEER_LIMIT": "more is asked than one node may ask",
     "PEER_REPLAY": "a node's reports come again, out of order, or of a term that is over",
+    "PEER_TERM": "a node reports a term that the store has not given",
 }
 WINDOW_S = 60.0
 STANDS_S = 120.0

@@ -188,14 +188,15 @@ def _lag_measured(turn: Turn) -> None:
 
 
 def reported(turn: Turn, report: Report) -> None:
-    """What another node says, unless it is late, a stranger's, or of a former run or term (lateness.py)."""
+    """What another node says, unless it is late, a stranger's, or of a former run or term (lateness.py).
+
+    A newer term than this node has read is no news here: only the store gives terms.
+    """
     view = turn.view
     if untaken(view, report) is not None:
         return
     others = [known for known in view.reports if known.sender != report.sender]
     turn.see(reports=(*others, report))
-    if report.term > view.highest_term:
-        turn.new_term(report.term)
     _told_beat(turn, report)
     if report.unproven:
         told_unproven(turn)

@@ -160,6 +160,8 @@ def store_rejection(view: View) -> Rejected | None:
     if view.record is None or view.record.version == 0:
         text = "no primary was adopted yet: there is nothing to pause, to work on or to schedule"
         return Rejected(view.me.name, "BLK_NO_PRIMARY", text)
+    if (doubt := candidates.doubt(view, view.me.name)) is not None:
+        return doubt
     if view.store_is_behind():
         text = f"the store says term {view.record.term}, and this node has seen {view.highest_term}: an old copy"
         return Rejected(view.me.name, "BLK_STORE_OLD", text)

@@ -1,6 +1,7 @@
 """Reports between nodes: pushed to every other node, taken from every other node.
 
-A report that comes late, twice, or of a term that its sender has left changes nothing here, and is answered 409.
+A report that comes late, twice, or of a term that its sender has left changes nothing here, and is answered 409. One of
+a term that the store has not given is taken but for that, and counted.
 
 `push` never waits. Each peer has a task of its own that sends the newest report there is, one at a time: what came
 meanwhile replaces what had not been sent. So a peer that drops every packet costs one socket and one second at a time,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from failoverd.core.lateness import Untaken
+    from failoverd.core.lateness import Objection
     from failoverd.core.model import Node, NodeName, Report
 
 PATH = "/peer/v1/report"
@@ -93,7 +94,7 @@ class Peers:
         nodes: Mapping[NodeName, Node],
         port: int,
         ssl_context: ssl.SSLContext,
-        deliver: Callable[[Report], Untaken | None],
+        deliver: Callable[[Report], Objection | None],
     ) -> None:
         self._own = own
         self._deliver = deliver
@@ -128,8 +129,6 @@ class Peers:
             request.state.refuse("PEER_IMPOSTOR", reason)
             return PlainTextResponse(reason, 403)
         why = self._deliver(report)
-        if why is None:
-            return Response(status_code=204)
-        if why.replayed:
-            request.state.refuse("PEER_REPLAY", why.reason)
-        return PlainTextResponse(why.reason, 409)
+        if why is not None and why.code:
+            request.state.refuse(why.code, why.reason)
+        return Response(status_code=204) if why is None or why.taken else PlainTextResponse(why.reason, 409)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from trust_stage import ARBITER, MAIL2, MAIL3, REPORT, TrustStage
+from trust_stage import ARBITER, DEADLINE_S, MAIL2, MAIL3, REPORT, TrustStage
 
 from failoverd import wire
 from failoverd.core.model import Heard, NodeName, Record, Report
@@ -49,6 +50,36 @@ def test_a_report_that_comes_again_changes_nothing_and_is_counted(config_file: P
         assert anew.status == 409
         assert stage.refusals.counts == {("peer", "PEER_REPLAY"): 3}
         assert (await said(link, replace(first, number=6))).status == 204
+        link.close()
+
+    stage.run(tell)
+
+
+def test_a_member_that_reports_an_absurd_term_moves_nothing_and_is_counted(config_file: Path, tmp_path: Path) -> None:
+    """Also after a whole lease in which the store says otherwise; and its next run is heard as if nothing had been."""
+    stage = TrustStage(config_file, tmp_path)
+
+    async def tell(stage: TrustStage) -> None:
+        link = Link(stage.address, stage.ports["peer"], stage.client(MAIL3))
+        number = 0
+        async with asyncio.timeout(DEADLINE_S):
+            while ("peer", "PEER_TERM") not in stage.refusals.counts:
+                number += 1
+                view = stage.node.daemon.state.view
+                heard = (Heard(view.me.name, view.sendings.process, view.sendings.last),)
+                absurd = replace(REPORT, sender=MAIL3, heard=heard, term=10**18, number=number)
+                assert (await said(link, absurd)).status == 204, "it is taken, but for its term"
+                await asyncio.sleep(0.05)
+        text = await stage.told("PEER_TERM", "peer")
+        assert text.endswith(f"it reports term {10**18}, and the store has given 7")
+        assert [found.code for found in stage.trust.refused()] == ["PEER_TERM"]
+        known = stage.node.daemon.state.view
+        assert (known.highest_term, known.memory.term) == (7, 7)
+        assert known.record is not None
+        assert known.record.term == 7
+        mended = replace(REPORT, sender=MAIL3, heard=heard, term=7, number=1, process="another")
+        assert (await said(link, mended)).status == 204
+        assert stage.node.daemon.state.view.newer_term() is None
         link.close()
 
     stage.run(tell)

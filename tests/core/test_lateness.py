@@ -8,7 +8,7 @@ import pytest
 from views import NOW, TERM, report, view
 
 from failoverd.core.events import Reported
-from failoverd.core.lateness import Untaken, untaken
+from failoverd.core.lateness import REPLAY, Objection, untaken
 from failoverd.core.machine import State, step
 from failoverd.core.model import Heard, NodeName, Rejoin, Report
 
@@ -66,5 +66,5 @@ def test_a_restarted_daemon_is_no_replay() -> None:
     """Its first report has heard nothing yet: it waits for the next one, and nobody is alarmed."""
     why = untaken(KNOWN, replace(LOUD, process="mail1#2", number=1, heard=()))
     assert why is not None
-    assert not why.replayed
-    assert untaken(KNOWN, replace(LOUD, number=6)) == Untaken("report 6 came after report 7", replayed=True)
+    assert not why.code
+    assert untaken(KNOWN, replace(LOUD, number=6)) == Objection("report 6 came after report 7", REPLAY)

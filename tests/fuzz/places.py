@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import json
 import re
 import shutil
+import socket
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from starlette.types import ASGIApp, Message
 
@@ -159,3 +162,27 @@ def header_lines(data: bytes) -> list[tuple[bytes, bytes]]:
         if colon and re.fullmatch(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", name):
             found.append((name.lower(), value.strip().replace(b"\r", b"").replace(b"\0", b"")))
     return found
+
+
+@contextlib.contextmanager
+def saying(listener: socket.socket, data: bytes) -> Iterator[None]:
+    """Whoever connects is told `data` and its end, and is heard until it goes. Somebody has to connect."""
+
+    def serve() -> None:
+        try:
+            with listener.accept()[0] as accepted:
+                accepted.settimeout(5)
+                accepted.sendall(data)
+                accepted.shutdown(socket.SHUT_WR)
+                while accepted.recv(65536):
+                    pass
+        except OSError:
+            return
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.close()
+        thread.join()

@@ -14,10 +14,12 @@ import targets_messages
 import targets_programs
 import targets_setup
 import targets_sql
+import targets_store
 
 FILES = (
     targets_config,
     targets_messages,
+    targets_store,
     targets_http,
     targets_mail,
     targets_sql,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import socket
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from places import directory, parts, place, text, written
+from places import directory, parts, place, saying, text, written
 from target import Target
 
 from failoverd.config import ConfigError
@@ -201,24 +200,9 @@ def _certificates_made() -> list[bytes]:
 
 def _greeting(data: bytes) -> object:
     """What listens at port 25."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            try:
-                with listener.accept()[0] as accepted:
-                    accepted.settimeout(5)
-                    accepted.sendall(data)
-                    accepted.shutdown(socket.SHUT_WR)
-                    while accepted.recv(65536):
-                        pass
-            except OSError:
-                return
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        found = look_mail.starttls(listener.getsockname()[1])
-    thread.join()
-    return found
+    listener = socket.create_server(("127.0.0.1", 0))
+    with saying(listener, data):
+        return look_mail.starttls(listener.getsockname()[1])
 
 
 def _printed(data: bytes) -> object:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from places import AnswerIsNone, directory, place, text
+from places import AnswerIsNone, directory, place, saying, text
 from target import Target
 
 from failoverd.databases import (
@@ -39,32 +38,18 @@ def _packets(data: bytes) -> object:
     listener.bind(str(path))
     listener.listen(1)
 
-    def serve() -> None:
-        try:
-            with listener.accept()[0] as accepted:
-                accepted.sendall(data)
-                accepted.shutdown(socket.SHUT_WR)
-                accepted.settimeout(5)
-                while accepted.recv(65536):
-                    pass
-        except OSError:
-            return
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
     connection = Connection("failoverd", PASSWORD)
     deadline = Deadline(3000)
-    try:
-        connection.log_in(str(path), deadline, lambda _: None)
-        return connection.run(deadline, "SELECT 1")
-    except Failure as failure:
-        if PASSWORD in failure.reason:
-            raise AnswerIsNone("the password is told") from None
-        raise
-    finally:
-        connection.drop()
-        listener.close()
-        thread.join()
+    with saying(listener, data):
+        try:
+            connection.log_in(str(path), deadline, lambda _: None)
+            return connection.run(deadline, "SELECT 1")
+        except Failure as failure:
+            if PASSWORD in failure.reason:
+                raise AnswerIsNone("the password is told") from None
+            raise
+        finally:
+            connection.drop()
 
 
 def _packet(number: int, payload: bytes) -> bytes:

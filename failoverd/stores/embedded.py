@@ -19,18 +19,14 @@ Why it is right:
   record that it finds gets a version of this run, from the microseconds since 1970 on. A swap that was long on its way,
   or made for another copy, could else replace what an old one has at that number. That asks of the wall clock only that
   it was not set back between the two runs; within one, versions count on.
-- The file is made by `create` alone, complete and under its final name in one step. A file that is missing, damaged,
-  of something else or of a newer failoverd is refused: starting from nothing would forget who is primary.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -43,7 +39,7 @@ from failoverd.core.model import NodeName, Record
 from failoverd.https import Answer, Link, LinkError
 from failoverd.ports import StoreUnavailableError
 from failoverd.stores import embedded_anchors
-from failoverd.stores.memory import renumbered
+from failoverd.stores.embedded_file import StoreFile, StoreFileError
 
 if TYPE_CHECKING:
     import ssl
@@ -59,15 +55,9 @@ WAIT_MS = 1_000  # how long one request of a watch may wait: what a healthy hold
 _WAIT_LIMIT_MS = 10_000
 _QUEUE_LIMIT = 64  # swaps waiting for the disk; the next is refused, certain not to happen
 _QUEUE_OF_ONE = 16  # of them from one node, which has one under way, and others only where their answers did not come
-_APPLICATION_ID = 0x666F7664  # "fovd" in the file's header
-_SCHEMA = 1
 _CLOSE_S = 2.0
 
 _T = TypeVar("_T")
-
-
-class StoreFileError(Exception):
-    """The database file cannot be used as it is; the text says why and what to do."""
 
 
 class _ImproperError(Exception):
@@ -76,160 +66,6 @@ class _ImproperError(Exception):
     def __init__(self, code: str, why: str, status: int) -> None:
         super().__init__(why)
         self.code, self.status = code, status
-
-
-class _File:
-    """The SQLite file. Every method blocks and is called from one thread, the one that opened it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = self._open()
-
-    @staticmethod
-    def create(path: Path) -> None:
-        """Make an empty store, durable when this returns. Raises StoreFileError when there is one, OSError."""
-        new = path.with_name(path.name + ".new")
-        new.unlink(missing_ok=True)  # left by a creation that was interrupted: it never got its name
-        connection = sqlite3.connect(new, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={_SCHEMA}")
-            connection.execute(
-                "CREATE TABLE record (cluster TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT"
-            )
-        except sqlite3.Error as error:
-            raise StoreFileError(f"{path}: cannot be created: {error}") from error
-        finally:
-            connection.close()  # also empties and removes the write-ahead log
-        _sync(new)
-        try:
-            os.link(new, path)  # unlike a rename, never replaces a store that is there
-        except FileExistsError:
-            raise StoreFileError(f"{path}: there is a store already") from None
-        finally:
-            new.unlink()
-        _sync(path.parent)
-
-    def _open(self) -> sqlite3.Connection:
-        _check_header(self._path)
-        address = f"{self._path.absolute().as_uri()}?mode=rw"
-        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=1.0)
-        try:
-            # Before the first read: in this mode the log's index is in memory, and a second process cannot open it.
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("COMMIT")
-            connection.execute("PRAGMA synchronous=FULL")
-            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where a damaged file's names are told
-            connection.close()
-            hint = " (does another failoverd have it?)" if "locked" in str(error) else ""
-            raise StoreFileError(f"{self._path}: {error}{hint}") from error
-        if mode != "wal" or found != "ok":
-            connection.close()
-            raise StoreFileError(f"{self._path}: damaged: journal mode {mode}, check: {found}")
-        return connection
-
-    def load(self) -> dict[str, Record]:
-        """Every cluster's record. Raises StoreFileError when one cannot be understood."""
-        records = {}
-        try:
-            rows = self._connection.execute("SELECT cluster, version, body FROM record").fetchall()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise StoreFileError(f"{self._path}: {error}") from error
-        for cluster, version, body in rows:
-            try:
-                record = wire.decode_record(body)
-            except wire.WireError as error:
-                raise StoreFileError(f"{self._path}: record of {cluster}: {error}") from error
-            if record.version != version:
-                raise StoreFileError(f"{self._path}: record of {cluster}: version {record.version} in row {version}")
-            records[cluster] = record
-        return records
-
-    def begin_run(self, first_version: int) -> dict[str, Record]:
-        """Every cluster's record, with a version that no earlier run has given. Raises StoreFileError."""
-        records = {cluster: renumbered(record, first_version) for cluster, record in self.load().items()}
-        execute = self._connection.execute
-        try:
-            execute("BEGIN IMMEDIATE")
-            for cluster, record in records.items():
-                body = wire.encode_record(record)
-                execute("UPDATE record SET version = ?, body = ? WHERE cluster = ?", (record.version, body, cluster))
-            execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreFileError(f"{self._path}: cannot be written: {error}") from error
-        return records
-
-    def swap(
-        self, cluster: str, expected_version: int, record: Record, check: Callable[[Record], None]
-    ) -> tuple[bool, Record]:
-        """See ports.Store; durable when this returns. Raises sqlite3.Error: it may have happened or not.
-
-        `check` may raise on what stands, where the swap would fit: then it did not happen.
-        """
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            row = execute("SELECT version, body FROM record WHERE cluster = ?", (cluster,)).fetchone()
-            standing = Record() if row is None else wire.decode_record(row[1])
-            swapped = standing.version == expected_version
-            if swapped:
-                check(standing)
-                standing = replace(record, version=expected_version + 1)
-                execute(
-                    "INSERT INTO record (cluster, version, body) VALUES (?, ?, ?)"
-                    " ON CONFLICT (cluster) DO UPDATE SET version = excluded.version, body = excluded.body",
-                    (cluster, standing.version, wire.encode_record(standing)),
-                )
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
-        return swapped, standing
-
-    def with_connection(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """What `work` returns, which must leave no transaction open. Raises what it raises."""
-        return work(self._connection)
-
-    def reopen(self) -> dict[str, Record]:
-        """After an error: a fresh connection recovers the log, and the file says what really happened."""
-        self._connection.close()
-        self._connection = self._open()
-        return self.load()
-
-    def close(self) -> None:
-        """Give the file up."""
-        self._connection.close()
-
-
-def _check_header(path: Path) -> None:
-    """Look at the file before SQLite does, which would already change another program's."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise StoreFileError(f"{path}: {error.strerror}; only a new cluster starts without its store") from error
-    # Fields of the header: https://www.sqlite.org/fileformat.html#the_database_header
-    if header[:16] != b"SQLite format 3\0" or int.from_bytes(header[68:72], "big") != _APPLICATION_ID:
-        raise StoreFileError(f"{path}: not a store of failoverd, or damaged")
-    schema = int.from_bytes(header[60:64], "big")
-    if schema > _SCHEMA:
-        raise StoreFileError(f"{path}: written by a newer failoverd (schema {schema}, this one knows {_SCHEMA})")
-    if schema < _SCHEMA:
-        raise StoreFileError(f"{path}: schema {schema} is not known, expected {_SCHEMA}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class EmbeddedStoreServer:
@@ -255,7 +91,7 @@ class EmbeddedStoreServer:
         self._first_version = first_version
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._waiting = 0
-        self._file: _File | None = None
+        self._file: StoreFile | None = None
         self._records: dict[str, Record] | None = None  # None: not known, the file must be read again
         self._changed = asyncio.Condition()
         self._closing = False
@@ -263,7 +99,7 @@ class EmbeddedStoreServer:
     @staticmethod
     def create(path: Path) -> None:
         """Make an empty store at `path`; blocking. Only ever at a cluster's first start. Raises StoreFileError."""
-        _File.create(path)
+        StoreFile.create(path)
 
     async def start(self) -> None:
         """Open the file. Raises StoreFileError, and then nothing was changed."""
@@ -289,8 +125,8 @@ class EmbeddedStoreServer:
                     await self._in_worker(self._file.close)
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _open(self) -> tuple[_File, dict[str, Record]]:
-        file = _File(self._path)
+    def _open(self) -> tuple[StoreFile, dict[str, Record]]:
+        file = StoreFile(self._path)
         try:
             return file, file.begin_run(self._first_version)
         except StoreFileError:
@@ -411,7 +247,7 @@ class EmbeddedStoreServer:
                 return PlainTextResponse(str(error), 503)
         return self._records.get(cluster, Record())
 
-    def _opened(self) -> _File:
+    def _opened(self) -> StoreFile:
         if self._file is None:
             raise AssertionError("the store's routes are served before start()")
         return self._file

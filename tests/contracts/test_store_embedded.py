@@ -19,7 +19,8 @@ from failoverd import wire
 from failoverd.core.model import NodeName, Record
 from failoverd.https import Link
 from failoverd.ports import Store, StoreUnavailableError
-from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer, StoreFileError
+from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
+from failoverd.stores.embedded_file import StoreFileError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,8 @@ from failoverd.core.anchor import Anchor, Head
 from failoverd.core.model import NodeName, Record
 from failoverd.ports import StoreUnavailableError
 from failoverd.stores.embedded import PATH as STORE_PATH
-from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer, StoreFileError, _File
+from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
+from failoverd.stores.embedded_file import StoreFile, StoreFileError
 
 if TYPE_CHECKING:
     import ssl
@@ -66,8 +67,8 @@ def _store_request(data: bytes) -> object:
 def _store_row(data: bytes) -> object:
     """A row's body as it lies in the file."""
     path = place("row") / "store.sqlite3"
-    _File.create(path)
-    file = _File(path)
+    StoreFile.create(path)
+    file = StoreFile(path)
     try:
         file._connection.execute("INSERT INTO record VALUES ('lab', ?, ?)", (RECORD.version, data))
         return file.load()
@@ -77,7 +78,7 @@ def _store_row(data: bytes) -> object:
 
 def _store_file(data: bytes) -> object:
     """The file itself: SQLite must not be trusted to refuse it."""
-    file = _File(written("damaged.sqlite3", data))
+    file = StoreFile(written("damaged.sqlite3", data))
     try:
         return file.begin_run(10)
     finally:
@@ -86,8 +87,8 @@ def _store_file(data: bytes) -> object:
 
 def _store_file_made() -> list[bytes]:
     path = place("whole") / "store.sqlite3"
-    _File.create(path)
-    file = _File(path)
+    StoreFile.create(path)
+    file = StoreFile(path)
     file.swap("lab", 0, RECORD, lambda _: None)
     file.close()
     return [path.read_bytes()]

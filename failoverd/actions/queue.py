@@ -24,6 +24,7 @@ import time
 from typing import TYPE_CHECKING
 
 from failoverd.core.model import Outcome, QueueFacts
+from failoverd.durable import sync_directory
 from failoverd.ports import Result
 from failoverd.process import Runs
 
@@ -170,11 +171,7 @@ class PostfixQueue:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._memory)
-        directory = os.open(self._memory.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self._memory.parent)
 
     async def _run(self, option: str, ids: set[str], deadline_ms: int) -> Result:
         text = "".join(f"{one}\n" for one in sorted(ids)).encode()

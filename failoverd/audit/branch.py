@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from failoverd.audit import layout, packing, reading
 from failoverd.audit.chain import UNCHAINED, digest
+from failoverd.durable import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -82,14 +83,14 @@ class Branch:
         if new:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
             for directory in self.directory.parents[:3]:  # the node's, that of all copies, the audit's
-                layout.sync(directory)
+                sync_directory(directory)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             size = os.fstat(descriptor).st_size
             if size >= self._file_most:
                 os.close(descriptor)
                 descriptor, size = layout.close_active(path, self._active_first), 0
-                layout.sync(self.directory)
+                sync_directory(self.directory)
                 self._active_first = 0
             data = memoryview(b"".join(line.data for line in lines))
             try:
@@ -102,7 +103,7 @@ class Branch:
         finally:
             os.close(descriptor)
         if new:
-            layout.sync(self.directory)
+            sync_directory(self.directory)
         self.first = self.first or lines[0].seq
         self._active_first = self._active_first or lines[0].seq
         for line in lines:

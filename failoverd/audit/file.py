@@ -24,6 +24,7 @@ from failoverd.audit import layout
 from failoverd.audit.chain import UNCHAINED, VERSION, Head, Written, digest, genesis
 from failoverd.audit.packing import hash_in
 from failoverd.audit.reserve import FULL, Reserve
+from failoverd.durable import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,7 +205,7 @@ class AuditFile:
             lost = not self._path.exists() and layout.closed(directory)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
             layout.undo_closing(directory)
-            layout.sync(directory)
+            sync_directory(directory)
             self._repair()
             if lost:
                 text = f"{self._path.name} was not there: what it held is lost; it goes on from {lost[-1].path.name}"
@@ -230,7 +231,7 @@ class AuditFile:
         os.close(self._descriptor)
         self._descriptor, self._size, self._first = descriptor, 0, None
         try:
-            layout.sync(self._path.parent)
+            sync_directory(self._path.parent)
         except BaseException:
             self.close()
             raise

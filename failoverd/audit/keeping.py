@@ -23,6 +23,7 @@ import structlog
 
 from failoverd.audit import layout, packing, reading
 from failoverd.audit.file import own
+from failoverd.durable import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -171,7 +172,7 @@ class Keeper:
             name, torn = self._may_go.popleft()
             for gone in (*torn, name):  # the file last: it says which pieces there are
                 (self._directory / gone).unlink(missing_ok=True)
-            layout.sync(self._directory)
+            sync_directory(self._directory)
             self._said_old.discard(name)
             _log.info("a file of the audit was older than the retention and is removed", file=name)
 

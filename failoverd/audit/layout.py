@@ -27,6 +27,8 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
+from failoverd.durable import sync_directory
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -171,18 +173,9 @@ def keep_aside(path: Path, seq: int, now_ms: int, torn: bytes) -> None:
         except BaseException:
             piece.unlink()
             raise
-    sync(path.parent)
+    sync_directory(path.parent)
 
 
 def aside(path: Path, seq: int) -> list[Path]:
     """What is kept aside of what came in the place of record `seq`. Raises OSError."""
     return sorted(path.parent.glob(f"{TORN}{seq}-*"))
-
-
-def sync(directory: Path) -> None:
-    """Have what was named, renamed or removed in `directory` on disk. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from failoverd.audit import layout
 from failoverd.audit.chain import digest
+from failoverd.durable import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,9 +78,9 @@ def pack(path: Path, sha256: str) -> Path:
             part.unlink(missing_ok=True)
         raise
     part.replace(packed)
-    layout.sync(path.parent)
+    sync_directory(path.parent)
     path.unlink()
-    layout.sync(path.parent)
+    sync_directory(path.parent)
     return packed
 
 

@@ -138,13 +138,9 @@ def _set_up(
     except (OSError, ValueError, Failure) as error:
         click.echo(f"failoverctl: {error}\nrefused, nothing was touched", err=True)
         return Exit.REFUSED
-    if plan.empty:
-        click.echo("nothing to change")
-    else:
-        ended = setting_up.carried_out(plan, yes=yes, dry_run=dry_run)
-        if ended is not None:
-            return ended
-        setting_up.waits_for_a_reload(found, plan, place.config)
+    ended = setting_up.carried_out(plan, found, place.config, yes=yes, dry_run=dry_run)
+    if ended is not None:
+        return ended
     click.echo()
     if answered.canary_password is None:
         click.echo("\n".join(shown.canary(cluster, place)))

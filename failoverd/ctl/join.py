@@ -55,13 +55,9 @@ def join(archive: Path, directory: Path, socket: Path, *, no_start: bool, dry_ru
     except (OSError, ValueError) as error:
         click.echo(f"failoverctl: {error}\nrefused, nothing was touched", err=True)
         return Exit.REFUSED
-    if plan.empty:
-        click.echo("nothing to change")
-    else:
-        ended = setting_up.carried_out(plan, yes=yes, dry_run=dry_run)
-        if ended is not None:
-            return ended
-        setting_up.waits_for_a_reload(found, plan, place.config)
+    ended = setting_up.carried_out(plan, found, place.config, yes=yes, dry_run=dry_run)
+    if ended is not None:
+        return ended
     if no_start:
         return Exit.DONE
     return _seen(socket)

@@ -49,18 +49,13 @@ def warned(warnings: Iterable[str]) -> None:
         click.echo(f"  ! {words}")
 
 
-def waits_for_a_reload(found: Found, plan: Plan, config: Path) -> None:
-    """Say it where a daemon runs with the configuration as it was."""
-    if found.units.get("failoverd.service") == "active" and any(file.path == config for file in plan.last):
-        click.echo(
-            "failoverd runs with the file as it was: `failoverctl config diff`, then `systemctl reload failoverd`"
-        )
-
-
-def carried_out(plan: Plan, *, yes: bool, dry_run: bool) -> Exit | None:
-    """Show it, ask, do it. None where it is done, else how to end."""
+def carried_out(plan: Plan, found: Found, config: Path, *, yes: bool, dry_run: bool) -> Exit | None:
+    """Show it, ask, do it. None where it is done, or nothing is to be done; else how to end."""
     from failoverd.setup import shown, steps  # noqa: PLC0415 - cryptography is slow to import and only needed here
 
+    if plan.empty:
+        click.echo("nothing to change")
+        return None
     click.echo("\n".join(shown.plan(plan)))
     if dry_run:
         click.echo("dry run: nothing was changed")
@@ -76,4 +71,9 @@ def carried_out(plan: Plan, *, yes: bool, dry_run: bool) -> Exit | None:
     except steps.StepError as error:
         click.echo(f"failoverctl: {error}", err=True)
         return Exit.FAILED
+    # Where a daemon runs with the configuration as it was:
+    if found.units.get("failoverd.service") == "active" and any(file.path == config for file in plan.last):
+        click.echo(
+            "failoverd runs with the file as it was: `failoverctl config diff`, then `systemctl reload failoverd`"
+        )
     return None

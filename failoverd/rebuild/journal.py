@@ -19,6 +19,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from failoverd.durable import sync_directory, write_durably
 from failoverd.rebuild import RebuildError
 
 if TYPE_CHECKING:
@@ -111,26 +112,6 @@ class Journal:
         """Let it start again."""
         self._hold.unlink(missing_ok=True)
         sync_directory(self._directory)
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Put a new file in the old one's place, both its content and its name on disk."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Have the names in it on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_file_system(path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from failoverd.core.lease import Held, Memory
 from failoverd.core.model import Rejoin
+from failoverd.durable import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,11 +193,7 @@ def _exchange(path: Path, text: str) -> None:
         _overwrite(kept, text)  # the first time: what is to be the spare one, while there is room
     spare.replace(path)
     kept.replace(spare)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 def _overwrite(path: Path, text: str) -> None:

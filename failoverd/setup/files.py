@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from failoverd.config.lines import read_regular
+from failoverd.durable import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,8 +112,4 @@ def _write(path: Path, file: File) -> None:
 
 def _sync(directory: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(directory)

@@ -32,6 +32,7 @@ from failoverd.probes.deadline import observe
 from failoverd.runtime import guard, host
 from failoverd.runtime.access import Access
 from failoverd.runtime.alerting import Alerting
+from failoverd.runtime.beside import Beside
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.control import ControlServer
 from failoverd.runtime.controller import NodeController
@@ -233,7 +234,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             historian,
             witness=witness,
             trust=trust,
-            reloading=_Reloading(path, notifier, schedule, prober, daemon, reach.helper),
+            reloading=_Reloading(path, notifier, schedule, prober, daemon, _beside(reach.helper, me, directories)),
             directories=directories,
         )
         server = NodeServer(
@@ -310,7 +311,7 @@ def _shown(
     shown = Shown(config, clock, daemon, controller, lambda: (alerting.queued, alerting.dropped), trust=trust)
     public = PublicServer(shown, admission=trust.admission("http"))
     parts = (
-        Part("helper", reloading.helped),  # before the probes, which ask it
+        Part("beside", reloading.beside),  # before the probes, which ask the helper
         Part("services", reloading.probes),
         Part("alerts", alerting.reload),
         Part("http", lambda new: lambda: public.reload(new)),
@@ -353,11 +354,11 @@ class _Reloading:
     schedule: Schedule
     prober: Prober
     daemon: Daemon
-    helper: Helper | None
+    others: Beside | None
 
-    def helped(self, _: Config) -> Callable[[], Awaitable[None] | None]:
-        """Have the helper take it as well, which reads the same file."""
-        return self.helper.renew if self.helper is not None else lambda: None
+    def beside(self, _: Config) -> Callable[[], Awaitable[None] | None]:
+        """Have guard and helper take the same file."""
+        return self.others.reloaded if self.others is not None else lambda: None
 
     def probes(self, config: Config) -> Callable[[], None]:
         """Make the probes that are new, in a thread. What it returns lets the prober take them."""
@@ -369,6 +370,14 @@ class _Reloading:
             self.prober.set_schedule(self.schedule.of(self.daemon.state.view.holder))
 
         return take
+
+
+def _beside(helper: Helper | None, me: Node, directories: Directories) -> Beside | None:
+    """Where systemd runs this daemon, and with it those beside it."""
+    if helper is None:
+        return None
+    guarded = me.kind is NodeKind.DATA
+    return Beside(Units(), helper, lambda: guard.missing(directories.runtime) if guarded else None)
 
 
 def _recording(config: Config, clock: BootClock, stack: contextlib.AsyncExitStack) -> Recording:

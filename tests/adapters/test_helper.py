@@ -22,16 +22,18 @@ from fence_stage import PASSWORD, Stage, alive
 
 from failoverd.config import load
 from failoverd.core.model import Health, NodeName, Outcome
-from failoverd.ports import Target
+from failoverd.ports import Result, Target
 from failoverd.probes.aside import Aside
 from failoverd.probes.deadline import observe
 from failoverd.probes.disk import DiskProbe
 from failoverd.probes.disk_writer import NAME
 from failoverd.probes.host import HostLimits, HostProbe
 from failoverd.probes.queue import QueueProbe
+from failoverd.runtime.beside import Beside
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.helped import SOCKET, HelpedFence, HelpedQueue, HelpedStore, Helper, HelperError
 from failoverd.runtime.helper import Ask, Means
+from failoverd.runtime.host import Refused
 from failoverd.runtime.reach import reach_of
 
 if TYPE_CHECKING:
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from failoverd.core.model import Reading
     from failoverd.ports import Probe
     from failoverd.runtime.helper import Answer
-    from failoverd.runtime.host import Refused
 
 MAIL1, MAIL2 = NodeName("mail1"), NodeName("mail2")
 LONG_MS = 10_000  # for what ends by itself
@@ -473,3 +474,32 @@ def test_what_a_reload_does_not_change_is_kept_with_what_still_runs_of_it(node: 
     node.fence_by("liar")
     other = Means(load(node.config, MAIL2), node.state, node.runtime, means)
     assert other.fence is not means.fence
+
+
+class Launched:
+    """systemd, as far as it is asked to start something."""
+
+    def __init__(self) -> None:
+        self.units: list[str] = []
+
+    async def launch(self, unit: str, *, deadline_ms: int) -> Result:
+        """Take it."""
+        assert deadline_ms > 0
+        self.units.append(unit)
+        return Result(Outcome.SUCCEEDED)
+
+
+def test_a_reload_starts_what_a_wrong_file_has_ended(node: Node) -> None:
+    away = Refused("GUARD_MISSING", "failoverd-guard does not run")
+    launched = Launched()
+    asyncio.run(Beside(launched, node.helper, lambda: away).reloaded())
+    assert launched.units == ["failoverd-guard.service", "failoverd-helper.service"]
+
+
+def test_a_reload_reaches_a_helper_that_is_there_and_starts_nothing(helped: Node) -> None:
+    helped.fence_by("liar")
+    launched = Launched()
+    leash = Refused("LEASH_REFUSED", "the kernel refuses it")  # it runs
+    asyncio.run(Beside(launched, helped.helper, lambda: leash).reloaded())
+    assert launched.units == []
+    assert asyncio.run(helped.fence.power_off(MAIL1, deadline_ms=LONG_MS)).code == "FENCE_NOT_OFF"

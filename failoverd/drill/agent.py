@@ -45,7 +45,8 @@ from failoverd.drill.scenarios import SCENARIOS
 from failoverd.refusals_spool import DRILL_AGENT, Spool
 from failoverd.runtime import logging
 from failoverd.runtime.accepting import Admission
-from failoverd.runtime.http import Limits, NodeServer
+from failoverd.runtime.http import Limits
+from failoverd.runtime.node_server import NodeServer
 from failoverd.runtime.ours import credentials_of
 from failoverd.runtime.systemd import Notifier
 

@@ -40,9 +40,9 @@ from failoverd.runtime.daemon import Daemon
 from failoverd.runtime.drilling import Drilling
 from failoverd.runtime.executor import Executor, Worker
 from failoverd.runtime.history import Historian, Past
-from failoverd.runtime.http import NodeServer
 from failoverd.runtime.local import database_of, gate_of
 from failoverd.runtime.logging import hide
+from failoverd.runtime.node_server import NodeServer
 from failoverd.runtime.ours import credentials_of
 from failoverd.runtime.outbox import Outbox
 from failoverd.runtime.peers import Peers

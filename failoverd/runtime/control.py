@@ -18,7 +18,7 @@
 
 A request belongs to the daemon from its 202 on: who asked may go away, come back and read its events again from the
 first. While there is nothing new an empty line a second says that the daemon lives. The daemon itself is behind
-`Controller`; `EventLog` keeps one request's events for whoever asks, whenever.
+`Controller`; event_log.py keeps one request's events for whoever asks, whenever.
 
 Every answer may be 403 Forbidden: who may what is settled at the door (door.py, access_roles.py). As long as the
 configuration names nobody but root, the socket has mode 0600; then anybody may connect, and the door decides. Its
@@ -148,40 +148,6 @@ class Controller(OrderController, Protocol):
     async def events(self, request: str) -> AsyncIterator[Event] | None:
         """The events of a request from the first to the final one, as they come; None when there is no such."""
         ...
-
-
-class EventLog:
-    """The events of one request, for any number of readers, each from the first on."""
-
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-        self._more = asyncio.Event()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the final event is there."""
-        return bool(self._events) and self._events[-1].final
-
-    def append(self, event: Event) -> None:
-        """Add an event; nothing follows the final one."""
-        if self.ended:
-            raise ValueError(f"{event.text!r} after the final event")
-        self._events.append(event)
-        more, self._more = self._more, asyncio.Event()
-        more.set()
-
-    async def follow(self) -> AsyncIterator[Event]:
-        """Yield every event up to the final one, waiting for those to come."""
-        given = 0
-        while True:
-            more = self._more
-            for event in self._events[given:]:
-                yield event
-            given = len(self._events)
-            if self.ended:
-                return
-            if more is self._more:
-                await more.wait()
 
 
 class _Promote(Body):

@@ -16,8 +16,8 @@ from failoverd.core.effects import Entry
 from failoverd.core.model import NodeName, Rejoin, Request
 from failoverd.runtime import document as doc
 from failoverd.runtime import fitness, homecoming, ordered, status
-from failoverd.runtime.control import EventLog
 from failoverd.runtime.denials import Denials
+from failoverd.runtime.event_log import EventLog
 from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.orders import Orders
 

@@ -1,7 +1,4 @@
-"""One HTTPS server a node, with mutual TLS, for whatever the node serves: reports of its peers, the store.
-
-Who is asking is known from the certificate alone: TLS 1.3 only, the client's certificate is required and must be of
-the cluster's CA, and its CN must be a configured node (403 otherwise). Handlers find the name in `request.state.peer`.
+"""HTTP in the daemon's loop, for every port of a node: bounded in size, time, number and rate, and who asks is known.
 
 Why not uvicorn's own `Server`: it installs signal handlers, exits the process when the port is taken, wakes ten times
 a second, gives a silent TLS handshake a minute, and keeps the certificate to itself. Its protocol class has none of
@@ -10,8 +7,8 @@ that, so the daemon's loop serves that one directly:
     loop.create_server ── TLS (accepting.py) ── _Protocol(uvicorn's httptools) ── Starlette routes
                                                     └ peer's name; bounds on size, rate, and the time to send a request
 
-The same protocol serves the control socket (see control.py), where the kernel says who asks, and the public listener
-(see public.py), with no name.
+It serves the other members (node_server.py) and operators elsewhere (remote.py), whose certificates say who asks, the
+control socket (control.py), where the kernel does, and the public listener (public.py), with no name.
 
 **What one may ask.** A request a second more or less is nothing, a flood from one node must not delay the renewals of
 another. The most that an honest node asks of one other, with `renew` at its shortest, 50 ms: 50 reports a second (its
@@ -29,8 +26,6 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -45,10 +40,9 @@ from failoverd.tls import node_name
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Collection, Hashable, Sequence
+    from collections.abc import Callable, Hashable
 
-    from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 REQUEST_LIMIT = 512 * 1024  # bytes of one request, head and body: twice the largest message
 HEAD_LIMIT = 16 * 1024  # bytes of its target and headers
@@ -348,64 +342,3 @@ def listen(address: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-class NodeServer:
-    """The node's HTTPS server: `routes` for members of `nodes` only. Port 0 takes a free one (tests)."""
-
-    def __init__(
-        self,
-        *,
-        address: str,
-        port: int,
-        ssl_context: ssl.SSLContext,
-        nodes: Collection[str],
-        routes: Sequence[BaseRoute],
-        limits: Limits = OF_MEMBERS,
-        admission: Admission | None = None,
-    ) -> None:
-        self._address = address
-        self._port = port
-        self._ssl_context = ssl_context
-        self._app = _MembersOnly(Starlette(routes=routes), frozenset(nodes))
-        self._limits, self._admission = limits, admission
-        self._server: Server | None = None
-
-    async def start(self) -> None:
-        """Listen on the node's own address. Raises OSError."""
-        listener = listen(self._address, self._port)
-        try:
-            self._port = listener.getsockname()[1]
-            self._server = Server(self._app, listener, self._ssl_context, self._limits, admission=self._admission)
-            await self._server.start()
-        except BaseException:
-            listener.close()
-            raise
-
-    @property
-    def port(self) -> int:
-        """The port listened on."""
-        return self._port
-
-    async def stop(self) -> None:
-        """Stop listening and end every connection."""
-        if self._server is not None:
-            await self._server.stop()
-            self._server = None
-
-
-class _MembersOnly:
-    """Lets in whoever shows the certificate of a configured node."""
-
-    def __init__(self, app: ASGIApp, nodes: frozenset[str]) -> None:
-        self._app = app
-        self._nodes = nodes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        peer = scope["state"]["peer"]
-        if peer in self._nodes:
-            await self._app(scope, receive, send)
-        else:
-            reason = f"the certificate names {peer!r}, which is no configured node"
-            scope["state"]["refuse"]("PEER_STRANGER", reason)
-            await PlainTextResponse(reason, 403, headers={"connection": "close"})(scope, receive, send)

@@ -15,7 +15,7 @@ from failoverd.core.health import Sendings
 from failoverd.core.model import Node, NodeKind, NodeName
 from failoverd.core.policy import Policy
 from failoverd.core.view import View
-from failoverd.runtime.control import Controller, ControlServer, EventLog
+from failoverd.runtime.control import Controller, ControlServer
 from failoverd.runtime.document import (
     Accepted,
     BoundStatus,
@@ -40,6 +40,7 @@ from failoverd.runtime.document import (
     VipStatus,
 )
 from failoverd.runtime.document_history import Change, HistoryDocument, PastEvent, Phase
+from failoverd.runtime.event_log import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable

@@ -16,7 +16,7 @@ from failoverd.runtime.clock import BootClock
 from failoverd.runtime.copies_kept import CopiesKept
 from failoverd.runtime.copying import Copying
 from failoverd.runtime.executor import Worker
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.node_server import NodeServer
 from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from failoverd.ctl.app import app
 from failoverd.ctl.exits import Exit
 from failoverd.runtime.access_roles import ROUTES, Role
 from failoverd.runtime.document import Event, Reason, Refused
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.node_server import NodeServer
 from failoverd.runtime.remote import RemoteServer
 from failoverd.tls import client_context, server_context
 

@@ -27,7 +27,7 @@ from failoverd.notify import herald as herald_module
 from failoverd.runtime import alerting as module
 from failoverd.runtime.alerting import Alerting
 from failoverd.runtime.clock import BootClock
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.node_server import NodeServer
 from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:

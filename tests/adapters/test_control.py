@@ -14,7 +14,6 @@ import pytest
 from control_stage import BLOCKED, DEGRADED, FIT, HEALTHY, UNFIT, UNSEEN, WARNED, Running, Stage, me
 
 from failoverd.runtime import control
-from failoverd.runtime.control import EventLog
 from failoverd.runtime.document import (
     CheckDocument,
     DocumentError,
@@ -26,6 +25,7 @@ from failoverd.runtime.document import (
     StatusDocument,
     from_json,
 )
+from failoverd.runtime.event_log import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from failoverd.audit.file import AuditFile
 from failoverd.core.model import Node, NodeKind, NodeName
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.history import DEADLINE_MS, Historian, Past
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.node_server import NodeServer
 from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from failoverd.drill.agent import Agent
 from failoverd.rebuild.donor import Donor
 from failoverd.rebuild.programs import Programs
 from failoverd.refusals_spool import DONOR, DRILL_AGENT, Spool
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.node_server import NodeServer
 from failoverd.runtime.ours import credentials_of
 from failoverd.runtime.peers import Peers
 from failoverd.runtime.trust import Trust

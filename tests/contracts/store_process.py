@@ -10,7 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-from failoverd.runtime.http import Limits, NodeServer
+from failoverd.runtime.http import Limits
+from failoverd.runtime.node_server import NodeServer
 from failoverd.runtime.rates import Rate
 from failoverd.stores.embedded import EmbeddedStoreServer
 from failoverd.tls import server_context

@@ -30,7 +30,7 @@ from failoverd import wire
 from failoverd.core.model import NodeName
 from failoverd.https import Link
 from failoverd.rebuild import donor
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.node_server import NodeServer
 from failoverd.runtime.peers import PATH, Peers
 from failoverd.stores.embedded import EmbeddedStoreServer
 from failoverd.tls import client_context, server_context

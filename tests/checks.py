@@ -66,8 +66,9 @@ class Part:
 
 NEITHER = "not root and not lab and not simulation and not browser"
 COMPUTING = ("tests/unit", "tests/core", "tests/scenarios", "tests/simulation")  # the others wait for servers
-# Tests with servers wait nearly all of the time; those of one file are one another's neighbours.
+# What waits for servers waits nearly all of the time: several files at once, each as a whole.
 AT_ONCE = ("-n", "3", "--dist", "loadfile")
+HOSTS = "tests/lab"  # has the four hosts, and nothing beside it
 # What stands in one line runs side by side, and the lines one after the other.
 FAST = ((Part("tests", ("--fast",), 420),),)
 ALL = (
@@ -79,8 +80,9 @@ ALL = (
         Part("simulated seeds", ("-m", "simulation"), 420, gives_way=True),  # on all cores
         Part("root tests", ("-m", "root and not lab"), 420),
         Part("browser tests", ("-m", "browser and not lab"), 300),
+        Part("tests with the lab's servers", ("-m", "lab", *AT_ONCE, f"--ignore={HOSTS}"), 420),
     ),
-    (Part("lab tests", ("-m", "lab"), 1260),),
+    (Part("lab tests", ("-m", "lab", HOSTS), 1140),),
 )
 
 

@@ -196,12 +196,20 @@ class AuditFile:
 
     # ---- files ----------------------------------------------------------------------------------------------------
 
+    def _take(self, directory: Path) -> None:
+        """Be the only one who writes there. The lock is the directory's: its files come and go. Raises OSError."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            reason = "another failoverd writes its record there"
+            raise BlockingIOError(error.errno, reason, str(directory)) from None
+
     def _open(self) -> None:
         directory = self._path.parent
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
         try:
             self._lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the directory's: its files come and go
+            self._take(directory)
             lost = not self._path.exists() and layout.closed(directory)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
             layout.undo_closing(directory)

@@ -157,7 +157,7 @@ def test_an_end_without_any_record_is_an_error(path: Path) -> None:
 
 def test_a_second_writer_is_refused(audit: AuditFile, path: Path) -> None:
     audit.append([{"event": "a"}])
-    with pytest.raises(BlockingIOError):
+    with pytest.raises(BlockingIOError, match="another failoverd writes its record there"):
         AuditFile(path, "mail1", Clock(), wall)
     audit.append([{"event": "b"}])
 

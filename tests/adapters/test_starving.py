@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mariadb_servers import private_network, wait_for
 from node_certificates import Authority
+from postfix_stage import confined
 
 from failoverd.core.lease import Held, Memory
 from failoverd.core.model import NodeName, Record
@@ -87,7 +88,8 @@ class Node:
 
     def start(self, stderr: int) -> None:
         """Start it; its log goes to `stderr`."""
-        command = [sys.executable, "-m", "failoverd", "run", "--node", self.name, "--config", str(self.config)]
+        rights = confined("failoverd.service")
+        command = [*rights, sys.executable, "-m", "failoverd", "run", "--node", self.name, "--config", str(self.config)]
         # No systemd of this machine is asked for anything.
         environment = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"}
         directories = ["--state", str(self.state), "--runtime", str(self.runtime)]

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 DOVEADM = "/usr/bin/doveadm"
 LIMIT_S = 3600.0
 FIELDS = "mailbox guid flags hdr.message-id text"
-_RAW = ("utf-8", "surrogateescape")  # what doveadm prints, byte for byte
+_RAW = ("utf-8", "surrogatepass")  # for digests: whatever doveadm prints, also what is no text
+_SHOWN = ("utf-8", "backslashreplace")  # for people, and as JSON
 _ID = re.compile(r"<[^<>\s]{1,500}>")
 
 
@@ -60,12 +61,13 @@ def look(
         for mailbox, messages in contents(account, ask):
             held: list[tuple[str, str, str]] = []
             for message in messages:
-                content = hashlib.sha256(message["text"].encode("utf-8", "surrogateescape")).hexdigest()
+                content = hashlib.sha256(message["text"].encode(*_RAW)).hexdigest()
                 held.append((message["guid"], content, message["flags"]))
                 match = _ID.search(message["hdr.message-id"])
                 if match is not None and match[0].endswith(f"@{domain}>"):
-                    found[match[0]] = found.get(match[0], 0) + 1
-            sums.append(_sum(account, mailbox, held))
+                    name = match[0].encode(*_SHOWN).decode()
+                    found[name] = found.get(name, 0) + 1
+            sums.append(_sum(account, mailbox.encode(*_SHOWN).decode(), held))
     return MailboxesDone(node=node, mailboxes=tuple(sums), found=found, took_s=round(time.monotonic() - began, 3))
 
 

@@ -15,7 +15,7 @@ from failoverd.actions.handing import StayError, envelope, marks
 from failoverd.actions.queue import PostfixQueue
 from failoverd.actions.queue_journal import Journal
 from failoverd.core.model import NodeName
-from failoverd.drill import DrillError, counters, limits, mailboxes
+from failoverd.drill import DrillError, counters, limits, mailboxes, model
 from failoverd.drill.load.answers import AnswerError
 from failoverd.drill.load.imap import Imap
 from failoverd.drill.load.service import Account
@@ -200,8 +200,10 @@ ENTRY = json.dumps(
 def _fetched(data: bytes) -> object:
     """`doveadm mailbox list`, and `doveadm -f json fetch` for each."""
     listed, fetched = parts(data, 2)
-    return mailboxes.look(
-        "mail1", ["drill1"], "x", lambda _: None, lambda *words: listed if words[0] == "mailbox" else fetched
+    return model.dump(
+        mailboxes.look(
+            "mail1", ["drill1"], "x", lambda _: None, lambda *words: listed if words[0] == "mailbox" else fetched
+        )
     )
 
 

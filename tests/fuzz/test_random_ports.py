@@ -151,6 +151,21 @@ def test_at_the_public_listener(config_file: Path) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("target", [b"/?\x8e", b"/runbooks?\x8e", b"/\xff"])
+def test_a_target_that_is_no_text_is_refused(config_file: Path, target: bytes) -> None:
+    stage = public_stage.Stage(config_file, stories.view("mail2"))
+
+    async def story() -> None:
+        async with stage.running():
+            address, _, port = stage.url.removeprefix("http://").rpartition(":")
+            reader, writer = await asyncio.open_connection(address, int(port))
+            writer.write(b"GET " + target + b" HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert b" 400 " in await reader.readline()
+            writer.close()
+
+    asyncio.run(story())
+
+
 def test_at_the_control_socket(tmp_path: Path) -> None:
     stage = control_stage.Stage()
     with control_stage.Running(tmp_path / "control.sock", stage):

@@ -29,7 +29,7 @@ SEND_S = 2.0  # a server that reads nothing any more is left alone
 AGAIN_S = 0.01  # after a connection on which nothing could be said: the other side's queue is full, or it has enough
 STUCK_S = 30.0  # in which nobody took a byte, however that was tried: nobody listens any more
 PATHS = (b"/", b"/v1/status", b"/metrics", b"/v1/events", b"/replica?lag=5s", b"/peer/v1/report", b"/store/v1/lab",
-         b"/v1/lock", b"/v1/promote", b"/" + b"a" * 9000, b"/%00%ff/../..")  # fmt: skip
+         b"/v1/lock", b"/v1/promote", b"/" + b"a" * 9000, b"/%00%ff/../..", b"/?\x8e", b"/v1/status/?\xff")  # fmt: skip
 METHODS = (b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"PRI", b"G\0T")
 HEADERS = (b"host: x", b"content-length: 5", b"content-length: -1", b"content-length: 99999999999999999999",
            b"transfer-encoding: chunked", b"connection: upgrade", b"upgrade: websocket", b"expect: 100-continue",

@@ -25,37 +25,28 @@ from failoverd.core.health import Sendings
 from failoverd.core.lease import still_held, unanswered
 from failoverd.core.machine import State
 from failoverd.core.model import Health, NodeKind, Outcome
-from failoverd.core.policy import Policy
 from failoverd.core.view import View
 from failoverd.ports import Result, Target
 from failoverd.probes.deadline import observe
 from failoverd.runtime import guard, host
-from failoverd.runtime.access import Access
-from failoverd.runtime.alerting import Alerting
 from failoverd.runtime.beside import Beside
 from failoverd.runtime.clock import BootClock
-from failoverd.runtime.control import ControlServer
-from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
-from failoverd.runtime.drilling import Drilling
 from failoverd.runtime.executor import Executor, Worker
 from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.local import database_of, gate_of
-from failoverd.runtime.logging import hide
 from failoverd.runtime.node_server import NodeServer
 from failoverd.runtime.ours import credentials_of
 from failoverd.runtime.outbox import Outbox
 from failoverd.runtime.peers import Peers
 from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
 from failoverd.runtime.prober import Prober
-from failoverd.runtime.public import PublicServer
-from failoverd.runtime.public_shown import Shown
 from failoverd.runtime.reach import reach_of
 from failoverd.runtime.recording import Recording
-from failoverd.runtime.reloading import Part, Reloader
-from failoverd.runtime.remote import RemoteServer
 from failoverd.runtime.schedule import Schedule
+from failoverd.runtime.showing import Missing, Reloading, shown
 from failoverd.runtime.systemd import Notifier
+from failoverd.runtime.thresholds import policy_of
 from failoverd.runtime.trust import Trust
 from failoverd.runtime.watching import Watching
 from failoverd.runtime.witness import Witness
@@ -63,19 +54,16 @@ from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from failoverd.config import Config
     from failoverd.core.anchor import Anchor
     from failoverd.core.lease import Held, Memory
     from failoverd.core.model import Node
     from failoverd.runtime.helped import Helper
+    from failoverd.runtime.reloading import Reloader
 
 _log = structlog.get_logger(__name__)
-
-
-STEADY_MS = 5000  # long enough for the looks at disks
-LOOK_MS = 3000  # after a restart: as long as it settles
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,49 +73,6 @@ class Directories:
     state: Path = Path("/var/lib/failoverd")
     runtime: Path = Path("/run/failoverd")
     helper: Path | None = None
-
-
-def policy_of(config: Config) -> Policy:
-    """The thresholds that the core compares with."""
-    return Policy(
-        services=tuple((name, service.unit, service.failures) for name, service in config.services.items()),
-        database_unit=config.database.unit,
-        database_failures=config.database.failures,
-        ttl_ms=config.lease.ttl_ms,
-        renew_ms=config.lease.renew_ms,
-        margin_ms=config.lease.margin_ms,
-        demote_budget_ms=config.lease.demote_budget_ms,
-        heartbeat_ms=config.database.heartbeat_ms,
-        max_lag_ms=config.database.max_lag_ms,
-        lag_warn_ms=config.database.lag_warn_ms,
-        lag_alarm_ms=config.database.lag_alarm_ms,
-        shared_disk=f"disk:{config.mail_store.path}",
-        shared_disk_ms=config.disks.interval_ms + config.disks.deadline_ms,
-        steady_ms=max([STEADY_MS, *(s.interval_ms + s.patience_ms for s in config.services.values())]),
-        restart_look_ms=max([LOOK_MS, *(s.interval_ms + s.patience_ms for s in config.services.values())]),
-        failovers=config.flapping.failovers,
-        window_ms=config.flapping.window_ms,
-        hold_off_ms=config.flapping.hold_off_ms,
-        drain_ms=config.queue.drain_ms if config.queue.kind == "postfix" else 0,
-        go_on_after_ms=config.rpo.go_on_after_ms,
-        bound_ms=config.rpo.bound_ms,
-        rejoin_automatic=config.rejoin.automatic and config.database.dialect == "mariadb",
-        fenced=tuple(config.fencing.nodes),
-        fence_required=config.fencing.required,
-        fence_ms=config.fencing.timeout_ms,
-        store_moves=config.mail_store.moves,
-        store_ms=config.mail_store.timeout_ms,
-        store_unfenced=_unfenced(config),
-    )
-
-
-def _unfenced(config: Config) -> tuple[str, ...]:
-    """Whose power no agent cuts, where it may keep a file system mounted that no other node may mount then."""
-    mount = config.mail_store.mount
-    if mount is None or not mount.alone:
-        return ()
-    data = (name for name, member in config.members.items() if member.kind == "data")
-    return tuple(name for name in data if name not in config.fencing.nodes)
 
 
 async def run(config: Config, directories: Directories, path: Path) -> None:
@@ -226,15 +171,15 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             refuse=daemon.refuse,
         )
         trust = Trust(config, credentials, daemon, directories.runtime)
-        control, remote, public, alerting, drilling, reloader = _shown(
+        control, remote, public, alerting, drilling, reloader = shown(
             config,
             clock,
             daemon,
-            _Refused(refused, me, directories.runtime, recording, reach.helper),
+            Missing(refused, me, directories.runtime, recording, reach.helper),
             historian,
             witness=witness,
             trust=trust,
-            reloading=_Reloading(path, notifier, schedule, prober, daemon, _beside(reach.helper, me, directories)),
+            reloading=Reloading(path, notifier, schedule, prober, daemon, _beside(reach.helper, me, directories)),
             directories=directories,
         )
         server = NodeServer(
@@ -274,102 +219,6 @@ def _say_started(config: Config, term: int, refused: tuple[host.Refused, ...]) -
     _log.info("started", node=config.this.name, cluster=config.cluster, version=__version__, term=term)
     for found in refused:
         _log.warning("the host refuses some protection", code=found.code, reason=found.reason)
-
-
-def _shown(
-    config: Config,
-    clock: BootClock,
-    daemon: Daemon,
-    missing: _Refused,
-    historian: Historian,
-    *,
-    witness: Witness,
-    trust: Trust,
-    reloading: _Reloading,
-    directories: Directories,
-) -> tuple[ControlServer, RemoteServer, PublicServer, Alerting, Drilling, Reloader]:
-    """What operators command, and what everybody may see."""
-    drilling = Drilling(config, Units(), directories.state, directories.runtime)
-    controller = NodeController(
-        daemon,
-        config,
-        clock,
-        refused=lambda: (
-            *missing.now(),
-            *access.refused(),
-            *remote.refused(),
-            *public.refused(),
-            *reloader.refused(),
-            *drilling.refused(),
-            *witness.refused(),
-            *trust.refused(),
-        ),
-        historian=historian,
-        copied=witness.copied,
-    )
-    alerting = Alerting(config, clock, daemon, controller, trust.outgoing, recorded=witness.recorded)
-    shown = Shown(config, clock, daemon, controller, lambda: (alerting.queued, alerting.dropped), trust=trust)
-    public = PublicServer(shown, admission=trust.admission("http"))
-    parts = (
-        Part("beside", reloading.beside),  # before the probes, which ask the helper
-        Part("services", reloading.probes),
-        Part("alerts", alerting.reload),
-        Part("http", lambda new: lambda: public.reload(new)),
-        Part("access", lambda new: lambda: control.reload(new.access)),
-        Part("peer", trust.prepare),
-        Part("drill", drilling.reload),
-        Part("requests", lambda new: lambda: controller.reload(new)),
-    )
-    reloader = Reloader(
-        config,
-        reloading.path,
-        daemon,
-        parts=parts,
-        policy_of=policy_of,
-        begins=reloading.notifier.reloading,
-        ends=lambda: reloading.notifier.ready(f"{config.this.name} of {config.cluster}"),
-    )
-    routes = [
-        *alerting.control_routes(),
-        *reloader.control_routes(),
-        *drilling.control_routes(),
-        *witness.control_routes(),
-    ]
-    access = Access(config.access)
-    control = ControlServer(
-        missing.directory / "control.sock", controller, routes, access, admission=trust.admission("control")
-    )
-    remote = RemoteServer(config, control.door, admission=trust.admission("remote"))
-    trust.look_at(public.lives)
-    trust.look_at(remote.lives)
-    return control, remote, public, alerting, drilling, reloader
-
-
-@dataclass(frozen=True, slots=True)
-class _Reloading:
-    """What another configuration changes beside what is shown: secrets to hide, and the probes."""
-
-    path: Path
-    notifier: Notifier
-    schedule: Schedule
-    prober: Prober
-    daemon: Daemon
-    others: Beside | None
-
-    def beside(self, _: Config) -> Callable[[], Awaitable[None] | None]:
-        """Have guard and helper take the same file."""
-        return self.others.reloaded if self.others is not None else lambda: None
-
-    def probes(self, config: Config) -> Callable[[], None]:
-        """Make the probes that are new, in a thread. What it returns lets the prober take them."""
-        hide(config.secrets)  # before anything of it can be logged
-        schedule = self.schedule.reloaded(config)
-
-        def take() -> None:
-            self.schedule.take(schedule)
-            self.prober.set_schedule(self.schedule.of(self.daemon.state.view.holder))
-
-        return take
 
 
 def _beside(helper: Helper | None, me: Node, directories: Directories) -> Beside | None:
@@ -470,33 +319,6 @@ async def _store_server(
     await server.start()
     stack.push_async_callback(server.close)
     return server
-
-
-class _Refused:
-    """What keeps this node from all the protection it could have: told at the start, and what guard and audit say."""
-
-    def __init__(
-        self,
-        at_start: tuple[host.Refused, ...],
-        me: Node,
-        directory: Path,
-        recording: Recording,
-        helper: Helper | None,
-    ) -> None:
-        self._at_start = at_start
-        self._helper = helper
-        self._guarded = me.kind is NodeKind.DATA
-        self.directory = directory
-        self._recording = recording
-
-    def now(self) -> tuple[host.Refused, ...]:
-        """As of now."""
-        missing = (
-            guard.missing(self.directory) if self._guarded else None,
-            self._helper.missing() if self._helper is not None else None,
-        )
-        found = (*self._at_start, *self._recording.refused())
-        return (*found, *(refused for refused in missing if refused is not None))
 
 
 class _Alive:

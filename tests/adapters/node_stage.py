@@ -20,13 +20,13 @@ from failoverd.core.model import (
     Role,
 )
 from failoverd.core.view import View
-from failoverd.runtime.assembly import policy_of
 from failoverd.runtime.clock import BootClock, epoch_ms
 from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
 from failoverd.runtime.document import Accepted, Event, Refused
 from failoverd.runtime.executor import Executor, Worker
 from failoverd.runtime.outbox import Outbox
+from failoverd.runtime.thresholds import policy_of
 from failoverd.stores.memory import MemoryCell, MemoryStore
 
 if TYPE_CHECKING:

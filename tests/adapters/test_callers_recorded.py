@@ -26,11 +26,11 @@ from failoverd.core.model import Maintenance, NodeName, Record, RequestEnded, Sc
 from failoverd.drill_files import CURRENT, DIRECTORY
 from failoverd.runtime.access_roles import ROUTES, Role
 from failoverd.runtime.alerting import Alerting
-from failoverd.runtime.assembly import policy_of
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.control import ControlServer
 from failoverd.runtime.drilling import Drilling
 from failoverd.runtime.reloading import Reloader
+from failoverd.runtime.thresholds import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

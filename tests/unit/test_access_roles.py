@@ -16,11 +16,11 @@ from failoverd.audit.outgoing import Outgoing
 from failoverd.runtime.access import Access
 from failoverd.runtime.access_roles import ROUTES, Role
 from failoverd.runtime.alerting import Alerting
-from failoverd.runtime.assembly import policy_of
 from failoverd.runtime.control import ControlServer
 from failoverd.runtime.door import Door
 from failoverd.runtime.drilling import Drilling
 from failoverd.runtime.reloading import Reloader
+from failoverd.runtime.thresholds import policy_of
 from failoverd.runtime.witness import Witness
 from failoverd.stores.memory import MemoryStore
 

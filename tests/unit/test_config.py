@@ -15,8 +15,9 @@ from failoverd.actions.mount import MountedStore
 from failoverd.config import Config, ConfigError, Fencing, load, membership_digest
 from failoverd.core.model import Node, NodeKind, NodeName
 from failoverd.fencing.agent import AgentFence
-from failoverd.runtime import assembly, local
+from failoverd.runtime import local
 from failoverd.runtime.schedule import Schedule
+from failoverd.runtime.thresholds import policy_of
 
 REFUSALS = Path(__file__).with_name("config-refusals.txt")
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
@@ -291,13 +292,13 @@ def test_fencing_is_off_unless_it_is_configured(config_file: Path) -> None:
     config = load(config_file, "mail1")
     assert config.fencing == Fencing()
     assert local.fence_of(config) is None
-    assert assembly.policy_of(config).fenced == ()
+    assert policy_of(config).fenced == ()
 
 
 def test_a_node_is_steady_no_sooner_than_the_most_patient_look_ends(config_file: Path, example: str) -> None:
-    assert assembly.policy_of(load(config_file, "mail1")).steady_ms == 6000  # interval 1s + patience 5s
+    assert policy_of(load(config_file, "mail1")).steady_ms == 6000  # interval 1s + patience 5s
     config_file.write_text(example.replace("patience: 5s", "patience: 1s"))
-    assert assembly.policy_of(load(config_file, "mail1")).steady_ms == 5000
+    assert policy_of(load(config_file, "mail1")).steady_ms == 5000
 
 
 def test_the_fencing_of_the_example_is_read_as_its_comment_says(
@@ -311,7 +312,7 @@ def test_the_fencing_of_the_example_is_read_as_its_comment_says(
     assert (strip.agent, strip.options) == ("fence_apc_snmp", {"ip": "192.0.2.9", "plug": "3"})
     assert "fence-lab-password" not in f"{config!r} {config.model_dump()} {config.model_dump_json()}"
     assert [secret.get_secret_value() for secret in config.fencing.secrets] == ["fence-lab-password"]
-    policy = assembly.policy_of(config)
+    policy = policy_of(config)
     assert (policy.fenced, policy.fence_required, policy.fence_ms) == (("mail1",), False, 10_000)
     assert isinstance(local.fence_of(config), AgentFence)
 
@@ -338,7 +339,7 @@ def test_all_must_agree_whether_a_fence_is_waited_for_and_not_how_it_is_done(
     config_file.write_text(text.replace("required: false", "required: true"))
     required = load(config_file, "mail1")
     assert membership_digest(required) != without_any
-    assert assembly.policy_of(required).fence_required
+    assert policy_of(required).fence_required
 
 
 # ---- the public listener --------------------------------------------------------------------------------------------
@@ -377,7 +378,7 @@ def test_a_shared_mail_store_that_is_everywhere_is_neither_taken_nor_left(config
     config = load(config_file, "mail1")
     assert not config.mail_store.moves
     assert local.mail_store_of(config, tmp_path) is None
-    assert not assembly.policy_of(config).store_moves
+    assert not policy_of(config).store_moves
 
 
 @pytest.mark.parametrize(
@@ -393,7 +394,7 @@ def test_a_store_that_is_mounted_moves_and_says_whom_no_agent_keeps_from_it(
     config_file.write_text(with_store(example, f"{{kind: shared, path: /srv/mail, timeout: 20s, mount: {mount}}}"))
     config = load(config_file, "mail1")
     assert isinstance(local.mail_store_of(config, tmp_path), MountedStore)
-    policy = assembly.policy_of(config)
+    policy = policy_of(config)
     assert (policy.store_moves, policy.store_ms, policy.store_unfenced) == (True, 20_000, unfenced)
 
 
@@ -403,7 +404,7 @@ def test_a_fence_that_is_waited_for_keeps_others_from_a_file_system_of_one_node(
     text = uncommented(example, fence_secret).replace("required: false", "required: true")
     store = "{kind: shared, path: /srv/mail, mount: {source: /dev/san/mail, type: ext4, exclusive: fencing}}"
     config_file.write_text(with_store(text, store))
-    policy = assembly.policy_of(load(config_file, "mail2"))
+    policy = policy_of(load(config_file, "mail2"))
     assert policy.fence_required
     assert policy.store_unfenced == ("mail2", "mail3"), "only mail1 has an agent in the example"
 
@@ -422,7 +423,7 @@ def test_a_program_moves_the_store_and_need_not_lie_on_the_arbiter(
     config_file.write_text(with_store(example, f"{{kind: hook, path: /srv/mail, program: {program}}}"))
     config = load(config_file, "mail1")
     assert isinstance(local.mail_store_of(config, tmp_path), StoreHook)
-    assert assembly.policy_of(config).store_moves
+    assert policy_of(config).store_moves
     program.unlink()
     assert load(config_file, "arbiter").mail_store.moves
     assert "cannot be read: No such file" in str(refusal(config_file))

@@ -102,7 +102,8 @@ class Journal:
             return None
         if not isinstance(value, dict) or not request or value.get("request") != request:
             return None
-        return [str(directory) for directory in value.get("ahead") or ()]
+        ahead = value.get("ahead")
+        return [str(directory) for directory in ahead] if isinstance(ahead, list) else []
 
     def hold(self) -> None:
         """Keep the database's unit from starting, also after a reboot."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import socket
+import tarfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,10 +147,31 @@ def _joined(data: bytes) -> object:
     return list(shown.plan(plan))
 
 
+def _described(data: bytes) -> object:
+    """The same with `data` for its manifest, the rest whole: a change in an archive seldom gets so far."""
+    packed, block = _joined_made()[0], tarfile.BLOCKSIZE
+    first = tarfile.TarInfo.frombuf(packed[:block], "utf-8", "strict")
+    rest = packed[block + -(-first.size // block) * block :]
+    first.size = len(data)
+    return _joined(first.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % block) + rest)
+
+
+def _configured(data: bytes) -> object:
+    """The same with `data` for its configuration, and the digest of that."""
+    given = bundle.unpacked(_joined_made()[0], "mail2.join")
+    return _joined(replace(given, contents={**given.contents, bundle.CONFIG: data}).packed())
+
+
+@functools.cache
 def _joined_made() -> list[bytes]:
     cluster, _, made = _material()
     there = replace(made, config=made.config.replace(str(directory() / "setup"), str(directory() / "joining")))
     return [planned._bundle(cluster, there, name).packed() for name in ("mail2", "arbiter")]
+
+
+def _manifest() -> dict[str, object]:
+    packed, block = _joined_made()[0], tarfile.BLOCKSIZE
+    return dict(json.loads(packed[block : block + tarfile.TarInfo.frombuf(packed[:block], "utf-8", "strict").size]))
 
 
 # ---- certificates ---------------------------------------------------------------------------------------------------
@@ -218,6 +241,10 @@ TARGETS = [
     Target("answers-option", "one answer", _options,
            lambda: [b"nodes mail1=192.0.2.11, mail2=192.0.2.12", b"vip 192.0.2.100/24", b"canary a@b", b"mail_ca /x"]),
     Target("join-archive", "an archive that init has made", _joined, _joined_made, (Refused,), 64 * 1024),
+    Target("join-manifest", "what an archive says of itself", _described,
+           lambda: [json.dumps(_manifest(), indent=1).encode()], (Refused,)),
+    Target("join-configuration", "the configuration in an archive", _configured,
+           lambda: [bundle.unpacked(_joined_made()[0], "x").contents[bundle.CONFIG]], (Refused,)),
     Target("certificate-file", "certificates and keys of the cluster", _certificate, _certificates_made, (Refused,)),
     Target("mail-certificate", "the certificate of the mail services", _mail_certificate, _certificates_made),
     Target("smtp-greeting", "what listens at port 25 of this host", _greeting,

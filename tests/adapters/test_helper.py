@@ -121,9 +121,14 @@ def node(tmp_path: Path, example: str) -> Node:
 
 
 @pytest.fixture
-def helped(node: Node) -> Iterator[Node]:
-    with node.helped():
-        yield node
+def process(node: Node) -> Iterator[subprocess.Popen[bytes]]:
+    with node.helped() as process:
+        yield process
+
+
+@pytest.fixture
+def helped(node: Node, process: subprocess.Popen[bytes]) -> Node:  # noqa: ARG001 - it runs
+    return node
 
 
 # ---- what it does ---------------------------------------------------------------------------------------------------
@@ -189,6 +194,24 @@ def test_a_disk_is_written_to_by_a_writer_that_ends_with_the_probe(helped: Node)
     assert asyncio.run(look()) == [Health.OK] * 3
     assert (helped.mail / NAME).exists()
     wait_for("its writer has ended", lambda: not writers(helped.mail))
+
+
+def test_a_helper_that_hangs_keeps_no_disk_from_being_written_to(
+    helped: Node, process: subprocess.Popen[bytes]
+) -> None:
+    """Its writer is a process of its own, which it has lent for good."""
+
+    async def story() -> list[Reading]:
+        probe, target = DiskProbe(str(helped.mail), helped.runtime, helped.helper.lend), Target(MAIL2, "10.89.1.12")
+        seen = [(await observe("disk", probe, target, LONG_MS, BootClock())).reading]
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(os.waitid, os.P_PID, process.pid, os.WSTOPPED)
+        seen.append((await observe("disk", probe, target, LONG_MS, BootClock())).reading)
+        process.send_signal(signal.SIGCONT)
+        await probe.close()
+        return seen
+
+    assert [reading.health for reading in asyncio.run(story())] == [Health.OK] * 2
 
 
 def test_the_space_that_is_left_is_the_hosts(helped: Node) -> None:

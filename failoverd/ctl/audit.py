@@ -40,11 +40,11 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
     if value is None:
         return None
     ago = AGO.fullmatch(value)
-    if ago is not None:
-        return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago is not None:
+            return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
         return datetime.fromisoformat(value).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter beyond the years that there are
         raise click.BadParameter(f"{value!r} is neither 30m, 24h, 7d nor a time like 2026-03-01T12:00:00Z") from None
 
 

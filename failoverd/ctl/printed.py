@@ -75,7 +75,7 @@ def local(moment: str, *, precise: bool = False) -> str:
     """A moment of a document, ISO 8601, as this host's clock on the wall would show it."""
     try:
         here = datetime.fromisoformat(moment).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter at the first and last day that there are
         return moment
     return here.strftime("%Y-%m-%d %H:%M:%S") + (f".{here.microsecond // 1000:03}" if precise else "")
 

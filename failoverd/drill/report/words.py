@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ if TYPE_CHECKING:
     from failoverd.drill.model import Objective
 
 NOT_KNOWN = "not measured"
-_LARGEST = 10**30  # bytes: a report says anything, and beyond some 10^308 there is no float for it
 STAGES = {
     "baseline": "before the fault",
     "fault": "fault to service",
@@ -21,7 +19,7 @@ STAGES = {
 
 def duration(ms: float | None) -> str:
     """12 ms, 2.65 s, 2 s, 41 s, 20 min 5 s, 3 h 2 min."""
-    if ms is None or not math.isfinite(ms):
+    if ms is None:
         return NOT_KNOWN
     if ms < 1000:
         return f"{number(ms, 1 if ms < 10 else 0)} ms"
@@ -44,7 +42,7 @@ def number(value: float, places: int = 0) -> str:
 
 def size(count: int) -> str:
     """In the unit in which it has at most four digits."""
-    value, units = float(min(count, _LARGEST)), iter(("bytes", "kB", "MB", "GB", "TB", "PB"))
+    value, units = float(count), iter(("bytes", "kB", "MB", "GB", "TB", "PB"))
     unit = next(units)
     while value >= 9_999.5:
         value, unit = value / 1000, next(units, "EB")

@@ -75,7 +75,7 @@ class Known:
 
 def _head(_before: Seen | None, seen: Seen, known: Known) -> Iterator[Found]:
     version = seen.record.get("v")
-    if version not in {UNCHAINED, VERSION} or isinstance(version, bool):
+    if version not in (UNCHAINED, VERSION) or isinstance(version, bool):  # a tuple: it may be no key of a set
         yield seen.found(f"its version is {version!r}, known are {UNCHAINED} and {VERSION}")
     if not isinstance(seen.record.get("node"), str) or not seen.record.get("node"):
         yield seen.found("it names no node")

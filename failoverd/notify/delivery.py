@@ -101,7 +101,10 @@ async def _post(client: httpx.AsyncClient, url: httpx.URL, body: bytes, name: st
         async with client.stream("POST", url, content=body, headers=headers) as answer:
             if answer.status_code not in (307, 308):
                 return _meaning(answer)
-            there = url.join(answer.headers.get("location", ""))
+            try:
+                there = url.join(answer.headers.get("location", ""))
+            except ValueError as error:  # of urllib.parse, beside httpx's own
+                return _again(_words(error))
             if (there.scheme, there.host, there.port) != (url.scheme, url.host, url.port):
                 return _elsewhere(answer.status_code)
             url = there

@@ -331,6 +331,7 @@ class Lab:
         place.mkdir(parents=True)
         if (layout.TREE / "failoverd").exists():
             venv.copy_source(place)
+            venv.compile_source(place)
         for missing in venv.copy_unit_and_config(place):
             self._say(f"note: the tree has no {missing} yet")
         return place

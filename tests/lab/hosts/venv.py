@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import debian, layout
 from .layers import digest, layer, overlay, run_in_root
+from .shell import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,16 @@ def copy_source(place: Path) -> None:
             shutil.copy2(layout.TREE / name, source / name)
         else:
             (source / name).touch()
+
+
+def compile_source(place: Path) -> None:
+    """Compile it, as pip and the package do: the daemon may not write there, and has a part of a lease to start in.
+
+    By Debian's Python, which is the hosts'; what another release had compiled would not be read.
+    """
+    run(
+        "/usr/bin/python3", "-m", "compileall", "-q", "-s", str(place), "-p", "/", str(place / VENV.lstrip("/") / "src")
+    )
 
 
 def copy_unit_and_config(place: Path) -> list[str]:

@@ -76,11 +76,11 @@ ALL = (
         Part("tests that compute", ("-m", NEITHER, *COMPUTING), 420, gives_way=True),
         Part("tests with servers", ("-m", NEITHER, *AT_ONCE, *(f"--ignore={place}" for place in COMPUTING)), 420),
     ),
+    (Part("simulated seeds", ("-m", "simulation"), 240),),  # on all cores
     (
-        Part("simulated seeds", ("-m", "simulation"), 420, gives_way=True),  # on all cores
-        Part("root tests", ("-m", "root and not lab"), 420),
+        Part("root tests", ("-m", "root and not lab"), 400),
         Part("browser tests", ("-m", "browser and not lab"), 300),
-        Part("tests with the lab's servers", ("-m", "lab", *AT_ONCE, f"--ignore={HOSTS}"), 420),
+        Part("tests with the lab's servers", ("-m", "lab", "-n", "2", "--dist", "loadfile", f"--ignore={HOSTS}"), 400),
     ),
     (Part("lab tests", ("-m", "lab", HOSTS), 1140),),
 )

@@ -260,8 +260,13 @@ class MariaDbStage(Stage):
 
     @contextlib.contextmanager
     def last(self) -> Iterator[None]:
-        with contextlib.closing(self.server.connect()):
+        with contextlib.closing(wait_for(self._connected, name="the last place")):
             yield
+
+    def _connected(self) -> pymysql.Connection[Any] | None:
+        with contextlib.suppress(pymysql.err.OperationalError):  # whoever was refused just now has that place still
+            return self.server.connect()
+        return None
 
     @contextlib.contextmanager
     def hang(self) -> Iterator[None]:

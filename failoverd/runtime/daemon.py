@@ -153,8 +153,8 @@ class Daemon:
     async def renewed(self) -> None:
         """Wait until the lease, if one is held, has been renewed from now on: what a daemon that ends leaves behind.
 
-        Whoever is started again has then all of it to come up in. Not for long: a store that does not answer is no
-        reason to stay.
+        And in the kernel, too. Whoever is started again has then all of it to come up in. Not for long: a store that
+        does not answer is no reason to stay.
         """
         held = self.state.view.valid
         changed = asyncio.Event()
@@ -164,6 +164,8 @@ class Daemon:
                 while held is not None and (now := self.state.view.valid) is not None and now == held:
                     changed.clear()
                     await changed.wait()
+                if self.executor is not None:
+                    await self.executor.gate_renewed()
         except TimeoutError:
             _log.warning("the lease was not renewed before the end", code="BLK_STORE")
         finally:

@@ -190,7 +190,8 @@ class Executor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._term = 0
         self._until_ms = 0  # the newest bound of the lease: what OPEN_GATE opens to
-        self._renewing = False
+        self._gate_set = asyncio.Event()  # no bound of the gate is on its way to the kernel
+        self._gate_set.set()
         self._announced_ms = 0
         self._announce_due_ms: int | None = None
         self._beating = False
@@ -433,9 +434,13 @@ class Executor:
     def renew_gate(self, effect: RenewGate) -> None:
         """Move the open gate's bound. The newest wins; one that comes while another is set waits for it."""
         self._until_ms = max(self._until_ms, effect.until_ms)
-        if not self._renewing:
-            self._renewing = True
+        if self._gate_set.is_set():
+            self._gate_set.clear()
             self._spawn(self._renew(effect.term, self._gate.closings))
+
+    async def gate_renewed(self) -> None:
+        """Wait until the bound that was asked for last is the kernel's, or could not be set."""
+        await self._gate_set.wait()
 
     async def _renew(self, term: int, closings: int) -> None:
         try:
@@ -448,7 +453,7 @@ class Executor:
         except TimeoutError:
             _log.error("gate not renewed", code="STEP_TIMEOUT", reason="the kernel did not answer within 1000 ms")
         finally:
-            self._renewing = False
+            self._gate_set.set()
 
     def _reopen(self, closings: int) -> Result:
         """In the kernel lane. A gate that was closed meanwhile, in the same lane, stays closed."""

@@ -11,6 +11,7 @@ touched, 4 something of a drill may be left, 78 wrong configuration.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(f"{options.config}: fit for {options.node}\n")
         return 0
     if options.command == "run":
-        return _run(loaded, options)
+        code = _run(loaded, options)
+        sys.stderr.flush()
+        os._exit(code)  # all is closed; taking the interpreter apart would cost the next daemon a tenth of its lease
     return _program(loaded, options)
 
 

@@ -33,7 +33,7 @@ from failoverd.runtime.beside import Beside
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.daemon import Daemon
 from failoverd.runtime.executor import Executor, Worker
-from failoverd.runtime.history import Historian, Past
+from failoverd.runtime.history import Historian
 from failoverd.runtime.local import database_of, gate_of
 from failoverd.runtime.node_server import NodeServer
 from failoverd.runtime.ours import credentials_of
@@ -90,7 +90,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
     credentials = credentials_of(config)
     outgoing = credentials.client
     async with contextlib.AsyncExitStack() as stack:
-        recording = _recording(config, clock, stack)
+        recording = Recording(config, clock)
         home = config.nodes[next(name for name in config.nodes if name == config.store.node)]
         routes = []
         if home.name == me.name:
@@ -124,9 +124,9 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         )
         stack.push_async_callback(peers.close)
         witness = Witness(config, daemon, store, recording.lines, outgoing)
-        historian = _historian(config, recording.past, outgoing, stack)
         servers = contextlib.AsyncExitStack()
         stack.push_async_exit(servers)
+        historian = _historian(config, recording, outgoing, servers)
         database = database_of(config)
         looked_at = database.beside() if me.kind is NodeKind.DATA else None
         reach = reach_of(config, directories.state, directories.runtime, directories.helper)
@@ -229,27 +229,23 @@ def _beside(helper: Helper | None, me: Node, directories: Directories) -> Beside
     return Beside(Units(), helper, lambda: guard.missing(directories.runtime) if guarded else None)
 
 
-def _recording(config: Config, clock: BootClock, stack: contextlib.AsyncExitStack) -> Recording:
-    """Who records; its files are kept in order beside the work."""
-    recording = Recording(config, clock)
-    recording.start()
-    stack.push_async_callback(asyncio.to_thread, recording.stop)
-    return recording
-
-
-def _historian(config: Config, past: Past, outgoing: ssl.SSLContext, stack: contextlib.AsyncExitStack) -> Historian:
-    """Who tells of the past; reading this node's begins beside the work, for a start must not wait for it."""
+def _historian(
+    config: Config, recording: Recording, outgoing: ssl.SSLContext, servers: contextlib.AsyncExitStack
+) -> Historian:
+    """Who tells of the past. Reading it, and keeping its files in order, begins beside: no start waits for it."""
     historian = Historian(
         cluster=config.cluster,
         own=config.this.name,
-        past=past,
+        past=recording.past,
         nodes=config.nodes,
         port=config.peer.port,
         ssl_context=outgoing,
     )
-    loading = asyncio.create_task(asyncio.to_thread(past.load))
-    stack.callback(loading.cancel)
-    stack.push_async_callback(historian.close)
+    recording.start()
+    servers.push_async_callback(asyncio.to_thread, recording.stop)
+    loading = asyncio.create_task(asyncio.to_thread(recording.past.load))
+    servers.callback(loading.cancel)
+    servers.push_async_callback(historian.close)
     return historian
 
 

@@ -49,18 +49,6 @@ def serves_on_without_a_pause(lab: Lab, cluster: Cluster, directory: Path, act: 
     assert (cluster.primary(), cluster.term()) == (primary, term)
 
 
-def test_a_restarted_daemon_neither_moves_the_role_nor_interrupts_a_client(
-    lab: Lab, cluster: Cluster, tmp_path: Path
-) -> None:
-    serves_on_without_a_pause(lab, cluster, tmp_path, lambda host: void(lab, host, "systemctl", "restart", DAEMON))
-
-
-def test_a_killed_daemon_neither_moves_the_role_nor_interrupts_a_client(
-    lab: Lab, cluster: Cluster, tmp_path: Path
-) -> None:
-    serves_on_without_a_pause(lab, cluster, tmp_path, lambda host: kill_daemon(lab, host))
-
-
 def test_a_restarted_guard_neither_moves_the_role_nor_interrupts_a_client(
     lab: Lab, cluster: Cluster, tmp_path: Path
 ) -> None:

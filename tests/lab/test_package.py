@@ -5,12 +5,14 @@ The tests are one story on one set of hosts, in their order.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from hosts import Lab, layout
 from hosts.package import NEWER, newer, package
 from hosts.shell import wait_for
+from test_restarts import patient
 from trials.cluster import Cluster
 from trials.watch import Watch, now_ms
 
@@ -60,7 +62,7 @@ def version(lab: Lab, host: str) -> str:
 def start(lab: Lab) -> None:
     """Start failoverd as README has it, with the configuration that the lab has for it."""
     for host in layout.HOSTS:
-        lab.path(host, CONFIGURATION).write_text((layout.TREE / "config/failoverd.yaml").read_text())
+        lab.path(host, CONFIGURATION).write_text(patient((layout.TREE / "config/failoverd.yaml").read_text()))
     for host in (layout.ARBITER, *layout.DATA_NODES):
         switch_on(lab, host)
 
@@ -87,8 +89,9 @@ def fresh(lab_of_the_session: Lab) -> Iterator[Lab]:
 
 
 def test_an_installation_starts_and_enables_nothing(fresh: Lab, deb: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: install(fresh, host, deb), layout.HOSTS))
     for host in layout.HOSTS:
-        install(fresh, host, deb)
         assert set(states(fresh, host).values()) == {"disabled"}
         assert running(fresh, host) == []
         assert not fresh.path(host, CONFIGURATION).exists()
@@ -125,7 +128,7 @@ def test_a_release_that_does_not_take_the_configuration_leaves_the_primary_servi
     primary, term = cluster.primary(), cluster.term()
     daemon = show(fresh, primary, "failoverd.service", "MainPID")
     good = fresh.path(primary, CONFIGURATION).read_text()
-    fresh.path(primary, CONFIGURATION).write_text(good.replace("ttl: 3s", "ttl: soon"))
+    fresh.path(primary, CONFIGURATION).write_text(good.replace("ttl: 6s", "ttl: soon"))
     refused = fresh.exec(primary, "dpkg", "--install", f"/root/{release.name}", check=False, timeout_s=120)
     assert refused.returncode != 0
     assert "CONFIG_REFUSED" in refused.stderr

@@ -102,6 +102,14 @@ def test_from_nothing_to_a_running_cluster_and_no_client_notices(bare: Lab, tmp_
     (built,) = (layout.TREE / "dist").glob("failoverd_*.deb")
     assert built.read_bytes() == package(print).read_bytes(), "the same tree gives the same package"
 
+    # All of it once more changes nothing.
+    (init,) = (command for _, command in typed if command.startswith("failoverctl init "))
+    assert (
+        "nothing to change" in bare.exec(layout.FIRST_PRIMARY, "sh", "-c", f"cd /root && {init}", timeout_s=120).stdout
+    )
+    again = bare.exec("mail2", "failoverctl", "join", "--yes", "/root/mail2.join", timeout_s=120)
+    assert "nothing to change" in again.stdout
+
     # It is not only there, it can move the role.
     bare.exec("mail2", "failoverctl", "promote", "--node", "mail2")
     Cluster(bare).wait_until_settled(HOME_S)

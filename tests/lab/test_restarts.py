@@ -1,0 +1,53 @@
+"""A daemon that is restarted, or killed, goes on as what it was within its lease: no client notices.
+
+With a lease twice as long. A daemon is up in 0.7 s on a host of its own; here four hosts share two processors, which
+clients and observers keep busy meanwhile, and it takes up to 2 s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from test_daemon import DAEMON, serves_on_without_a_pause, void
+from test_failover import kill_daemon
+from trials.cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hosts import Lab
+
+pytestmark = pytest.mark.lab
+
+SETTLED_S = 60.0
+
+
+def patient(text: str) -> str:
+    """Give the configuration with the longer lease."""
+    assert "ttl: 3s" in text
+    return text.replace("ttl: 3s", "ttl: 6s")
+
+
+@pytest.fixture(scope="module")
+def patiently(lab_of_the_session: Lab) -> Iterator[Lab]:
+    """Give hosts with the longer lease, and give the lab back as it was."""
+    lab_of_the_session.up(configure=patient)
+    Cluster(lab_of_the_session).wait_until_settled(SETTLED_S)
+    yield lab_of_the_session
+    lab_of_the_session.up()
+
+
+def test_a_restarted_daemon_neither_moves_the_role_nor_interrupts_a_client(patiently: Lab, tmp_path: Path) -> None:
+    def restart(host: str) -> None:
+        void(patiently, host, "systemctl", "restart", DAEMON)
+
+    serves_on_without_a_pause(patiently, Cluster(patiently), tmp_path, restart)
+
+
+def test_a_killed_daemon_neither_moves_the_role_nor_interrupts_a_client(patiently: Lab, tmp_path: Path) -> None:
+    def kill(host: str) -> None:
+        kill_daemon(patiently, host)
+
+    serves_on_without_a_pause(patiently, Cluster(patiently), tmp_path, kill)

@@ -12,7 +12,7 @@ import pytest
 from hosts import Lab, layout
 from hosts.package import NEWER, newer, package
 from hosts.shell import wait_for
-from test_restarts import patient
+from test_goes_on import patient
 from trials.cluster import Cluster
 from trials.watch import Watch, now_ms
 

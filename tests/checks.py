@@ -80,8 +80,8 @@ ALL = (
     (
         Part("root tests", ("-m", "root and not lab"), 400),
         Part("browser tests", ("-m", "browser and not lab"), 300),
-        Part("tests with the lab's servers", ("-m", "lab", "-n", "2", "--dist", "loadfile", f"--ignore={HOSTS}"), 400),
     ),
+    (Part("tests with the lab's servers", ("-m", "lab", "-n", "2", "--dist", "loadfile", f"--ignore={HOSTS}"), 400),),
     (Part("lab tests", ("-m", "lab", HOSTS), 1140),),
 )
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from failoverd.config import Config
     from failoverd.core.model import Observation
 
-WITHIN_S = 10.0
+WITHIN_S = 40.0
 ADDRESSES = {"mail1": "127.0.7.11", "mail2": "127.0.7.12", "mail3": "127.0.7.13", "arbiter": "127.0.7.14"}
 LAG = Alert(
     "LAG_WARN", "mail2", Severity.WARNS, "1000 ms behind mail1", "it is behind", "look", "runbooks/codes/LAG.md"

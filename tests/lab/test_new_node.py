@@ -13,7 +13,6 @@ from trials.lost import Auditor
 from trials.watch import Watch, now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from hosts import Lab
@@ -27,10 +26,12 @@ HOME_S = 60.0
 
 
 @pytest.fixture
-def lab_anew(lab: Lab) -> Iterator[Lab]:
-    """Give the lab that others use, and give it back to them as it was."""
-    yield lab
-    lab.up()
+def lab_anew(lab_of_the_session: Lab) -> Lab:
+    """Give the usual hosts. They are others afterwards."""
+    if not lab_of_the_session.is_usual:
+        lab_of_the_session.up()
+    Cluster(lab_of_the_session).wait_until_settled(HOME_S)
+    return lab_of_the_session
 
 
 def follow_the_runbook(lab: Lab) -> None:

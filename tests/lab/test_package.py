@@ -1,30 +1,31 @@
-"""The Debian package on real hosts: installed, upgraded below a running client, refused to go, removed, purged.
+"""The Debian package on real hosts: installed by README, to the letter, upgraded, refused to go, removed, purged.
 
-The tests are one story on one set of hosts, in their order.
+The tests are one story on one set of hosts, which have never seen failoverd before, in their order.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from hosts import Lab, layout
 from hosts.package import NEWER, newer, package
 from hosts.shell import wait_for
-from test_goes_on import patient
+from trials import readme
 from trials.cluster import Cluster
 from trials.watch import Watch, now_ms
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.lab
 
 CONFIGURATION = "/etc/failoverd/failoverd.yaml"
 RECORD = "/var/lib/failoverd/audit/audit.jsonl"
+LEASE = "\nlease: {ttl: 6s}\n"
+MOST_COMMANDS, WITHIN_S = 10, 600.0
 SERVED_S = 20.0
 HOME_S = 60.0
 APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--yes")
@@ -59,14 +60,6 @@ def version(lab: Lab, host: str) -> str:
     return line.split()[1] if line.endswith(f" on {host}") else ""
 
 
-def start(lab: Lab) -> None:
-    """Start failoverd as README has it, with the configuration that the lab has for it."""
-    for host in layout.HOSTS:
-        lab.path(host, CONFIGURATION).write_text(patient((layout.TREE / "config/failoverd.yaml").read_text()))
-    for host in (layout.ARBITER, *layout.DATA_NODES):
-        switch_on(lab, host)
-
-
 def switch_on(lab: Lab, host: str) -> None:
     lab.exec(host, "systemctl", "enable", "failoverd-gate")
     lab.exec(host, "systemctl", "enable", "--now", "failoverd-guard", "failoverd")
@@ -81,38 +74,95 @@ def deb() -> Path:
 
 
 @pytest.fixture(scope="module")
-def fresh(lab_of_the_session: Lab) -> Iterator[Lab]:
-    """Give hosts without failoverd, and give the lab back as it was."""
-    lab_of_the_session.up(installed=False)
-    yield lab_of_the_session
-    lab_of_the_session.up()
+def release(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the package after this one."""
+    return newer(deb, tmp_path_factory.mktemp("release"))
 
 
-def test_an_installation_starts_and_enables_nothing(fresh: Lab, deb: Path) -> None:
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda host: install(fresh, host, deb), layout.HOSTS))
+@pytest.fixture(scope="module")
+def fresh(lab_of_the_session: Lab) -> Lab:
+    """Give hosts without failoverd and all that it needs, and the mailbox's password where README says."""
+    lab_of_the_session.up(installed=False, prepared=False)
+    password = lab_of_the_session.path(layout.FIRST_PRIMARY, "/root") / "canary"
+    password.write_text(f"{layout.CANARY_PASSWORD}\n")
+    password.chmod(0o600)
+    return lab_of_the_session
+
+
+def is_installed_and_nothing_more(lab: Lab, host: str) -> bool:
+    """Whether the package is there, and has neither enabled nor started nor configured anything."""
+    assert set(states(lab, host).values()) == {"disabled"}
+    assert running(lab, host) == []
+    return not lab.path(host, CONFIGURATION).exists()
+
+
+def test_from_nothing_to_a_running_cluster_by_the_readme_and_no_client_notices(
+    fresh: Lab, deb: Path, tmp_path: Path
+) -> None:
+    cluster, commands = Cluster(fresh), readme.commands()
+    assert {place for place, _ in commands} <= {readme.OUTSIDE, *layout.HOSTS}
+    transcript = []
+    with Watch(fresh, tmp_path, "watch") as watch:
+        watch.wait_until_steady()
+        began, began_ms = time.monotonic(), now_ms()
+        for place, command in commands:
+            printed = readme.typed(fresh, place, command, tmp_path)
+            transcript.append(f"{place}# {command}\n{printed}")
+            if "apt-get install" in command:
+                assert all(is_installed_and_nothing_more(fresh, host) for host in layout.HOSTS)
+        took_s = time.monotonic() - began
+        cluster.wait_until_settled(HOME_S)
+        watch.wait_until_served(HOME_S)
+        watch.stop_client()
+        noticed = [attempt for attempt in watch.attempts if attempt.start >= began_ms and not attempt.ok]
+    print("\n".join(transcript))
+    print(f"{len(commands)} commands, {took_s:.0f} s")
+    assert len(commands) <= MOST_COMMANDS
+    assert took_s < WITHIN_S
+    assert [(one.protocol, one.error, round(one.start - began_ms)) for one in noticed] == []
+    assert cluster.primary() == layout.FIRST_PRIMARY
+    checked = fresh.exec(layout.FIRST_PRIMARY, "failoverctl", "check", check=False)
+    assert checked.returncode in {0, 6}, checked.stdout
     for host in layout.HOSTS:
-        assert set(states(fresh, host).values()) == {"disabled"}
-        assert running(fresh, host) == []
-        assert not fresh.path(host, CONFIGURATION).exists()
-    start(fresh)
+        assert fresh.exec(host, "systemctl", "is-enabled", "failoverd").stdout.strip() == "enabled"
+    (built,) = (layout.TREE / "dist").glob("failoverd_*.deb")
+    assert built.read_bytes() == deb.read_bytes(), "the same tree gives the same package"
+
+    # All of it once more changes nothing.
+    (init,) = (command for _, command in commands if command.startswith("failoverctl init "))
+    assert "nothing to change" in readme.typed(fresh, layout.FIRST_PRIMARY, init, tmp_path)
+    assert "nothing to change" in readme.typed(fresh, "mail2", "failoverctl join --yes mail2.join", tmp_path)
+
+    # It is not only there, it can move the role.
+    fresh.exec("mail2", "failoverctl", "promote", "--node", "mail2")
+    cluster.wait_until_settled(HOME_S)
+    assert cluster.primary() == "mail2"
+
+
+@pytest.fixture(scope="module")
+def patient(fresh: Lab) -> Lab:
+    """Give the installed cluster a lease that restarts beside a client have time for: see test_goes_on."""
+    for host in (layout.ARBITER, *layout.DATA_NODES):
+        with fresh.path(host, CONFIGURATION).open("a") as file:
+            file.write(LEASE)
+        fresh.exec(host, "systemctl", "restart", "failoverd")
     Cluster(fresh).wait_until_settled(HOME_S)
-    assert Cluster(fresh).primary() == layout.FIRST_PRIMARY
+    return fresh
 
 
-def test_an_upgrade_restarts_the_daemons_and_no_client_notices(fresh: Lab, deb: Path, tmp_path: Path) -> None:
-    cluster, release = Cluster(fresh), newer(deb, tmp_path)
+def test_an_upgrade_restarts_the_daemons_and_no_client_notices(patient: Lab, release: Path, tmp_path: Path) -> None:
+    cluster = Cluster(patient)
     primary, term = cluster.primary(), cluster.term()
     replicas = [host for host in layout.DATA_NODES if host != primary]
-    with Watch(fresh, tmp_path, "watch") as watch:
+    with Watch(patient, tmp_path, "watch") as watch:
         watch.wait_until_steady()
         began = now_ms()
         for host in (*replicas, layout.ARBITER, primary):
-            before = running(fresh, host)
-            install(fresh, host, release)
-            wait_for(f"{host} runs {NEWER}", lambda host=host: version(fresh, host) == NEWER, SERVED_S)  # type: ignore[misc]
-            assert running(fresh, host) == before
-            assert show(fresh, host, "failoverd.service", "NRestarts") == "0", "it was stopped, and did not die"
+            before = running(patient, host)
+            install(patient, host, release)
+            wait_for(f"{host} runs {NEWER}", lambda host=host: version(patient, host) == NEWER, SERVED_S)  # type: ignore[misc]
+            assert running(patient, host) == before
+            assert show(patient, host, "failoverd.service", "NRestarts") == "0", "it was stopped, and did not die"
             cluster.wait_until_settled(HOME_S)
         watch.wait_until_served(SERVED_S)
         watch.stop_client()
@@ -121,51 +171,49 @@ def test_an_upgrade_restarts_the_daemons_and_no_client_notices(fresh: Lab, deb: 
     assert (cluster.primary(), cluster.term()) == (primary, term)
 
 
-def test_a_release_that_does_not_take_the_configuration_leaves_the_primary_serving(
-    fresh: Lab, deb: Path, tmp_path: Path
-) -> None:
-    cluster, release = Cluster(fresh), newer(deb, tmp_path)
+def test_a_release_that_does_not_take_the_configuration_leaves_the_primary_serving(patient: Lab, release: Path) -> None:
+    cluster = Cluster(patient)
     primary, term = cluster.primary(), cluster.term()
-    daemon = show(fresh, primary, "failoverd.service", "MainPID")
-    good = fresh.path(primary, CONFIGURATION).read_text()
-    fresh.path(primary, CONFIGURATION).write_text(good.replace("ttl: 6s", "ttl: soon"))
-    refused = fresh.exec(primary, "dpkg", "--install", f"/root/{release.name}", check=False, timeout_s=120)
+    daemon = show(patient, primary, "failoverd.service", "MainPID")
+    good = patient.path(primary, CONFIGURATION).read_text()
+    patient.path(primary, CONFIGURATION).write_text(good.replace(LEASE, LEASE.replace("6s", "soon")))
+    refused = patient.exec(primary, "dpkg", "--install", f"/root/{release.name}", check=False, timeout_s=120)
     assert refused.returncode != 0
     assert "CONFIG_REFUSED" in refused.stderr
     assert "lease.ttl" in refused.stderr
-    assert show(fresh, primary, "failoverd.service", "MainPID") == daemon
+    assert show(patient, primary, "failoverd.service", "MainPID") == daemon
     assert (cluster.primary(), cluster.term()) == (primary, term)
 
-    fresh.path(primary, CONFIGURATION).write_text(good)
-    fresh.exec(primary, "dpkg", "--configure", "failoverd", timeout_s=60)
-    assert show(fresh, primary, "failoverd.service", "MainPID") != daemon
+    patient.path(primary, CONFIGURATION).write_text(good)
+    patient.exec(primary, "dpkg", "--configure", "failoverd", timeout_s=60)
+    assert show(patient, primary, "failoverd.service", "MainPID") != daemon
     cluster.wait_until_settled(HOME_S)
     assert (cluster.primary(), cluster.term()) == (primary, term)
 
 
-def test_it_is_not_removed_from_the_primary_nor_from_the_arbiter(fresh: Lab) -> None:
-    cluster = Cluster(fresh)
+def test_it_is_not_removed_from_the_primary_nor_from_the_arbiter(patient: Lab) -> None:
+    cluster = Cluster(patient)
     primary, term = cluster.primary(), cluster.term()
     for host, code in ((primary, "PKG_HOLDS_LEASE"), (layout.ARBITER, "PKG_KEEPS_STORE")):
-        before = running(fresh, host)
-        refused = fresh.exec(host, *APT, "remove", "failoverd", check=False, timeout_s=60)
+        before = running(patient, host)
+        refused = patient.exec(host, *APT, "remove", "failoverd", check=False, timeout_s=60)
         assert refused.returncode != 0
         assert f"refused, nothing was touched: {code}: " in refused.stdout + refused.stderr
-        assert running(fresh, host) == before
+        assert running(patient, host) == before
         assert (
-            fresh.exec(host, "dpkg-query", "--show", "--showformat=${db:Status-Status}", "failoverd").stdout
+            patient.exec(host, "dpkg-query", "--show", "--showformat=${db:Status-Status}", "failoverd").stdout
             == "installed"
         )
     cluster.wait_until_settled(HOME_S)
     assert (cluster.primary(), cluster.term()) == (primary, term)
 
 
-def test_whoever_removes_it_from_the_primary_all_the_same_has_it_dropped_there(fresh: Lab) -> None:
-    cluster = Cluster(fresh)
+def test_whoever_removes_it_from_the_primary_all_the_same_has_it_dropped_there(patient: Lab) -> None:
+    cluster = Cluster(patient)
     primary = cluster.primary()
-    fresh.exec(primary, "env", "FAILOVERD_REMOVE=anyway", *APT, "remove", "failoverd", timeout_s=60)
+    patient.exec(primary, "env", "FAILOVERD_REMOVE=anyway", *APT, "remove", "failoverd", timeout_s=60)
     assert primary not in cluster.holders_of_vip()
-    assert fresh.sql(primary, "SELECT @@read_only") == [["1"]]
+    assert patient.sql(primary, "SELECT @@read_only") == [["1"]]
 
     def moved() -> bool:
         return cluster.holders_of_vip() not in ([], [primary])
@@ -173,36 +221,36 @@ def test_whoever_removes_it_from_the_primary_all_the_same_has_it_dropped_there(f
     wait_for("another node has the role", moved, HOME_S)
 
     # A removal keeps the configuration and what the node remembers: it comes home by being installed and started.
-    fresh.exec(primary, *APT, "install", f"/root/failoverd_{NEWER}.deb", timeout_s=120)
-    assert running(fresh, primary) == []
-    switch_on(fresh, primary)
+    patient.exec(primary, *APT, "install", f"/root/failoverd_{NEWER}.deb", timeout_s=120)
+    assert running(patient, primary) == []
+    switch_on(patient, primary)
     cluster.wait_until_settled(HOME_S)
     assert cluster.is_healthy_replica(primary)
 
 
-def test_removed_from_a_replica_it_keeps_what_is_there_and_purged_the_record(fresh: Lab, tmp_path: Path) -> None:
-    cluster = Cluster(fresh)
+def test_removed_from_a_replica_it_keeps_what_is_there_and_purged_the_record(patient: Lab, tmp_path: Path) -> None:
+    cluster = Cluster(patient)
     primary, term = cluster.primary(), cluster.term()
     host = next(host for host in reversed(layout.DATA_NODES) if host != primary)
-    with Watch(fresh, tmp_path, "watch") as watch:
+    with Watch(patient, tmp_path, "watch") as watch:
         watch.wait_until_steady()
         began = now_ms()
-        fresh.exec(host, *APT, "remove", "failoverd", timeout_s=60)
-        assert running(fresh, host) == []
-        assert not fresh.path(host, "/opt/failoverd").exists()
-        assert not fresh.path(host, "/lib/systemd/system/failoverd.service").exists()
-        assert fresh.path(host, CONFIGURATION).exists()
-        record = fresh.path(host, RECORD).read_bytes()
+        patient.exec(host, *APT, "remove", "failoverd", timeout_s=60)
+        assert running(patient, host) == []
+        assert not patient.path(host, "/opt/failoverd").exists()
+        assert not patient.path(host, "/lib/systemd/system/failoverd.service").exists()
+        assert patient.path(host, CONFIGURATION).exists()
+        record = patient.path(host, RECORD).read_bytes()
         assert record
 
-        purged = fresh.exec(host, *APT, "purge", "failoverd", timeout_s=60)
+        purged = patient.exec(host, *APT, "purge", "failoverd", timeout_s=60)
         assert "/var/lib/failoverd/audit is kept" in purged.stdout
-        assert not fresh.path(host, "/etc/failoverd").exists()
-        assert {path.name for path in fresh.path(host, "/var/lib/failoverd").iterdir()} <= {"audit", "ahead", "drill"}
-        assert fresh.path(host, RECORD).read_bytes() == record
-        assert not list(fresh.path(host, "/etc/systemd/system").rglob("failoverd*"))
+        assert not patient.path(host, "/etc/failoverd").exists()
+        assert {path.name for path in patient.path(host, "/var/lib/failoverd").iterdir()} <= {"audit", "ahead", "drill"}
+        assert patient.path(host, RECORD).read_bytes() == record
+        assert not list(patient.path(host, "/etc/systemd/system").rglob("failoverd*"))
 
-        shown = fresh.exec(host, "mariadb", "-e", "SHOW SLAVE STATUS\\G").stdout
+        shown = patient.exec(host, "mariadb", "-e", "SHOW SLAVE STATUS\\G").stdout
         assert "Slave_IO_Running: Yes" in shown
         watch.wait_until_served(SERVED_S)
         watch.stop_client()

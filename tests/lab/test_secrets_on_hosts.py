@@ -123,7 +123,7 @@ def test_no_secret_leaves_its_file(lab: Lab, cluster: Cluster, seen: dict[str, s
     texts["rejoin"] = made.stdout + made.stderr
     wait_for("it is home", lambda: cluster.is_healthy_replica(replica), MOVED_S)
     for host in layout.HOSTS:
-        for words in CTL:
+        for words in CTL if host in {primary, replica} else CTL[:3]:
             said = lab.exec(host, "failoverctl", *words.split(), check=False)
             texts[f"{host} {words}"] = said.stdout + said.stderr
         with lab.client_network():

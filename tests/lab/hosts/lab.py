@@ -50,6 +50,7 @@ class Lab:
 
     def __init__(self, say: Callable[[str], None] = _silent) -> None:
         self._say = say
+        self._usual = False
 
     # ---- the whole -------------------------------------------------------------------------------------------
 
@@ -69,6 +70,7 @@ class Lab:
         unit or configuration of failoverd is there, and root of each host has ssh to the others. Nor `prepared`: no
         certificate, password, account or table either.
         """
+        self._usual = failoverd and installed and prepared and not disks and configure is _unchanged
         with self._lock():
             self._clean()
             data, lower = self._layers()
@@ -116,6 +118,11 @@ class Lab:
             debian.install_outside_packages(self._say)
             return debian.base(self._say)
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether this object has put up the four hosts as they are without any option, and no fifth one since."""
+        return self._usual
+
     def is_up(self) -> bool:
         """Tell whether the lab stands, whatever has become of single hosts."""
         return network.is_up()
@@ -123,6 +130,7 @@ class Lab:
     def add_spare(self) -> None:
         """Switch on one more mail server, as an administrator has set it up before failoverd comes to it."""
         host = layout.SPARE
+        self._usual = False
         with self._lock():
             data, lower = self._layers()
             containers.insert_disks(host, [layout.STATE / "source", data / host, *lower])

@@ -66,6 +66,13 @@ class Part:
 
 NEITHER = "not root and not lab and not simulation and not browser"
 COMPUTING = ("tests/unit", "tests/core", "tests/scenarios", "tests/simulation")  # the others wait for servers
+# Where the tests of each kind are: to look for them everywhere takes 17 s a part. test_checks holds it complete.
+PLACES = {
+    "simulation": ("tests/simulation", "tests/unit/test_audit_tampering.py"),
+    "root": ("tests/adapters", "tests/lab", "tests/package", "tests/unit"),
+    "browser": ("tests/browser", "tests/lab"),
+    "lab": ("tests/adapters", "tests/contracts", "tests/lab"),
+}
 # What waits for servers waits nearly all of the time: several files at once, each as a whole.
 AT_ONCE = ("-n", "3", "--dist", "loadfile")
 HOSTS = "tests/lab"  # has the four hosts, and nothing beside it
@@ -76,12 +83,18 @@ ALL = (
         Part("tests that compute", ("-m", NEITHER, *COMPUTING), 420, gives_way=True),
         Part("tests with servers", ("-m", NEITHER, *AT_ONCE, *(f"--ignore={place}" for place in COMPUTING)), 420),
     ),
-    (Part("simulated seeds", ("-m", "simulation"), 240),),  # on all cores
+    (Part("simulated seeds", ("-m", "simulation", *PLACES["simulation"]), 240),),  # on all cores
     (
-        Part("root tests", ("-m", "root and not lab"), 400),
-        Part("browser tests", ("-m", "browser and not lab"), 300),
+        Part("root tests", ("-m", "root and not lab", *PLACES["root"]), 400),
+        Part("browser tests", ("-m", "browser and not lab", *PLACES["browser"]), 300),
     ),
-    (Part("tests with the lab's servers", ("-m", "lab", "-n", "2", "--dist", "loadfile", f"--ignore={HOSTS}"), 400),),
+    (
+        Part(
+            "tests with the lab's servers",
+            ("-m", "lab", "-n", "2", "--dist", "loadfile", *(place for place in PLACES["lab"] if place != HOSTS)),
+            400,
+        ),
+    ),
     (Part("lab tests", ("-m", "lab", HOSTS), 1140),),
 )
 

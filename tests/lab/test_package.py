@@ -14,7 +14,7 @@ from hosts.package import NEWER, newer, package
 from hosts.shell import wait_for
 from trials import readme
 from trials.cluster import Cluster
-from trials.watch import Watch, now_ms
+from trials.watch import PATIENCE_S, Watch, now_ms
 
 if TYPE_CHECKING:
     import subprocess
@@ -102,7 +102,7 @@ def test_from_nothing_to_a_running_cluster_by_the_readme_and_no_client_notices(
     cluster, commands = Cluster(fresh), readme.commands()
     assert {place for place, _ in commands} <= {readme.OUTSIDE, *layout.HOSTS}
     transcript = []
-    with Watch(fresh, tmp_path, "watch") as watch:
+    with Watch(fresh, tmp_path, "watch", patience_s=PATIENCE_S) as watch:
         watch.wait_until_steady()
         began, began_ms = time.monotonic(), now_ms()
         for place, command in commands:
@@ -114,12 +114,12 @@ def test_from_nothing_to_a_running_cluster_by_the_readme_and_no_client_notices(
         cluster.wait_until_settled(HOME_S)
         watch.wait_until_served(HOME_S)
         watch.stop_client()
-        noticed = [attempt for attempt in watch.attempts if attempt.start >= began_ms and not attempt.ok]
+        noticed = watch.noticed(layout.FIRST_PRIMARY, began_ms)
     print("\n".join(transcript))
     print(f"{len(commands)} commands, {took_s:.0f} s")
     assert len(commands) <= MOST_COMMANDS
     assert took_s < WITHIN_S
-    assert [(one.protocol, one.error, round(one.start - began_ms)) for one in noticed] == []
+    assert noticed == []
     assert cluster.primary() == layout.FIRST_PRIMARY
     checked = fresh.exec(layout.FIRST_PRIMARY, "failoverctl", "check", check=False)
     assert checked.returncode in {0, 6}, checked.stdout
@@ -154,7 +154,7 @@ def test_an_upgrade_restarts_the_daemons_and_no_client_notices(patient: Lab, rel
     cluster = Cluster(patient)
     primary, term = cluster.primary(), cluster.term()
     replicas = [host for host in layout.DATA_NODES if host != primary]
-    with Watch(patient, tmp_path, "watch") as watch:
+    with Watch(patient, tmp_path, "watch", patience_s=PATIENCE_S) as watch:
         watch.wait_until_steady()
         began = now_ms()
         for host in (*replicas, layout.ARBITER, primary):
@@ -166,8 +166,7 @@ def test_an_upgrade_restarts_the_daemons_and_no_client_notices(patient: Lab, rel
             cluster.wait_until_settled(HOME_S)
         watch.wait_until_served(SERVED_S)
         watch.stop_client()
-        noticed = [attempt for attempt in watch.attempts if attempt.start >= began and not attempt.ok]
-        assert [(one.protocol, one.error, round(one.start - began)) for one in noticed] == []
+        assert watch.noticed(primary, began) == []
     assert (cluster.primary(), cluster.term()) == (primary, term)
 
 
@@ -232,7 +231,7 @@ def test_removed_from_a_replica_it_keeps_what_is_there_and_purged_the_record(pat
     cluster = Cluster(patient)
     primary, term = cluster.primary(), cluster.term()
     host = next(host for host in reversed(layout.DATA_NODES) if host != primary)
-    with Watch(patient, tmp_path, "watch") as watch:
+    with Watch(patient, tmp_path, "watch", patience_s=PATIENCE_S) as watch:
         watch.wait_until_steady()
         began = now_ms()
         patient.exec(host, *APT, "remove", "failoverd", timeout_s=60)
@@ -254,6 +253,5 @@ def test_removed_from_a_replica_it_keeps_what_is_there_and_purged_the_record(pat
         assert "Slave_IO_Running: Yes" in shown
         watch.wait_until_served(SERVED_S)
         watch.stop_client()
-        noticed = [attempt for attempt in watch.attempts if attempt.start >= began and not attempt.ok]
-        assert [(one.protocol, one.error, round(one.start - began)) for one in noticed] == []
+        assert watch.noticed(primary, began) == []
     assert (cluster.primary(), cluster.term()) == (primary, term)

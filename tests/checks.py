@@ -91,7 +91,7 @@ ALL = (
     (
         Part(
             "tests with the lab's servers",
-            ("-m", "lab", "-n", "2", "--dist", "loadfile", *(place for place in PLACES["lab"] if place != HOSTS)),
+            ("-m", "lab", *AT_ONCE, *(place for place in PLACES["lab"] if place != HOSTS)),
             400,
         ),
     ),

@@ -73,19 +73,20 @@ PLACES = {
     "browser": ("tests/browser", "tests/lab"),
     "lab": ("tests/adapters", "tests/contracts", "tests/lab"),
 }
-# What waits for servers waits nearly all of the time: several files at once, each as a whole.
+# Several files at once, each as a whole: on both processors, or more of them where servers are waited for.
+BOTH = ("-n", "2", "--dist", "loadfile")
 AT_ONCE = ("-n", "3", "--dist", "loadfile")
 HOSTS = "tests/lab"  # has the four hosts, and nothing beside it
 # What stands in one line runs side by side, and the lines one after the other.
 FAST = ((Part("tests", ("--fast",), 420),),)
 ALL = (
     (
-        Part("tests that compute", ("-m", NEITHER, *COMPUTING), 420, gives_way=True),
+        Part("tests that compute", ("-m", NEITHER, *BOTH, *COMPUTING), 420, gives_way=True),
         Part("tests with servers", ("-m", NEITHER, *AT_ONCE, *(f"--ignore={place}" for place in COMPUTING)), 420),
     ),
     (Part("simulated seeds", ("-m", "simulation", *PLACES["simulation"]), 240),),  # on all cores
     (
-        Part("root tests", ("-m", "root and not lab", *PLACES["root"]), 400),
+        Part("root tests", ("-m", "root and not lab", *BOTH, *PLACES["root"]), 400),
         Part("browser tests", ("-m", "browser and not lab", *PLACES["browser"]), 300),
     ),
     (

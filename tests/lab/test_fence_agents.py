@@ -186,6 +186,7 @@ def test_a_frozen_primary_is_switched_off(lab: Lab, cluster: Cluster, configured
         comes_home(lab, cluster, old, new)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "code"), [("fails", "FENCE_FAILED"), ("hangs", "FENCE_TIMEOUT")])
 def test_a_fence_that_was_not_confirmed_opens_nothing(
     lab: Lab, cluster: Cluster, configured: Configured, fault: str, code: str

@@ -1,7 +1,7 @@
 """A daemon that is restarted, or killed, goes on as what it was within its lease: no client notices.
 
-With a lease twice as long. A daemon is up in 0.7 s on a host of its own; here four hosts share two processors, which
-clients and observers keep busy meanwhile, and it takes up to 2 s.
+With a longer lease. A daemon is up in 0.7 s on a host of its own; here four hosts share two processors, which clients
+and observers keep busy meanwhile, and which the machine below may take away for a while: 2 to 5 s were seen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SETTLED_S = 60.0
 def patient(text: str) -> str:
     """Give the configuration with the longer lease."""
     assert "ttl: 3s" in text
-    return text.replace("ttl: 3s", "ttl: 6s")
+    return text.replace("ttl: 3s", "ttl: 12s")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,7 @@ def test_a_killed_daemon_neither_moves_the_role_nor_interrupts_a_client(patientl
     serves_on_without_a_pause(patiently, Cluster(patiently), tmp_path, kill)
 
 
+@pytest.mark.long
 def test_the_matrix_row_of_a_restarted_daemon_moves_nothing(patiently: Lab, tmp_path: Path) -> None:
     cluster = Cluster(patiently)
     cluster.wait_until_settled(SETTLED_S)

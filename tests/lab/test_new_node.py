@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hosts import layout
 from hosts.shell import wait_for
+from test_goes_on import patient
 from trials.cluster import Cluster
 from trials.lost import Auditor
 from trials.watch import PATIENCE_S, Watch, now_ms
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from hosts import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 RUNBOOK = layout.TREE / "runbooks/replace-a-node.md"
 OLD, NEW = "mail3", layout.SPARE
@@ -27,9 +28,8 @@ HOME_S = 60.0
 
 @pytest.fixture
 def lab_anew(lab_of_the_session: Lab) -> Lab:
-    """Give the usual hosts. They are others afterwards."""
-    if not lab_of_the_session.is_usual:
-        lab_of_the_session.up()
+    """Give hosts whose lease outlasts a restart of the daemon on a busy machine. They are others afterwards."""
+    lab_of_the_session.up(configure=patient)
     Cluster(lab_of_the_session).wait_until_settled(HOME_S)
     return lab_of_the_session
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.lab
 
 CONFIGURATION = "/etc/failoverd/failoverd.yaml"
 RECORD = "/var/lib/failoverd/audit/audit.jsonl"
-LEASE = "\nlease: {ttl: 6s}\n"
+LEASE = "\nlease: {ttl: 12s}\n"
 MOST_COMMANDS, WITHIN_S = 10, 600.0
 SERVED_S = 20.0
 HOME_S = 60.0
@@ -175,7 +175,7 @@ def test_a_release_that_does_not_take_the_configuration_leaves_the_primary_servi
     primary, term = cluster.primary(), cluster.term()
     daemon = show(patient, primary, "failoverd.service", "MainPID")
     good = patient.path(primary, CONFIGURATION).read_text()
-    patient.path(primary, CONFIGURATION).write_text(good.replace(LEASE, LEASE.replace("6s", "soon")))
+    patient.path(primary, CONFIGURATION).write_text(good.replace(LEASE, LEASE.replace("12s", "soon")))
     refused = patient.exec(primary, "dpkg", "--install", f"/root/{release.name}", check=False, timeout_s=120)
     assert refused.returncode != 0
     assert "CONFIG_REFUSED" in refused.stderr

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hosts import Lab
     from trials.cluster import Cluster
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 FILE = "/etc/failoverd/failoverd.yaml"
 WEBHOOK, DEVICE = "/etc/failoverd/secrets/planted-webhook", "/etc/failoverd/secrets/planted-device"

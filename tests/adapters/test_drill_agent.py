@@ -102,7 +102,7 @@ def test_a_lock_that_is_kept_lasts_and_one_that_is_not_lapses_with_all_of_its_dr
         child = int((await job.progress())["child"])
         await agents.inject("mail1", DRILL, "service-hang", CAST)
         for _ in range(15):  # three times as long as it holds, in all
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
             await locked(agents)
         assert runs(child)
         assert (await agents.facts("mail1")).fault
@@ -114,7 +114,7 @@ def test_a_lock_that_is_kept_lasts_and_one_that_is_not_lapses_with_all_of_its_dr
         assert (await refused(agents.start("mail1", DRILL, "tables", {"do": "echo"}))).code == "DRILL_RUNNING"
         await locked(agents, OTHER)
 
-    story(cluster, tell, lease_s=0.5)
+    story(cluster, tell, lease_s=1.5)
     assert any("--signal=SIGCONT" in line for line in cluster.asked())
 
 

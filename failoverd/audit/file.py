@@ -13,13 +13,13 @@ goes on in the next (layout.py). Where the disk is full the reserve makes room (
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from failoverd import locks
 from failoverd.audit import layout
 from failoverd.audit.chain import UNCHAINED, VERSION, Head, Written, digest, genesis
 from failoverd.audit.packing import hash_in
@@ -199,7 +199,7 @@ class AuditFile:
     def _take(self, directory: Path) -> None:
         """Be the only one who writes there. The lock is the directory's: its files come and go. Raises OSError."""
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.own(self._lock)
         except BlockingIOError as error:
             reason = "another failoverd writes its record there"
             raise BlockingIOError(error.errno, reason, str(directory)) from None

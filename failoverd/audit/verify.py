@@ -12,12 +12,12 @@ What is looked at in each record, checks.py says; here is how they are read, and
 
 from __future__ import annotations
 
-import fcntl
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from failoverd import locks
 from failoverd.audit import layout, packing, reading
 from failoverd.audit.chain import UNCHAINED, Head, digest
 from failoverd.audit.checks import CHECKS, Found, Known, Seen
@@ -107,12 +107,9 @@ def _being_written(read: Read, directory: Path) -> bool:
         return False
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return locks.is_owned(descriptor)
     finally:
         os.close(descriptor)
-    return False
 
 
 def _beginning(known: Known) -> Iterator[Found]:

@@ -134,6 +134,8 @@ def _lines(file: IO[bytes]) -> Iterator[Read]:
         number += 1
         record, problem = parse(line)
         yield Read(Place(name, number, byte), record, problem, line)
+        if not line.endswith(b"\n") and len(line) < LINE_LIMIT:
+            return  # the end as of now: what is being written has its rest by the next read, and that is no line
         byte += len(line)
 
 

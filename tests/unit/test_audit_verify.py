@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from failoverd import views
-from failoverd.audit import inputs
+from failoverd.audit import inputs, reading
 from failoverd.audit.chain import Head, digest
 from failoverd.audit.file import AuditFile
 from failoverd.audit.verify import Found, Verified, verify
@@ -183,6 +183,20 @@ def test_a_line_that_is_being_written_is_no_damage(tmp_path: Path) -> None:
         _, found = looked_at(tmp_path)
         assert found == []
     assert [each.broken for each in looked_at(tmp_path)[1]] == [True]
+
+
+def test_the_rest_of_a_line_that_is_being_written_is_no_line(tmp_path: Path) -> None:
+    write(tmp_path)
+    whole = (tmp_path / "audit.jsonl").read_bytes().splitlines(keepends=True)[-1]
+    with (tmp_path / "audit.jsonl").open("ab", buffering=0) as file:
+        file.write(whole[:9])
+        reads = reading.records(tmp_path)
+        *_, last = (next(reads) for _ in range(13))
+        assert last.problem.startswith("no end of line")
+        file.write(whole[9:])
+        assert list(reads) == []
+    *_, again = reading.records(tmp_path)
+    assert again.line == whole
 
 
 def test_what_others_know_of_it_is_held_against_it(tmp_path: Path) -> None:

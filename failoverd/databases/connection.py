@@ -71,7 +71,7 @@ _NO_ANSWER = (
     ValueError,
     AttributeError,
     AssertionError,
-    OverflowError,
+    ArithmeticError,  # decimal's among them
     RuntimeError,
     NameError,  # a value that it would have read out of one
 )
@@ -98,7 +98,7 @@ def understood() -> Iterator[None]:
     """Take an answer apart: what is not there, or is of another kind, is a Failure of the server, and no bug here."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         words = f"an answer of the server is not as expected: {type(error).__name__}: {error}"
         raise Failure("DB_SQL", words) from None
 

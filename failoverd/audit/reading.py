@@ -11,7 +11,7 @@ import json
 import os
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -193,9 +193,9 @@ def moment_of(record: Mapping[str, object]) -> datetime | None:
     """A record's time, None where it has none."""
     try:
         moment = datetime.fromisoformat(str(record.get("time")))
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):  # no moment, or one that UTC has no year for
         return None
-    return moment if moment.tzinfo is not None else None
 
 
 def actor_of(record: Mapping[str, object]) -> str:

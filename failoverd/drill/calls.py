@@ -105,9 +105,10 @@ class Agents:
     async def start(self, node: str, drill: str, kind: str, arguments: dict[str, Any]) -> Job:
         """Start a job there."""
         answer = await self._ask("POST", node, "/v1/jobs", {"drill": drill, "kind": kind, "arguments": arguments})
-        if not isinstance(answer, dict) or not isinstance(answer.get("job"), str):
+        job = answer.get("job") if isinstance(answer, dict) else None
+        if not isinstance(job, str) or not job.isascii():
             raise DrillError("DRILL_NO_AGENT", f"{node}: its answer names no job")
-        path = f"/v1/jobs/{quote(answer['job'], safe='')}"
+        path = f"/v1/jobs/{quote(job, safe='')}"
         self._streams.append(self.stream(node, path))
         return Job(self, node, path, self._streams[-1])
 

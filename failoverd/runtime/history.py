@@ -85,8 +85,9 @@ def line_of(record: Mapping[str, object]) -> history.Line | None:
     if not isinstance(time_, str) or not isinstance(node, str) or not isinstance(kind, str):
         return None
     try:
-        at_ms = round(datetime.fromisoformat(time_).timestamp() * 1000)
-    except ValueError:
+        at_ms = round(datetime.fromisoformat(time_).astimezone(UTC).timestamp() * 1000)
+        _iso(at_ms)
+    except (ValueError, OverflowError):  # no moment, or one that UTC has no year for, and that could not be told
         return None
     return history.Line(
         at_ms=at_ms,

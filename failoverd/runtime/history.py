@@ -86,8 +86,9 @@ def line_of(record: Mapping[str, object]) -> history.Line | None:
         return None
     try:
         at_ms = round(datetime.fromisoformat(time_).astimezone(UTC).timestamp() * 1000)
-        _iso(at_ms)
-    except (ValueError, OverflowError):  # no moment, or one that UTC has no year for, and that could not be told
+    except (ValueError, OverflowError):  # no moment, or one that UTC has no year for
+        return None
+    if at_ms > LATEST_MS:
         return None
     return history.Line(
         at_ms=at_ms,

@@ -83,6 +83,8 @@ class _Stage:
             cast("ssl.SSLContext", None),
         )
         self.witness._kept._note = lambda *_: None
+        links = self.witness._copying.links
+        links.update(dict.fromkeys(links, cast("Link", OtherNode([]))))
         self.app = Starlette(routes=[*self.witness.peer_routes(), *self.witness.control_routes()])
 
     def met(self, said: list[Answer]) -> None:

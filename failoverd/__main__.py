@@ -1,5 +1,7 @@
 """`failoverd run`: the daemon. `failoverd guard`, `failoverd drop`: what ends the role where the daemon does not.
 
+`failoverd helper`: what the daemon has no right to do itself.
+
 `failoverd rebuild`, `failoverd donor`: a data node's database made anew from another node's. `failoverd drill` and its
 parts: a failure on purpose.
 
@@ -69,6 +71,10 @@ def _program(loaded: Config, options: argparse.Namespace) -> int:
         from failoverd.rebuild import main as rebuild  # noqa: PLC0415 - as above
 
         return rebuild.main(loaded, options)
+    if options.command == "helper":
+        from failoverd.runtime import helper  # noqa: PLC0415 - as above
+
+        return helper.main(loaded, options)
     if options.command.startswith("drill"):
         return _drill(loaded, options)
     from failoverd.runtime import drop  # noqa: PLC0415 - as above
@@ -101,13 +107,15 @@ def _run(loaded: object, options: argparse.Namespace) -> int:
     import structlog  # noqa: PLC0415 - likewise
 
     from failoverd.config import Config  # noqa: PLC0415 - likewise
-    from failoverd.runtime import assembly, logging  # noqa: PLC0415 - likewise
+    from failoverd.runtime import assembly, helped, logging  # noqa: PLC0415 - likewise
 
     if not isinstance(loaded, Config):
         raise TypeError(type(loaded).__name__)
     end_log = logging.start(loaded.secrets)
     try:
-        asyncio.run(assembly.run(loaded, assembly.Directories(options.state, options.runtime), options.config))
+        helper = options.runtime / helped.SOCKET if options.helped else None
+        directories = assembly.Directories(options.state, options.runtime, helper)
+        asyncio.run(assembly.run(loaded, directories, options.config))
     except Exception as error:  # noqa: BLE001 - the last word of the process: it is logged and told by the exit code
         structlog.get_logger(__name__).critical("failoverd ends", reason=str(error), exc_info=error)
         return 1

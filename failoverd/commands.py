@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "be this node",
     "check": "read the configuration, touch nothing",
     "guard": "make the database read-only, or end it, when the daemon lets the lease run out",
+    "helper": "do for the daemon what its unit has no right to: mail store, disks, mail queue, fence agents",
     "drop": "give up the role now: close the gate, remove the virtual IP, make the database read-only",
     "close": "close the gate of a node that has been in a cluster, and hold its mail queue; touch nothing else",
     "donor": "give a backup of this node's database to a data node that is rebuilt",
@@ -37,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--node", default=socket.gethostname(), help="this node's name (default: host name)")
         command.add_argument("--state", type=Path, default=Path("/var/lib/failoverd"), help=argparse.SUPPRESS)
         command.add_argument("--runtime", type=Path, default=Path("/run/failoverd"), help=argparse.SUPPRESS)
+        if name == "run":
+            help_text = "ask failoverd-helper for what this process may not do (the unit's)"
+            command.add_argument("--helped", action="store_true", help=help_text)
         if name == "drop":
             help_text = "not now, but when the lease runs out, unless a daemon renews it"
             command.add_argument("--at-lease-end", action="store_true", help=help_text)

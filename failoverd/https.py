@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING
 
 import httptools
 
+from failoverd.credentials import newest
+
 if TYPE_CHECKING:
     import ssl
 
 IDLE_S = 10.0  # half of what the server keeps an idle connection for
+AGE_S = 3600.0  # of any connection; and none is used again that was made with credentials that were replaced
 KEPT = 2  # idle connections
 _ANSWER_LIMIT = 512 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for 0 s: nothing stays in the kernel for a peer that is gone
@@ -46,7 +49,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.usable = False
-        self.idle_since = 0.0
+        self.idle_since = self.made = 0.0
+        self.context: ssl.SSLContext | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._body = b""
         self._answer: asyncio.Future[Answer] | None = None
@@ -161,22 +165,26 @@ class Link:
         return answer
 
     def _kept(self) -> _Connection | None:
+        now, context = asyncio.get_running_loop().time(), newest(self._ssl_context)
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and asyncio.get_running_loop().time() - connection.idle_since < IDLE_S:
+            young = now - connection.idle_since < IDLE_S and now - connection.made < AGE_S
+            if connection.usable and young and connection.context is context:
                 return connection
             connection.abort()
         return None
 
     async def _connect(self, deadline_ms: int) -> _Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(
+        loop, context = asyncio.get_running_loop(), newest(self._ssl_context)
+        _, connection = await loop.create_connection(
             _Connection,
             self._address,
             self._port,
-            ssl=self._ssl_context,
+            ssl=context,
             # A cancelled handshake is aborted at once, but for the moment before it begins: that one by its own bound.
             ssl_handshake_timeout=deadline_ms / 1000,
         )
+        connection.context, connection.made = context, loop.time()
         return connection
 
     def close(self) -> None:

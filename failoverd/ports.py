@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from failoverd.core.anchor import Anchor
     from failoverd.core.gtid import GtidSet
     from failoverd.core.model import DatabaseFacts, NodeName, Outcome, Reading, Record
 
@@ -123,6 +124,9 @@ class Database(Protocol):
         ...
 
 
+ANCHORS_KEPT = 500  # two a term: years of them, where the role does not flap
+
+
 class StoreUnavailableError(Exception):
     """The store did not answer in time, or refused the connection: nothing is known about what it did."""
 
@@ -147,6 +151,18 @@ class Store(Protocol):
 
     def watch(self, after_version: int) -> AsyncIterator[Record]:
         """Yield each newer record soon after it is written (intermediate ones may be skipped). Raises as read."""
+        ...
+
+    async def put_anchor(self, anchor: Anchor) -> None:
+        """Keep `anchor` beside the record, which it neither is part of nor changes. Raises StoreUnavailableError.
+
+        Of one node's anchors of one term and moment the first and the newest are kept, and of all the newest
+        ANCHORS_KEPT.
+        """
+        ...
+
+    async def anchors(self) -> tuple[Anchor, ...]:
+        """All that are kept, oldest first. Raises StoreUnavailableError."""
         ...
 
     async def close(self) -> None:

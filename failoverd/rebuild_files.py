@@ -50,4 +50,6 @@ def newest(runtime: Path) -> dict[str, Any]:
         value = json.loads((runtime / FILE).read_text())
     except FileNotFoundError:
         return {}
+    except RecursionError as error:
+        raise ValueError(f"no JSON: {error}") from None
     return value if isinstance(value, dict) else {}

@@ -4,7 +4,7 @@ Why strict: a node that half-understands a record would write back what it does 
 a report would vote on a guess. So every message names its version, an unknown key or a wrong type refuses the whole
 message, and the refusal names the place: `report.claims.2.failures: Input should be a valid integer`.
 
-    {"v": 1, "record": {…}}        {"v": 1, "report": {…}}
+    {"v": 1, "record": {…}}        {"v": 1, "report": {…}}        {"v": 1, "anchors": [{…}, …]}
 
 What is at its default is left out. So a release that adds a field with a default speaks with the one before it until
 the field is used for the first time: nodes are upgraded one after the other, and only then is what is new asked for.
@@ -15,12 +15,14 @@ The dataclasses of core.model stay plain; pydantic reads their annotations. What
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from failoverd.core.anchor import Anchor  # noqa: TC001 - pydantic reads the annotations when the classes are made
 from failoverd.core.gtid import GtidSet
-from failoverd.core.model import Record, Report  # noqa: TC001 - pydantic reads the annotations when the classes are made
+from failoverd.core.model import Record, Report  # noqa: TC001 - likewise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 RECORD_LIMIT = 64 * 1024  # bytes; a record is about 0.5 KB, a GtidSet of many sources some KB
 REPORT_LIMIT = 256 * 1024  # bytes; a report of four nodes is about 3 KB
+ANCHORS_LIMIT = 480 * 1024  # bytes; an anchor is some 0.5 KB, and of 500 there is room in one answer
+HEADS_MOST = 16
 _INT64 = 2**63 - 1  # SQLite's and etcd's integers
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class WireError(Exception):
@@ -50,6 +55,10 @@ class _RecordMessage(_Message):
 
 class _ReportMessage(_Message):
     report: Report
+
+
+class _AnchorsMessage(_Message):
+    anchors: tuple[Anchor, ...]
 
 
 def encode_record(record: Record) -> bytes:
@@ -76,6 +85,25 @@ def decode_report(data: bytes) -> Report:
     _check(_numbers_of_report(report), _sets_of_report(report))
     _check_names(sender=report.sender)
     return report
+
+
+def encode_anchors(anchors: tuple[Anchor, ...]) -> bytes:
+    """JSON of anchors. Raises WireError when it is over ANCHORS_LIMIT."""
+    return _bounded(_dump(_AnchorsMessage(v=VERSION, anchors=anchors)), ANCHORS_LIMIT, "anchors")
+
+
+def decode_anchors(data: bytes) -> tuple[Anchor, ...]:
+    """The anchors in `data`. Raises WireError."""
+    anchors = _load(_AnchorsMessage, _bounded(data, ANCHORS_LIMIT, "anchors"), "anchors").anchors
+    _check(_numbers_of_anchors(anchors), iter(()))
+    for index, anchor in enumerate(anchors):
+        place = f"anchors.{index}"
+        names = [head.node for head in anchor.heads]
+        if not anchor.by or len(names) > HEADS_MOST or len(set(names)) != len(names) or "" in names:
+            raise WireError(f"{place}: nodes without a name, named twice, or more than {HEADS_MOST}")
+        if not all(_HASH.fullmatch(head.hash) for head in anchor.heads):
+            raise WireError(f"{place}: a hash is not 64 hexadecimal digits")
+    return anchors
 
 
 def _dump(message: _Message) -> bytes:
@@ -145,6 +173,14 @@ def _numbers_of_record(record: Record) -> Iterator[tuple[str, int]]:
     if record.scheduled is not None:
         yield "record.scheduled.term", record.scheduled.term
         yield "record.scheduled.at_ms", record.scheduled.at_ms
+
+
+def _numbers_of_anchors(anchors: tuple[Anchor, ...]) -> Iterator[tuple[str, int]]:
+    for index, anchor in enumerate(anchors):
+        yield f"anchors.{index}.term", anchor.term
+        yield f"anchors.{index}.at_ms", anchor.at_ms
+        for head in anchor.heads:
+            yield f"anchors.{index}.heads", head.seq
 
 
 def _sets_of_record(record: Record) -> Iterator[tuple[str, GtidSet]]:

@@ -1,7 +1,8 @@
 """What `tests/run` runs: the linters, then pytest in parts, then one summary line over all of them.
 
 A linter counts as one check. Each part has a time limit of its own, so that one that hangs is a failure with a name
-and the whole stays under half an hour.
+and the whole stays under half an hour. What that has no room for on two processors is marked `long`: `tests/run --all`
+runs it as well, before a release.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ DEBIAN = {  # what root and browser tests call on this machine: a program, and t
     "chromium": "chromium",
     "groff": "groff-base",  # the manual pages are read by both
     "mandoc": "mandoc",
+    "dh": "debhelper",  # the Debian package is built
+    "lintian": "lintian",
     "/lib/systemd/systemd-journal-remote": "systemd-journal-remote",  # it writes a journal from a text
 }
 
@@ -64,22 +67,39 @@ class Part:
 
 NEITHER = "not root and not lab and not simulation and not browser"
 COMPUTING = ("tests/unit", "tests/core", "tests/scenarios", "tests/simulation")  # the others wait for servers
-# What waits for servers waits nearly all of the time: several files at once, each as a whole.
+# Where the tests of each kind are: to look for them everywhere takes 17 s a part. test_checks holds it complete.
+PLACES = {
+    "simulation": ("tests/simulation", "tests/unit/test_audit_tampering.py"),
+    "root": ("tests/adapters", "tests/lab", "tests/package", "tests/unit"),
+    "browser": ("tests/browser", "tests/lab"),
+    "lab": ("tests/adapters", "tests/contracts", "tests/lab"),
+}
+# Several files at once, each as a whole: on both processors, or more of them where servers are waited for.
+BOTH = ("-n", "2", "--dist", "loadfile")
 AT_ONCE = ("-n", "3", "--dist", "loadfile")
 HOSTS = "tests/lab"  # has the four hosts, and nothing beside it
 # What stands in one line runs side by side, and the lines one after the other.
 FAST = ((Part("tests", ("--fast",), 420),),)
 ALL = (
     (
-        Part("tests that compute", ("-m", NEITHER, *COMPUTING), 420, gives_way=True),
+        Part("tests that compute", ("-m", NEITHER, *BOTH, *COMPUTING), 420, gives_way=True),
         Part("tests with servers", ("-m", NEITHER, *AT_ONCE, *(f"--ignore={place}" for place in COMPUTING)), 420),
     ),
-    (Part("simulated seeds", ("-m", "simulation"), 240),),  # on all cores
-    (Part("root tests", ("-m", "root and not lab"), 300),),
-    (Part("browser tests", ("-m", "browser and not lab"), 240),),
-    (Part("tests with the lab's servers", ("-m", "lab", "-n", "2", "--dist", "loadfile", f"--ignore={HOSTS}"), 400),),
-    (Part("lab tests", ("-m", "lab", HOSTS), 1140),),
+    (Part("simulated seeds", ("-m", "simulation", *PLACES["simulation"]), 240),),  # on all cores
+    (
+        Part("root tests", ("-m", "root and not lab", *BOTH, *PLACES["root"]), 400),
+        Part("browser tests", ("-m", "browser and not lab", *PLACES["browser"]), 300),
+    ),
+    (
+        Part(
+            "tests with the lab's servers",
+            ("-m", "lab", *AT_ONCE, *(place for place in PLACES["lab"] if place != HOSTS)),
+            400,
+        ),
+    ),
+    (Part("lab tests", ("-m", "lab and not long", HOSTS), 960),),
 )
+LONG = ((Part("long lab tests", ("-m", "lab and long", HOSTS), 1200),),)
 
 
 @dataclass
@@ -203,7 +223,9 @@ def main() -> int:
     """Run what was asked for; 0 when nothing failed, 1 when something did, 2 when it cannot be run here."""
     parser = argparse.ArgumentParser(prog="tests/run", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--fast", action="store_true", help="no root, no lab: what answers in some minutes")
-    fast = parser.parse_args().fast
+    parser.add_argument("--all", action="store_true", help="the lab tests for which half an hour has no room, too")
+    asked = parser.parse_args()
+    fast = asked.fast
     # `nohup` has the one ignored, a shell's `&` the other, and tests look at what dies of them.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -224,7 +246,7 @@ def main() -> int:
     for name, arguments in LINTERS.items():
         began = time.monotonic()
         total += tally(name, lint(arguments), time.monotonic() - began)
-    for group in FAST if fast else ALL:
+    for group in FAST if fast else (*ALL, *LONG) if asked.all else ALL:
         for part, found, took_s in tests(group):
             total += tally(part.name, found, took_s)
     print("\n" + "\n".join(durations) + f"\n{total}", flush=True)

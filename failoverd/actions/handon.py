@@ -16,6 +16,7 @@ from failoverd.ports import Result
 from failoverd.process import TERM_BEFORE_MS, Runs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from failoverd.core.model import NodeName
@@ -84,5 +85,13 @@ class HandOn:
             return Result(Outcome.UNKNOWN, "QUEUE_TIMEOUT", text)
         if ended.code != 0:
             return Result(Outcome.FAILED, "QUEUE_FAILED", f"exit {ended.code}: {lines[-1][-200:]}")
+        return result_of(lines)
+
+
+def result_of(lines: Sequence[str]) -> Result:
+    """What the program says in its last line. One that says nothing of the kind may have done anything."""
+    try:
         answer = json.loads(lines[-1])
-        return Result(Outcome(answer["outcome"]), answer["code"], answer["reason"])
+        return Result(Outcome(answer["outcome"]), str(answer["code"]), str(answer["reason"]))
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return Result(Outcome.UNKNOWN, "QUEUE_FAILED", f"what it says is not understood: {''.join(lines[-1:])[-200:]}")

@@ -40,6 +40,7 @@ AGAIN_S = 0.1  # a busy file system is tried again
 LEAST_MS = 300  # what is left of a deadline and worth another try
 MOST_RUNS = 4  # two that cannot be killed must leave room for another release
 LONGEST_WORDS = 200
+CAP_SYS_ADMIN = 21
 NAMED = 5  # of the processes that keep it busy
 MOUNTINFO = Path("/proc/self/mountinfo")
 PROC = Path("/proc")
@@ -57,9 +58,9 @@ class Mounted:
 def mounted_at(path: str, text: str) -> Mounted | None:
     """Return what `text`, of /proc/self/mountinfo, has at `path`."""
     found = None
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines: a source may hold what that takes for an end
         fields = line.split(" ")
-        if _unescaped(fields[4]) == path:
+        if len(fields) > 4 and _unescaped(fields[4]) == path:
             rest = fields[fields.index("-") :]
             found = Mounted(_unescaped(rest[2]), rest[1])
     return found
@@ -148,6 +149,8 @@ class MountedStore:
             return "STORE_NO_MOUNTPOINT", f"{self._path} is no directory"
         if device.startswith("/") and not os.path.exists(device):  # noqa: PTH110 - likewise
             return "STORE_NO_DEVICE", f"{device} does not exist"
+        if not _may_mount():
+            return "STORE_MOUNT_FAILED", "this process may not mount (CAP_SYS_ADMIN): see config/failoverd-mount.conf"
         return None
 
     def _is_ours(self, there: Mounted) -> bool:
@@ -201,6 +204,15 @@ class MountedStore:
         names = await asyncio.to_thread(users_of, self._path)
         by = ", ".join(names) or "a process that failoverd may not look into, or the kernel"
         return Result(Outcome.FAILED, "STORE_BUSY", f"{self._path} is in use by {by}")
+
+
+def _may_mount() -> bool:
+    """Whether this process has the right: known before the day on which it is needed."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> CAP_SYS_ADMIN & 1)
+    return False
 
 
 def users_of(path: str) -> list[str]:

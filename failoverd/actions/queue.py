@@ -24,6 +24,7 @@ import time
 from typing import TYPE_CHECKING
 
 from failoverd.core.model import Outcome, QueueFacts
+from failoverd.durable import sync_directory
 from failoverd.ports import Result
 from failoverd.process import Runs
 
@@ -152,9 +153,15 @@ class PostfixQueue:
 
     def _remembered(self) -> set[str]:
         try:
-            return set(json.loads(self._memory.read_text(encoding="ascii")))
+            value = json.loads(self._memory.read_bytes())
         except FileNotFoundError:
             return set()
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, list) or not all(isinstance(one, str) and one.isalnum() for one in value):
+            # Taken for empty, what this node has held would stay held for ever.
+            raise OSError(errno.EBADMSG, "is damaged", str(self._memory))
+        return set(value)
 
     def _remember(self, ids: set[str]) -> None:
         """On disk before anything is held: what is held and not written down would be held for ever."""
@@ -164,11 +171,7 @@ class PostfixQueue:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._memory)
-        directory = os.open(self._memory.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self._memory.parent)
 
     async def _run(self, option: str, ids: set[str], deadline_ms: int) -> Result:
         text = "".join(f"{one}\n" for one in sorted(ids)).encode()

@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from failoverd.durable import sync_directory
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -47,11 +49,7 @@ class Journal:
             whole = 0
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.ftruncate(self._file, whole)  # a last line that was torn says nothing, and must not spoil the next
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(path.parent)
 
     def _replay(self, path: Path) -> int:
         """Take in what stands there; how long its whole lines are."""
@@ -60,8 +58,11 @@ class Journal:
         except FileNotFoundError:
             return 0
         whole = text.rfind(b"\n") + 1
-        for line in text[:whole].splitlines():
-            self._apply(json.loads(line))
+        for number, line in enumerate(text[:whole].split(b"\n")[:-1], 1):
+            try:
+                self._apply(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise ValueError(f"line {number} is damaged: {error}") from None
         return whole
 
     def _apply(self, line: dict[str, object]) -> None:

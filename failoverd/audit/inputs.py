@@ -1,4 +1,7 @@
-"""The input of a decision in its audit record: the view that it was made from, so that `explain` can decide again.
+"""Entries as the audit's lines: who, under which rule, with what result, and the input of what was decided.
+
+`actor` is who asked for it, or failoverd; `result` a word for what came of it, or for what the record is. The input is
+the view that a decision was made from, so that `explain` can decide again:
 
     "input": {"software": "0.1.0", "digest": "9f86…", "view": "eJzt…"}      zlib, base64: about 3 KB
     "input": {"software": "0.1.0", "digest": "9f86…"}                       as in an earlier record of the same append
@@ -21,6 +24,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from failoverd import __version__, views
+from failoverd.audit.file import MYSELF
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 RECORD_LIMIT = 48 * 1024  # characters of one packed view; a cluster of four with much to say needs about 8 KB
 APPEND_LIMIT = 256 * 1024  # of all in one append
 VIEW_LIMIT = 16 * 1024 * 1024  # bytes of one view that is unpacked: what a damaged record may make a reader hold
+
+RESULTS = {"decision": "decided", "blocked": "refused", "step": "begun", "request": "accepted"}  # of these kinds
 
 
 class InputError(Exception):
@@ -44,14 +50,27 @@ def lines(entries: Iterable[Entry]) -> list[dict[str, object]]:
 
 
 def _line(entry: Entry, packing: _Packing) -> dict[str, object]:
-    line: dict[str, object] = {"term": entry.term, "kind": entry.kind, "rule": entry.rule, "text": entry.text}
+    detail = dict(entry.detail)
+    line: dict[str, object] = {"term": entry.term, "actor": detail.get("by") or MYSELF, "kind": entry.kind}
+    line |= {"rule": entry.rule, "result": _result(entry.kind, detail), "text": entry.text}
     if entry.code:
         line["code"] = entry.code
     if entry.detail:
-        line["detail"] = dict(entry.detail)
+        line["detail"] = detail
     if entry.view is not None:
         line["input"] = {"software": __version__, **packing.pack(entry.view)}
     return line
+
+
+def _result(kind: str, detail: Mapping[str, str]) -> str:
+    """What came of it, in a word: as whoever noted it says, else by its kind."""
+    if "outcome" in detail:
+        return detail["outcome"]
+    if "succeeded" in detail:
+        return "succeeded" if detail["succeeded"] == "true" else "failed"
+    if kind.endswith(("-refused", "-dropped", "-undone")):
+        return kind.rpartition("-")[2]
+    return RESULTS.get(kind, "noted")
 
 
 class _Packing:

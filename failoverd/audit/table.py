@@ -10,11 +10,27 @@ import csv
 import json
 from typing import TYPE_CHECKING
 
+from failoverd.audit.reading import actor_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import TextIO
 
-COLUMNS = ("seq", "time", "node", "term", "kind", "rule", "code", "text", "detail", "input_digest")
+COLUMNS = (
+    "seq",
+    "time",
+    "node",
+    "term",
+    "kind",
+    "rule",
+    "code",
+    "text",
+    "detail",
+    "input_digest",
+    "actor",
+    "result",
+    "prev",
+)  # new ones come last
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -27,8 +43,12 @@ def write(records: Iterable[Mapping[str, object]], file: TextIO) -> None:
 
 
 def _cell(record: Mapping[str, object], column: str) -> str | int:
-    given = record.get("input")
-    value = given.get("digest") if column == "input_digest" and isinstance(given, dict) else record.get(column)
+    value = record.get(column)
+    if column == "input_digest":
+        given = record.get("input")
+        value = given.get("digest") if isinstance(given, dict) else None
+    elif column == "actor":
+        value = actor_of(record)
     if value is None:
         return ""
     if isinstance(value, int):

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -82,16 +82,24 @@ __all__ = [
     "Vip",
     "load",
     "membership_digest",
+    "validated",
 ]
+
+Shape = TypeVar("Shape", bound=BaseModel)
 
 
 def load(path: Path, node: str) -> Config:
     """Read `path` as node `node` does. Touches nothing; raises ConfigError, and nothing else."""
     document = read_document(path)
+    return validated(Config, path, document, {"node": node, "kind": _kind(document, node)})
+
+
+def validated(shape: type[Shape], path: Path, document: Document, context: dict[str, object]) -> Shape:
+    """A document of `path` as `shape`, a section. Raises ConfigError."""
     try:
-        return Config.model_validate(document.data, context={"node": node, "kind": _kind(document, node)})
+        return shape.model_validate(document.data, context=context)
     except ValidationError as error:
-        raise _explained(path, document, error) from None
+        raise _explained(path, document, error, shape) from None
 
 
 def membership_digest(config: Config) -> str:
@@ -141,7 +149,7 @@ WORDS = {
 }
 
 
-def _explained(path: Path, document: Document, error: ValidationError) -> ConfigError:
+def _explained(path: Path, document: Document, error: ValidationError, shape: type[BaseModel]) -> ConfigError:
     """Turn pydantic's list into one message: the first in the file, a misspelt key before what is missing for it."""
 
     def order(details: Mapping[str, Any]) -> tuple[bool, bool, int]:
@@ -154,7 +162,7 @@ def _explained(path: Path, document: Document, error: ValidationError) -> Config
     value = document.texts.get(loc)
     match details["type"]:
         case "extra_forbidden":
-            known = _keys_around(loc)
+            known = _keys_around(loc, shape)
             nearest = difflib.get_close_matches(str(loc[-1]), known, 1, 0.5)
             problem = f"unknown key, did you mean {nearest[0]}?" if nearest else "unknown key"
             allowed, value = ", ".join(known), None
@@ -171,9 +179,9 @@ def _explained(path: Path, document: Document, error: ValidationError) -> Config
     return ConfigError(path, problem, allowed=allowed, line=document.line(loc), key=dotted(loc), value=value)
 
 
-def _keys_around(loc: Loc) -> list[str]:
+def _keys_around(loc: Loc, whole: type[BaseModel]) -> list[str]:
     """Return the keys that may stand where the last one of `loc` does."""
-    shape: object = Config
+    shape: object = whole
     for part in loc[:-1]:
         if get_origin(shape) is dict:
             shape = get_args(shape)[1]

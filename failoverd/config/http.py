@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from failoverd.config.error import wrong
 from failoverd.config.section import Section
-from failoverd.config.values import Port, PrivateFile, ReadableFile, unique
+from failoverd.config.values import HostName, Port, PrivateFile, ReadableFile, unique
 
 
 def _network(value: object) -> IPv4Network:
@@ -29,6 +29,9 @@ Networks = Annotated[
 ]
 
 
+Names = Annotated[tuple[HostName, ...], Field(strict=False, max_length=64), AfterValidator(unique("name"))]
+
+
 class MailPorts(Section):
     """Where nginx sends a session of each protocol, in plain text or with STARTTLS; None: by `services`."""
 
@@ -38,11 +41,15 @@ class MailPorts(Section):
 
 
 class Http(Section):
-    """Health, metrics, the API and the status page. `allow` None: the network of the VIP, and this host."""
+    """Health, metrics, the API and the status page. `allow` None: the network of the VIP, and this host.
+
+    `names`: by which names it may be asked for beside literal addresses, the nodes' names and localhost.
+    """
 
     enabled: bool = True
     port: Port = 7480
     allow: Networks | None = None
+    names: Names = ()
     certificate: ReadableFile | None = None
     key: PrivateFile | None = None
     mail: MailPorts = MailPorts()

@@ -6,9 +6,12 @@ the line of each key is kept, a key given twice is an error instead of the last 
 a few lines of them can make a gigabyte.
 """
 
+import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +27,18 @@ INTEGER = re.compile(r"(0|-?[1-9][0-9]{0,17})")
 DECIMAL = re.compile(r"-?[0-9]{1,17}\.[0-9]{1,17}")
 PREFIX = "tag:yaml.org,2002:"
 SCALARS = {f"{PREFIX}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")}
+_NOTED: ContextVar[list[Path] | None] = ContextVar("noted", default=None)
+
+
+@contextlib.contextmanager
+def noting_files() -> Iterator[list[Path]]:
+    """Every file that is read for a configuration meanwhile, itself and what it names."""
+    found: list[Path] = []
+    token = _NOTED.set(found)
+    try:
+        yield found
+    finally:
+        _NOTED.reset(token)
 
 
 @dataclass(slots=True)
@@ -51,6 +66,8 @@ def dotted(loc: Loc) -> str:
 
 def read_regular(path: Path, limit: int) -> tuple[bytes, int]:
     """Return a regular file's bytes (`limit` + 1 at most) and its mode; never waits on a pipe. Raises OSError."""
+    if (noted := _NOTED.get()) is not None:
+        noted.append(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, opened so that a FIFO cannot block
         mode = os.fstat(descriptor).st_mode

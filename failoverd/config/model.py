@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from failoverd.config import relations
+from failoverd.config.access import Access
 from failoverd.config.alerts import Alerts
 from failoverd.config.drill import Drill
 from failoverd.config.error import wrong
@@ -104,6 +105,7 @@ class Peer(Section):
     ca: ReadableFile
     certificate: ReadableFile
     key: PrivateFile
+    warn_before_ms: Annotated[int, duration("1h", "8760h"), Field(alias="warn_before")] = 2_592_000_000
 
 
 class Lease(Section):
@@ -349,9 +351,21 @@ class Rpo(Section):
 
 
 class Audit(Section):
-    """Where decisions are recorded."""
+    """Where decisions are recorded, and for how long."""
 
     directory: AbsolutePath = Path("/var/lib/failoverd/audit")
+    rotate_megabytes: Annotated[int, Field(ge=1, le=1024)] = 16
+    reserve_megabytes: Annotated[int, Field(ge=1, le=1024)] = 4
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] = 731
+    minimum_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 365
+
+    @model_validator(mode="after")
+    def _kept_long_enough(self) -> Self:
+        least = self.minimum_retention_days
+        if self.retention_days < least:
+            text = f"is less than audit.minimum_retention_days, {least}"
+            raise wrong(text, f"{least} or more", key=("audit", "retention_days"))
+        return self
 
 
 class Rebuild(Section):
@@ -393,6 +407,7 @@ class Config(Section):
     rejoin: Rejoin = Rejoin()
     rebuild: Rebuild = Rebuild()
     http: Http = Http()
+    access: Access = Access()
     monitoring: Monitoring = Monitoring()
     drill: Drill = Drill()
     _this: str = PrivateAttr(default="")

@@ -11,8 +11,7 @@ from pydantic import BaseModel, SecretStr
 
 from failoverd.config.section import Section
 from failoverd.config.values import UNITS_MS
-
-HIDDEN = "***"
+from failoverd.hiding import HIDDEN
 
 
 def plain(section: BaseModel) -> dict[str, object]:

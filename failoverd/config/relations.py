@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from failoverd.config import relations_drill
+from failoverd.config import relations_access, relations_drill
 from failoverd.config.error import wrong
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def check(config: Config, node: str) -> None:
     _fenced_are_data_nodes(config)
     _store_is_kept_from_two(config)
     relations_drill.check(config)
+    relations_access.check(config)
     _this_node_is_in_the_file(config, node)
     _queue_asks_mailboxes_that_it_sees(config)
 

@@ -46,6 +46,7 @@ KEYS: Mapping[str, str] = {
     "vip": _KERNEL,
     "store": _AGREED,
     "peer": _START,
+    "peer.warn_before": RELOADED,
     "monitoring": _START,
     "lease": _AGREED,
     **{
@@ -94,6 +95,10 @@ KEYS: Mapping[str, str] = {
     "drill": RELOADED,  # in the daemon; a drill reads it when it begins, and failoverd-drill-agent when it is restarted
     "http": "the listener is made with it at the start",
     "http.allow": RELOADED,
+    "access": RELOADED,
+    "access.remote": "the listener is made with it at the start",
+    "access.remote.people": RELOADED,
+    "http.names": RELOADED,
 }
 # What is in the digest of membership (config.membership_digest).
 SAME_EVERYWHERE = ("cluster", "nodes", "vip.address", "lease", "store", "fencing.required", "mail_store.kind",

@@ -19,7 +19,11 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DURATION = {"type": "string", "pattern": f"^{DURATION.pattern}$", "description": "a whole number with ms, s, m or h"}
 _NEVER = {"anyOf": [_DURATION, {"const": "never"}]}
 _PERCENTAGE = {"type": "string", "pattern": f"^{PERCENTAGE.pattern}$", "description": "a percentage, such as 5%"}
-_FILE = {"type": "string", "pattern": "^/", "description": "the path of a file that holds it"}
+_FILE = {
+    "type": "string",
+    "pattern": "^(/|credential:)",
+    "description": "the path of a file that holds it, or credential:NAME",
+}
 
 
 def schema() -> dict[str, object]:

@@ -32,6 +32,9 @@ MOUNT_OPTIONS_REFUSED = {
     "move": "mounts no file system",
     "loop": "leaves a device behind",
 }
+CREDENTIAL = "credential:"
+CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
+DAEMONS_CREDENTIALS = "/run/credentials/failoverd.service"
 MOUNT_SECRETS = ("password", "pass", "secret")
 
 
@@ -137,21 +140,32 @@ def _absolute_path(value: object) -> Path:
     return Path(value)
 
 
+def _file(value: object) -> Path:
+    """A path, or `credential:NAME`: what systemd has loaded for this unit (LoadCredential=)."""
+    if not isinstance(value, str) or not value.startswith(CREDENTIAL):
+        return _absolute_path(value)
+    name = value.removeprefix(CREDENTIAL)
+    if CREDENTIAL_NAME.fullmatch(name) is None:
+        raise wrong("is no credential's name", "credential:NAME, of letters, digits, dots, dashes and underscores")
+    # Whoever is no unit, at a terminal, sees what the daemon was given.
+    return Path(os.environ.get("CREDENTIALS_DIRECTORY") or DAEMONS_CREDENTIALS) / name
+
+
 def _readable_file(value: object) -> Path:
-    path = _absolute_path(value)
+    path = _file(value)
     _read(path)
     return path
 
 
 def _private_file(value: object) -> Path:
-    path = _absolute_path(value)
+    path = _file(value)
     _read_private(path)
     return path
 
 
 def private_file(value: object) -> bytes:
     """Read a file that others may not, of several lines."""
-    return _read_private(_absolute_path(value))
+    return _read_private(_file(value))
 
 
 def _read(path: Path) -> tuple[bytes, int]:
@@ -170,9 +184,9 @@ def _read_private(path: Path) -> bytes:
 
 def _secret(value: object) -> SecretStr:
     """Read the secret out of the file named. `value` is not shown unless it is a path: it may be the secret itself."""
-    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+    if not isinstance(value, str) or not value.startswith(("/", CREDENTIAL)) or "\0" in value:
         raise wrong("is no absolute path", "a path that starts with /", hide=True)
-    content = _read_private(Path(value))
+    content = _read_private(_file(value))
     allowed = "a file with the password as its only line"
     if len(content) > LONGEST_SECRET:
         raise wrong("the file is too large", allowed)
@@ -189,7 +203,7 @@ def _secret(value: object) -> SecretStr:
 
 def _data_node_secret(value: object, info: ValidationInfo) -> SecretStr:
     """As `_secret`, but an arbiter has no database and fences nobody: there they need not lie, and are empty."""
-    if isinstance(value, str) and value.startswith("/") and (info.context or {}).get("kind") == "arbiter":
+    if isinstance(value, str) and value.startswith(("/", CREDENTIAL)) and (info.context or {}).get("kind") == "arbiter":
         return SecretStr("")
     return _secret(value)
 
@@ -270,6 +284,10 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Text = Annotated[str, pattern(r"[^\x00-\x20\x7f]{1,255}", "text without spaces")]
 Label = Annotated[
     str, pattern(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", "lower-case letters, digits, - and ., at most 63")
+]
+HostName = Annotated[
+    str,
+    pattern(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", "a host's name, such as mail1.example.org, with no port"),
 ]
 FileName = Annotated[str, pattern(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", "the name of a file, without its directory")]
 Interface = Annotated[str, pattern(r"[A-Za-z0-9._-]{1,15}", "the name of a network interface")]

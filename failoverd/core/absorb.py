@@ -32,6 +32,7 @@ from failoverd.core.events import (
 )
 from failoverd.core.health import born_after_ms, sighted
 from failoverd.core.hearsay import says_the_same
+from failoverd.core.lateness import untaken
 from failoverd.core.mail_store import StoreState
 from failoverd.core.model import DatabaseFacts, Health, Heard, Observation, Report, StoreFacts
 from failoverd.core.state import State
@@ -71,17 +72,18 @@ def _asked(turn: Turn, event: Asked | Confirmed | Order | RejoinAsked | Reconfig
             turn.keep(asked=request, asked_ms=turn.view.now_ms)
             at_any_price = ", whatever may be lost" if request.allow_loss else ""
             text = f"{request.by} asked for {request.target} as primary{at_any_price}"
-            turn.note("asked", text, reason=request.reason, request=request.id)
+            turn.note("asked", text, by=request.by, reason=request.reason, request=request.id)
         case Confirmed():
             turn.keep(confirmed=event, asked_ms=turn.view.now_ms)
-            turn.note("confirmed", f"{event.by} says that {event.node} has no power", reason=event.reason)
+            text = f"{event.by} says that {event.node} has no power"
+            turn.note("confirmed", text, by=event.by, reason=event.reason)
         case RejoinAsked(wanted):
             rejoining.asked(turn, wanted)
         case Reconfigured():
             reconfigure.asked(turn, event)
         case _:
             turn.keep(order=event, asked_ms=turn.view.now_ms)
-            turn.note("asked", orders.in_words(event), reason=orders.reason_of(event))
+            turn.note("asked", orders.in_words(event), by=event.by, reason=orders.reason_of(event))
 
 
 def nothing_new(before: State, turn: Turn, event: Event) -> bool:
@@ -186,22 +188,15 @@ def _lag_measured(turn: Turn) -> None:
 
 
 def reported(turn: Turn, report: Report) -> None:
-    """What another node says, unless it is late, a stranger's, or of a former run."""
+    """What another node says, unless it is late, a stranger's, or of a former run or term (lateness.py).
+
+    A newer term than this node has read is no news here: only the store gives terms.
+    """
     view = turn.view
-    others = [known for known in view.reports if known.sender != report.sender]
-    before = next((known for known in view.reports if known.sender == report.sender), None)
-    if before is None and (report.sender == view.me.name or all(node.name != report.sender for node in view.nodes)):
+    if untaken(view, report) is not None:
         return
-    if before is not None and before.process == report.process and report.number <= before.number:
-        return  # late, or twice
-    if before is not None and before.process != report.process and report.sender in view.fresh:
-        born = born_after_ms(report, view.me.name, view.sendings)
-        former = born_after_ms(before, view.me.name, view.sendings)
-        if born is None or (former is not None and born < former):
-            return  # of an earlier run of that daemon, delayed; or its first, which nothing bounds yet
+    others = [known for known in view.reports if known.sender != report.sender]
     turn.see(reports=(*others, report))
-    if report.term > view.highest_term:
-        turn.new_term(report.term)
     _told_beat(turn, report)
     if report.unproven:
         told_unproven(turn)

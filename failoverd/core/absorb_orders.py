@@ -1,7 +1,8 @@
-"""What others have put into the record by an operator's order, as every node's audit tells it."""
+"""What others have put into the record by an operator's order, as every node's audit tells it, with whose it was."""
 
 from __future__ import annotations
 
+from failoverd.core import orders
 from failoverd.core.model import Maintenance, Record
 from failoverd.core.turn import Turn
 
@@ -9,12 +10,14 @@ from failoverd.core.turn import Turn
 def told(turn: Turn, before: Record, record: Record) -> None:
     """Note what differs. Whether something ended or ran out, this node judges by its own wall clock."""
     if (record.paused, record.paused_until_ms) != (before.paused, before.paused_until_ms):
-        turn.note("paused", f"paused by {record.paused}" if record.paused else _goes_on(turn, before))
+        text = f"paused by {record.paused}" if record.paused else _goes_on(turn, before)
+        turn.note("paused", text, by=orders.by_whom(record, orders.PAUSE))
     if record.maintenance != before.maintenance:
         _maintenance(turn, before, record)
     if record.acknowledged > before.acknowledged:
         text = f"changes of primary up to term {record.acknowledged} do not count any more"
-        turn.note("acknowledged", f"{text}, says {record.acknowledged_by}")
+        by = orders.by_whom(record, orders.ACKNOWLEDGED)
+        turn.note("acknowledged", f"{text}, says {record.acknowledged_by}", by=by)
     if record.scheduled != before.scheduled or record.schedule_ended != before.schedule_ended:
         _schedule(turn, before, record)
 
@@ -28,9 +31,10 @@ def _maintenance(turn: Turn, before: Record, record: Record) -> None:
     was = {known.node: known for known in before.maintenance}
     for known in record.maintenance:
         if was.pop(known.node, None) != known:
-            turn.note("maintenance", f"{known.node} is in maintenance, by {known.by}: {known.reason}")
+            turn.note("maintenance", f"{known.node} is in maintenance, by {known.by}: {known.reason}", by=known.by)
     for known in was.values():
-        turn.note("maintenance", f"{known.node} {_back(turn, known, record)}")
+        by = orders.by_whom(record, orders.maintenance_of(known.node))
+        turn.note("maintenance", f"{known.node} {_back(turn, known, record)}", by=by)
 
 
 def _back(turn: Turn, was: Maintenance, record: Record) -> str:
@@ -44,8 +48,10 @@ def _schedule(turn: Turn, before: Record, record: Record) -> None:
     was, ended = before.scheduled, record.schedule_ended
     if record.scheduled is not None and record.scheduled != was:
         wanted = record.scheduled
-        turn.note("scheduled", f"{wanted.target} as primary, by {wanted.by}", reason=wanted.reason, request=wanted.id)
+        text = f"{wanted.target} as primary, by {wanted.by}"
+        turn.note("scheduled", text, by=wanted.by, reason=wanted.reason, request=wanted.id)
     if ended is not None and ended != before.schedule_ended:
-        turn.note("scheduled", f"dropped: {ended.reason}", code=ended.code, request=ended.id)
+        by = orders.by_whom(record, orders.SCHEDULE)
+        turn.note("scheduled", f"dropped: {ended.reason}", code=ended.code, by=by, request=ended.id)
     elif was is not None and record.scheduled is None:
-        turn.note("scheduled", f"due: {was.target} as primary, by {was.by}", request=was.id)
+        turn.note("scheduled", f"due: {was.target} as primary, by {was.by}", by=was.by, request=was.id)

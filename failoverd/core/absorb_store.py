@@ -61,10 +61,12 @@ def record_seen(turn: Turn, record: Record) -> None:
 def _told_of_record(turn: Turn, before: Record | None, record: Record) -> None:
     """Keep in the audit what others have put into the record."""
     former = before if before is not None and before.term == record.term else replace(record, condemned_by=None)
+    by = orders.by_whom(record, orders.OFF)
     if record.condemned_by is not None and former.condemned_by is None:
-        turn.note("condemned", f"{record.condemned_by} has revoked term {record.term} to cut {record.holder}'s power")
+        text = f"{record.condemned_by} has revoked term {record.term} to cut {record.holder}'s power"
+        turn.note("condemned", text, by=by)
     if record.off and record.off != former.off:
-        turn.note("off", f"{record.holder} has no power: {record.off}")
+        turn.note("off", f"{record.holder} has no power: {record.off}", by=by)
     if before is not None:
         absorb_orders.told(turn, before, record)
     _told_of_proof(turn, before, record)
@@ -106,7 +108,8 @@ def _answer_of_record(turn: Turn, record: Record) -> None:
     if view.leaving is not None and record.revoked and record.term == view.leaving.term:
         turn.see(leaving=None)
         turn.lose()  # also where somebody else has revoked it, before the gate was seen to be closed
-        turn.note("given-back", f"term {record.term} is given back", successor=str(record.successor or ""))
+        by = orders.asked_by(record, record.successor)
+        turn.note("given-back", f"term {record.term} is given back", by=by, successor=str(record.successor or ""))
         return
     held = view.held
     if held is not None:
@@ -144,7 +147,8 @@ def _request_of_record(turn: Turn, record: Record) -> None:
     if any(known is not None and known.id == asked.id for known in told):
         turn.keep(asked=None)
     elif record.term > asked.term:
-        turn.note("request-dropped", f"asked in term {asked.term}, it is {record.term} now", code="BLK_REQUEST")
+        text = f"asked in term {asked.term}, it is {record.term} now"
+        turn.note("request-dropped", text, code="BLK_REQUEST", by=asked.by, request=asked.id)
         turn.keep(asked=None)
 
 

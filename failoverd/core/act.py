@@ -125,7 +125,7 @@ def _say_why_not(turn: Turn) -> None:
         and watch is not None
         and view.reached(watch.first_seen_ms + record.ttl_ms + SAY_MS + 1)
         and not (view.i_am_arbiter() or view.valid is not None)
-        and view.lease_is_over()
+        and (view.lease_is_over() or view.newer_term() is not None)
     )
     blocked = candidates.why_not(view) if due else ()
     codes = tuple(rejected.code for rejected in blocked)

@@ -17,6 +17,7 @@ from failoverd.core.findings import Severity
 LATE_MS = (
     15_000  # a lost primary that nobody has replaced by then: a fence agent and a long relay log have had their time
 )
+RECORDED_LATE_MS = 15_000  # of a term whose record may not be on most nodes: by then the failover is told all the same
 SERVES_LATE_MS = 60_000  # a new primary that does not serve by then is told of all the same
 
 # Every code of this module. Each has a page in runbooks/.
@@ -63,7 +64,8 @@ class Look:
     `findings`, `blockers`, `rejected` and `unseen` are those of the documents. `unknown`: nodes of which it is not
     known what is gone: silent, or started just now. `has_vip`: who is seen to have the virtual IP. `rule`: why this
     term began. `holder_age_ms`: how old what is known of the holder is. `own`: what of `findings` this node finds of
-    itself and no other can see.
+    itself and no other can see. `recorded`: what is missing of the new primary's record being on most nodes; None: that
+    is not known yet.
     """
 
     node: str
@@ -83,6 +85,7 @@ class Look:
     has_vip: tuple[str, ...] = ()
     maintenance: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
+    recorded: str | None = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Course:
 
     `served_ms`: when a primary was last seen to serve; None: not since this began. `term_ms`: when the newest term was
     first seen. `over_ms`: since when the lease is over. `outage_ms`: how long nobody served around the newest change.
+    `served_term`: the newest term in which somebody was seen to serve.
     """
 
     term: int = 0
@@ -143,6 +147,7 @@ class Course:
     served_ms: int | None = None
     over_ms: int | None = None
     outage_ms: int | None = None
+    served_term: int = 0
     changed: Happened | None = None
     blocked: Happened | None = None
 
@@ -160,9 +165,11 @@ def follow(course: Course, look: Look, now_ms: int) -> Course:
     serves = bool(look.holder) and look.holder in look.serving and look.lease not in OVER
     seen_ms = now_ms - look.holder_age_ms  # a node that is gone counts as it was until its last report is too old
     if look.holder and (now.changed is None or now.changed.number < look.term):
-        if serves:
+        if serves and now.served_term < look.term:
             outage_ms = max(0, seen_ms - now.served_ms) if now.served_ms is not None and course.term else None
-            now = replace(now, changed=Happened(look.term, _changed(look, _outage(outage_ms))), outage_ms=outage_ms)
+            now = replace(now, served_term=look.term, outage_ms=outage_ms)
+        if serves and (look.recorded is not None or now_ms - now.term_ms > RECORDED_LATE_MS):
+            now = replace(now, changed=Happened(look.term, _changed(look, _outage(now.outage_ms))))
         elif now_ms - now.term_ms > SERVES_LATE_MS:
             now = replace(now, changed=Happened(look.term, _changed(look, "it does not serve yet")))
     if serves:
@@ -185,6 +192,8 @@ def _changed(look: Look, outage: str) -> Alert:
     why = f": {look.rule}" if look.rule else ""
     former = f"after {look.previous}" if look.previous else "the first one"
     reason = f"{what}{why}; {look.holder} is primary in term {look.term}, {former}; {outage}, as {look.node} saw it"
+    if look.recorded:
+        reason += f"; {look.recorded}"
     return _own("PRIMARY_CHANGED", reason, severity=Severity.WARNS if planned else Severity.BLOCKS)
 
 

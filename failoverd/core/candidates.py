@@ -225,7 +225,7 @@ def planned_rejection(view: View, name: str) -> Rejected | None:
     if view.paused():
         return Rejected(wanted, "BLK_PAUSED", "the cluster is paused: resume it first")
     node = view.node(wanted)
-    why, facts = _unfit(view, node), view.facts_of(wanted)
+    why, facts = doubt(view, wanted) or _unfit(view, node), view.facts_of(wanted)
     if why is not None or facts is None:
         return why
     return _not_replicating(view, node, facts) or _lagging(view, wanted) or _holds_extra(view, wanted, facts)
@@ -245,6 +245,16 @@ def planned(view: View) -> Election:
             rejected.append(why)
     order.sort(key=lambda node: (-_received(view, node.name).count, -node.priority, node.name))
     return Election(tuple(node.name for node in order), tuple(rejected))
+
+
+def doubt(view: View, name: NodeName) -> Rejected | None:
+    """Another node says that the store's word here is an old one: nobody takes a term over on that."""
+    told = view.newer_term()
+    if told is None:
+        return None
+    known = view.record.term if view.record is not None else 0
+    text = f"{told.sender} has seen term {told.term}, and the store says {known} here: one of them is wrong"
+    return Rejected(name, "BLK_STORE_OLD", text)
 
 
 def _received(view: View, name: NodeName) -> GtidSet:
@@ -395,9 +405,11 @@ def change_blockers(view: View) -> tuple[Rejected, ...]:
     """Why no automatic change of primary may be made now, whoever the candidate is."""
     found: list[Rejected] = []
     policy = view.policy
-    if not view.store_is_known():
+    if view.store_unread() or (view.store_is_behind() and view.newer_term() is None):
         text = "the store's newest word is not known: the cluster may be paused"
         found.append(Rejected(view.me.name, "BLK_STORE", text))
+    if (doubted := doubt(view, view.me.name)) is not None:
+        found.append(doubted)
     if view.takeovers_in_window >= policy.failovers:
         found.append(
             Rejected(

@@ -251,7 +251,16 @@ DRILLS: Mapping[str, Finding] = {
     ),
 }
 
-FINDINGS: Mapping[str, Finding] = {**SETTINGS, **OTHERS, **MONITORING, **DRILLS}
+# Of the audit (audit/reserve.py).
+AUDIT: Mapping[str, Finding] = {
+    "AUDIT_DISK_FULL": Finding(
+        _B,
+        "the disk of the audit is full: once its reserve is used up nothing is recorded, and nobody takes over there",
+        "make room below audit.directory on that node; the reserve comes back by itself",
+    ),
+}
+
+FINDINGS: Mapping[str, Finding] = {**SETTINGS, **OTHERS, **MONITORING, **DRILLS, **AUDIT}
 
 
 def blocking(findings: Iterable[tuple[str, str]]) -> tuple[str, str] | None:

@@ -78,6 +78,8 @@ def rejections(view: View, name: str) -> tuple[Rejected, ...]:
         return (why,) if why is not None else ()
     if record is None or record.holder is None or record.version == 0:
         return (Rejected(wanted, "BLK_NO_PRIMARY", "no primary was ever lost here: there is nothing to force"),)
+    if (doubt := candidates.doubt(view, wanted)) is not None:
+        return (doubt,)
     if not view.lease_is_over():
         text = f"the lease of {record.holder} is not over, or {view.me.name} has not seen its end: force is for a loss"
         return (Rejected(wanted, "BLK_LEASE", text),)

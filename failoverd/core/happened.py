@@ -106,7 +106,8 @@ def _ended(events: Events, line: Line, outcome: str, text: str) -> Events:
 
 
 def _paused(events: Events, line: Line) -> Events:
-    event = Happened(line.at_ms, line.node, "pause", line.text, "done", ended_ms=line.at_ms)
+    by = line.detail.get("by", "")
+    event = Happened(line.at_ms, line.node, "pause", line.text, "done", by=by, ended_ms=line.at_ms)
     return (*events, event)[-KEPT_EVENTS:]
 
 

@@ -338,6 +338,14 @@ class Scheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class Ordered:
+    """Who gave the newest order on `what` that the record has: what it began has the name as well, its end has none."""
+
+    what: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that the cluster shares. `version` is the store's own and grows with each change; 0 means: no record yet."""
 
@@ -369,6 +377,7 @@ class Record:
     acknowledged_by: str = ""  # who says so, and why
     scheduled: Scheduled | None = None
     schedule_ended: RequestEnded | None = None  # what became of the newest that came to no switchover
+    ordered: tuple[Ordered, ...] = ()  # by whom a pause, maintenance and so on is as it is; none: by itself
 
 
 # ---- what nodes tell each other ---------------------------------------------------------------------------------

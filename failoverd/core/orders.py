@@ -22,11 +22,13 @@ from dataclasses import replace
 
 from failoverd.core import candidates
 from failoverd.core.events import AcknowledgeAsked, MaintenanceAsked, Order, PauseAsked, ScheduleAsked
-from failoverd.core.model import Maintenance, NodeName, Record, Rejected, Request, RequestEnded, Scheduled
+from failoverd.core.model import Maintenance, NodeName, Ordered, Record, Rejected, Request, RequestEnded, Scheduled
 from failoverd.core.view import View
 
 LATE_MS = 600_000  # a switchover of three o'clock is not begun at noon
 AHEAD_MOST_MS = 366 * 86_400_000
+# What an order may be on, for Record.ordered.
+PAUSE, ACKNOWLEDGED, SCHEDULE, OFF = "pause", "acknowledged", "schedule", "off"
 
 # How a scheduled switchover may end without a blocker's code; each has a page in runbooks/.
 CODES = {
@@ -40,7 +42,46 @@ CODES = {
 
 
 def applied(record: Record, order: Order) -> Record:
-    """The record as the order wants it."""
+    """The record as the order wants it, with who gave it: the same object where it says so already."""
+    wanted = _wanted(record, order)
+    return record if wanted == record else named(wanted, _subject(order), order.by)
+
+
+def maintenance_of(node: NodeName) -> str:
+    """What an order on a node's maintenance is on."""
+    return f"maintenance of {node}"
+
+
+def named(record: Record, what: str, by: str) -> Record:
+    """The record with who gave the newest order on `what`; "": it has become as it is by itself."""
+    others = tuple(known for known in record.ordered if known.what != what)
+    return replace(record, ordered=(*others, Ordered(what, by)) if by else others)
+
+
+def by_whom(record: Record, what: str) -> str:
+    """Who gave the newest order on `what`; "" where it became so by itself, or nobody knows."""
+    return next((known.by for known in record.ordered if known.what == what), "")
+
+
+def asked_by(record: Record, node: NodeName | None) -> str:
+    """Who has asked for `node` as primary, of the request in flight; "": nobody."""
+    request = record.request
+    return request.by if request is not None and request.target == node else ""
+
+
+def _subject(order: Order) -> str:
+    match order:
+        case PauseAsked():
+            return PAUSE
+        case MaintenanceAsked(node, _, _):
+            return maintenance_of(node)
+        case AcknowledgeAsked():
+            return ACKNOWLEDGED
+        case ScheduleAsked():
+            return SCHEDULE
+
+
+def _wanted(record: Record, order: Order) -> Record:
     match order:
         case PauseAsked(paused, _, until_ms):
             return replace(record, paused=paused, paused_until_ms=until_ms if paused else 0)
@@ -119,6 +160,8 @@ def store_rejection(view: View) -> Rejected | None:
     if view.record is None or view.record.version == 0:
         text = "no primary was adopted yet: there is nothing to pause, to work on or to schedule"
         return Rejected(view.me.name, "BLK_NO_PRIMARY", text)
+    if (doubt := candidates.doubt(view, view.me.name)) is not None:
+        return doubt
     if view.store_is_behind():
         text = f"the store says term {view.record.term}, and this node has seen {view.highest_term}: an old copy"
         return Rejected(view.me.name, "BLK_STORE_OLD", text)
@@ -204,10 +247,13 @@ def may_look(view: View) -> bool:
 def without_run_out(view: View, record: Record) -> Record:
     """The record without a pause or a maintenance whose end is reached; the same object where there is none."""
     if record.paused and record.paused_until_ms and view.past(record.paused_until_ms):
-        record = replace(record, paused="", paused_until_ms=0)
-    if any(known.until_ms and view.past(known.until_ms) for known in record.maintenance):
-        left = tuple(known for known in record.maintenance if not (known.until_ms and view.past(known.until_ms)))
+        record = named(replace(record, paused="", paused_until_ms=0), PAUSE, "")
+    run_out = [known for known in record.maintenance if known.until_ms and view.past(known.until_ms)]
+    if run_out:
+        left = tuple(known for known in record.maintenance if known not in run_out)
         record = replace(record, maintenance=left)
+        for known in run_out:
+            record = named(record, maintenance_of(known.node), "")
     return record
 
 
@@ -243,7 +289,7 @@ def _due(view: View, record: Record, scheduled: Scheduled) -> Record:
 def dropped(record: Record, scheduled: Scheduled, code: str, reason: str) -> Record:
     """The record without a scheduled switchover that comes to nothing."""
     ended = RequestEnded(scheduled.id, succeeded=False, refused=True, code=code, reason=reason)
-    return replace(record, scheduled=None, schedule_ended=ended)
+    return named(replace(record, scheduled=None, schedule_ended=ended), SCHEDULE, "")
 
 
 def after_takeover(record: Record, taken: Record) -> Record:
@@ -256,7 +302,9 @@ def after_takeover(record: Record, taken: Record) -> Record:
         acknowledged=record.acknowledged,
         acknowledged_by=record.acknowledged_by,
         schedule_ended=record.schedule_ended,
+        ordered=record.ordered,
     )
+    kept = named(named(kept, OFF, ""), maintenance_of(taken.holder), "") if taken.holder is not None else kept
     return kept if record.scheduled is None else dropped(kept, record.scheduled, "SCHEDULE_MOVED", _moved(taken))
 
 

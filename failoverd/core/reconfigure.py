@@ -61,9 +61,10 @@ def refusal(old: Policy, new: Policy) -> str:
 def asked(turn: Turn, event: Reconfigured) -> None:
     """Keep it until nothing is under way. A wrong one is a bug of who asked."""
     assert not refusal(turn.view.policy, event.policy), refusal(turn.view.policy, event.policy)  # noqa: S101
-    turn.keep(policy=event.policy)
+    turn.keep(policy=event.policy, policy_by=event.by)
     if _under_way(turn):
-        turn.note("reconfigured", f"{event.by} asked for other thresholds: they wait for the change that is under way")
+        text = f"{event.by} asked for other thresholds: they wait for the change that is under way"
+        turn.note("reconfigured", text, by=event.by)
 
 
 def take(turn: Turn) -> None:
@@ -73,11 +74,12 @@ def take(turn: Turn) -> None:
         return
     old = turn.view.policy
     changed = [(name, getattr(old, name), getattr(policy, name)) for name in differences(old, policy)]
+    by = turn.state.policy_by
     turn.see(policy=policy)
-    turn.keep(policy=None)
+    turn.keep(policy=None, policy_by="")
     if changed:
         words = ", ".join(f"{name} {before} -> {after}" for name, before, after in changed)
-        turn.note("reconfigured", f"other thresholds are in force: {words}")
+        turn.note("reconfigured", f"other thresholds are in force: {words}", by=by)
 
 
 def _under_way(turn: Turn) -> bool:

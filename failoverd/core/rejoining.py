@@ -25,7 +25,8 @@ BEGIN_MS = 60_000  # from taking it, or from a start that came to nothing, to th
 
 def asked(turn: Turn, wanted: Rejoin) -> None:
     """An operator asks here; for another node it goes out with the reports."""
-    turn.note("asked", f"{wanted.by} asked for {wanted.node} to be made anew from {wanted.donor}")
+    text = f"{wanted.by} asked for {wanted.node} to be made anew from {wanted.donor}"
+    turn.note("asked", text, by=wanted.by)
     if wanted.node == turn.view.me.name:
         take(turn, wanted)
     else:
@@ -35,10 +36,12 @@ def asked(turn: Turn, wanted: Rejoin) -> None:
 def heard(turn: Turn, report: Report) -> None:
     """Another node passes on that an operator asks this one; or it is the one that was asked, and has taken it."""
     wanted, mine, view = report.rejoin, turn.state.rejoin_asked, turn.view
-    if wanted is not None and wanted.node == view.me.name:
+    # One of a term that this node has not read yet comes again, with the next report.
+    if wanted is not None and wanted.node == view.me.name and wanted.term <= view.highest_term:
         known = {view.rejoin.id if view.rejoin else "", view.rejoin_ended.id if view.rejoin_ended else ""}
         if wanted.id not in known:
-            turn.note("asked", f"{wanted.by} asked on {report.sender} for {wanted.node} to be made anew")
+            text = f"{wanted.by} asked on {report.sender} for {wanted.node} to be made anew"
+            turn.note("asked", text, by=wanted.by)
             take(turn, wanted)
     if mine is not None and report.sender == mine.node:
         ended = report.rejoin_ended
@@ -51,9 +54,10 @@ def take(turn: Turn, wanted: Rejoin) -> None:
     why = rejoin.rejections(turn.view, wanted.node, wanted.donor)
     if wanted.term != turn.view.highest_term:
         text = f"it was asked for in term {wanted.term}, and this is term {turn.view.highest_term}"
-        _ended(turn, RequestEnded(wanted.id, succeeded=False, refused=True, code="BLK_NO_PRIMARY", reason=text))
+        _ended(turn, wanted, RequestEnded(wanted.id, succeeded=False, refused=True, code="BLK_NO_PRIMARY", reason=text))
     elif why:
-        _ended(turn, RequestEnded(wanted.id, succeeded=False, refused=True, code=why[0].code, reason=why[0].reason))
+        code, text = why[0].code, why[0].reason
+        _ended(turn, wanted, RequestEnded(wanted.id, succeeded=False, refused=True, code=code, reason=text))
     else:
         begin(turn, wanted)
 
@@ -61,7 +65,12 @@ def take(turn: Turn, wanted: Rejoin) -> None:
 def begin(turn: Turn, wanted: Rejoin) -> None:
     """From now on this node is no witness in an election."""
     turn.see(rejoin=wanted, rejoin_since_ms=turn.view.now_ms, rejoin_starts=())
-    turn.note("rebuild", f"begins: from {wanted.donor}, by {wanted.by}", request=wanted.id)
+    turn.note("rebuild", f"begins: from {wanted.donor}, by {wanted.by}", by=_asker(wanted), request=wanted.id)
+
+
+def _asker(wanted: Rejoin) -> str:
+    """The person who asked; "" where it was the rule."""
+    return "" if wanted.by == rejoin.RULE else wanted.by
 
 
 def look(turn: Turn) -> None:
@@ -83,18 +92,18 @@ def _end(turn: Turn, wanted: Rejoin) -> None:
     view, facts = turn.view, turn.view.rebuild
     own = facts if facts is not None and facts.request == wanted.id else None
     if own is not None and own.home:
-        _ended(turn, RequestEnded(wanted.id, succeeded=True, reason=own.saved))
+        _ended(turn, wanted, RequestEnded(wanted.id, succeeded=True, reason=own.saved))
     elif own is not None and own.stage == "failed" and not own.touched:
-        _ended(turn, RequestEnded(wanted.id, succeeded=False, code=own.code, reason=own.reason))
+        _ended(turn, wanted, RequestEnded(wanted.id, succeeded=False, code=own.code, reason=own.reason))
     elif (facts is not None and facts.at_work) or _unseen(turn):
         return  # it goes on, or has to, or nobody can tell
     elif len(view.rejoin_starts) >= rejoin.STARTS and view.reached(view.rejoin_starts[-1] + rejoin.SILENT_MS):
-        _ended(turn, RequestEnded(wanted.id, succeeded=False, code="REBUILD_UNIT", reason=_silence(turn, own)))
+        _ended(turn, wanted, RequestEnded(wanted.id, succeeded=False, code="REBUILD_UNIT", reason=_silence(turn, own)))
     elif _needed_as_witness(turn, wanted):
         text = f"the primary of term {wanted.term} was lost, or handed over, before the rebuild began"
-        _ended(turn, RequestEnded(wanted.id, succeeded=False, code="REBUILD_NO_PRIMARY", reason=text))
+        _ended(turn, wanted, RequestEnded(wanted.id, succeeded=False, code="REBUILD_NO_PRIMARY", reason=text))
     elif view.reached((view.rejoin_starts[-1] if view.rejoin_starts else view.rejoin_since_ms or 0) + BEGIN_MS):
-        _ended(turn, _not_begun(turn, wanted))
+        _ended(turn, wanted, _not_begun(turn, wanted))
 
 
 def _unseen(turn: Turn) -> bool:
@@ -138,7 +147,7 @@ def _needed_as_witness(turn: Turn, wanted: Rejoin) -> bool:
     return view.lease_is_over() or view.lease_is_lapsing() or wanted.term != view.highest_term
 
 
-def _ended(turn: Turn, ended: RequestEnded) -> None:
+def _ended(turn: Turn, wanted: Rejoin, ended: RequestEnded) -> None:
     view = turn.view
     if view.rejoin is not None and view.rejoin.id == ended.id:
         failures = min(view.rejoin_failed[0] + 1, rejoin.COUNTED)
@@ -146,4 +155,5 @@ def _ended(turn: Turn, ended: RequestEnded) -> None:
         turn.see(rejoin=None, rejoin_since_ms=None, rejoin_starts=(), rejoin_failed=failed)
     turn.see(rejoin_ended=ended)
     words = "is home" if ended.succeeded else "refused" if ended.refused else "failed"
-    turn.note("rebuild", f"{words}: {ended.reason}" if ended.reason else words, code=ended.code, request=ended.id)
+    text = f"{words}: {ended.reason}" if ended.reason else words
+    turn.note("rebuild", text, code=ended.code, by=_asker(wanted), request=ended.id)

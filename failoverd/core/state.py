@@ -31,6 +31,7 @@ class State:
     confirmed: Confirmed | None = None  # likewise
     order: Order | None = None  # likewise
     policy: Policy | None = None  # of a configuration read again, until nothing is under way
+    policy_by: str = ""  # who had it read
     marking: int = 0  # the count of commits let go that the MARK or CLEAR in flight speaks of
     rejoin_asked: Rejoin | None = None  # of another node, to be told to it
     rejoin_asked_ms: int = 0

@@ -19,7 +19,10 @@ def forget_old_request(turn: Turn) -> None:
     if state.asked is None and state.confirmed is None and state.order is None:
         return
     if view.reached(state.asked_ms + view.policy.request_ms + 1):
-        turn.note("request-dropped", "the store did not take the request in time", code="BLK_STORE")
+        for given_up in (state.asked, state.confirmed, state.order):
+            if given_up is not None:
+                text = "the store did not take the request in time"
+                turn.note("request-dropped", text, code="BLK_STORE", by=given_up.by)
         turn.keep(asked=None, confirmed=None, order=None)
 
 
@@ -125,7 +128,7 @@ def _pass_on(turn: Turn, record: Record) -> None:
     elif turn.state.order is not None and record.version > 0 and _order(turn, record, turn.state.order):
         pass
     elif confirmed is not None and (record.term, record.holder) == (confirmed.term, confirmed.node):
-        _confirm(turn, record, f"{confirmed.by}: {confirmed.reason}")
+        _confirm(turn, record, f"{confirmed.by}: {confirmed.reason}", by=confirmed.by)
     elif asked is not None:
         _request(turn, record, asked)
     elif orders.may_look(turn.view):
@@ -136,7 +139,7 @@ def _order(turn: Turn, record: Record, order: Order) -> bool:
     """Put into the store what an operator ordered, unless it was overtaken."""
     why = orders.overtaken(turn.view, record, order)
     if why is not None:
-        turn.note("request-dropped", why.reason, code=why.code)
+        turn.note("request-dropped", why.reason, code=why.code, by=order.by)
         turn.keep(order=None)
         return False
     _swap(turn, Purpose.ORDER, record, orders.applied(record, order))
@@ -162,10 +165,11 @@ def _condemn(turn: Turn, record: Record) -> None:
     _swap(turn, Purpose.CONDEMN, record, replace(record, condemned_by=view.me.name))
 
 
-def _confirm(turn: Turn, record: Record, who: str) -> None:
-    turn.note("confirm", f"telling the store that {record.holder} has no power: {who}")
+def _confirm(turn: Turn, record: Record, who: str, *, by: str = "") -> None:
+    turn.note("confirm", f"telling the store that {record.holder} has no power: {who}", by=by)
     condemner = record.condemned_by or turn.view.me.name
-    _swap(turn, Purpose.CONFIRM, record, replace(record, condemned_by=condemner, off=who))
+    off = replace(record, condemned_by=condemner, off=who)
+    _swap(turn, Purpose.CONFIRM, record, orders.named(off, orders.OFF, by))
 
 
 def _swap(turn: Turn, purpose: Purpose, expected: Record, record: Record) -> None:
@@ -207,7 +211,9 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
         turn.see(takeover_sent=lease.Unanswered(record.version, taken.term, view.now_ms))
     # For whoever asks how long clients had no primary: where the old one died, nobody else knows.
     silent = {"silent_ms": str(view.now_ms - view.watch.first_seen_ms)} if view.watch is not None else {}
-    turn.note("take-over", f"asking the store for term {taken.term}", previous=str(record.holder or ""), **silent)
+    by = orders.asked_by(record, view.me.name)
+    text = f"asking the store for term {taken.term}"
+    turn.note("take-over", text, by=by, previous=str(record.holder or ""), **silent)
     _swap(turn, Purpose.ADOPT if rule.decision is Decision.ADOPT else Purpose.TAKE_OVER, record, taken)
 
 
@@ -227,18 +233,21 @@ def _give_back(turn: Turn, record: Record) -> None:
     view, leaving = turn.view, turn.view.leaving
     successor = leaving.successor if leaving is not None else None
     position = view.database.position if view.database else None
-    turn.note("give-back", f"telling the store that term {record.term} is over", successor=str(successor or ""))
+    by, text = orders.asked_by(record, successor), f"telling the store that term {record.term} is over"
+    turn.note("give-back", text, by=by, successor=str(successor or ""))
     given = replace(record, revoked=True, successor=successor, position=position)
     withdrawn = forced.withdrawn(view, record.request)
-    if withdrawn is not None:
-        turn.note("request-ended", withdrawn.reason, code=withdrawn.code, request=withdrawn.id, succeeded="false")
+    if withdrawn is not None and record.request is not None:
+        words, code, by = withdrawn.reason, withdrawn.code, record.request.by
+        turn.note("request-ended", words, code=code, by=by, request=withdrawn.id, succeeded="false")
         given = replace(given, request=None, request_ended=withdrawn)
     _swap(turn, Purpose.GIVE_BACK, record, bounded.given_back(view, given))
 
 
 def _request(turn: Turn, record: Record, asked: Request) -> None:
     if asked.allow_loss and (record.version == 0 or not turn.view.lease_is_over()):
-        turn.note("request-dropped", "no primary is lost: there is nothing to force", code="BLK_LEASE")
+        text = "no primary is lost: there is nothing to force"
+        turn.note("request-dropped", text, code="BLK_LEASE", by=asked.by, request=asked.id)
         turn.keep(asked=None)
     elif record.version == 0:  # no primary yet: the operator names the first
         given = Record(revoked=True, successor=asked.target, ttl_ms=turn.view.policy.ttl_ms, request=asked)
@@ -252,9 +261,8 @@ def _drop_request(turn: Turn, record: Record) -> None:
     if request is None:
         return
     ended = _why_ended(turn, request)
-    turn.note(
-        "request-ended", ended.reason, code=ended.code, request=request.id, succeeded=str(ended.succeeded).lower()
-    )
+    told = str(ended.succeeded).lower()
+    turn.note("request-ended", ended.reason, code=ended.code, by=request.by, request=request.id, succeeded=told)
     _swap(turn, Purpose.DROP_REQUEST, record, replace(record, request=None, request_ended=ended))
 
 

@@ -42,6 +42,8 @@ class Tenure(Known):
             return False
         if report.asks_ms > known.ttl_ms:  # longer than this node would wait if it were started anew
             return False
+        if self.newer_term() is not None:
+            return False
         return self.held is None and self.leaving is None and self.takeover_sent is None
 
     def promised_to(self) -> Heard | None:
@@ -123,12 +125,25 @@ class Tenure(Known):
         return heard is not None and not self.reached(heard + self.policy.report_max_age_ms + 1)
 
     def store_is_behind(self) -> bool:
-        """The store's record is of a lower term than one that this node has seen: an old copy, or not read since."""
-        return self.record is not None and self.record.term < self.highest_term
+        """The store's record is of a lower term than one that this node has read: an old copy, or not read since.
+
+        Or than one that it hears of, and the lease in the record is over: what it would act on is no more than that.
+        """
+        if self.record is None:
+            return False
+        return self.record.term < self.highest_term or (self._counted_out() and self.newer_term() is not None)
 
     def store_is_known(self) -> bool:
         """A record of the newest term that this node has seen was read: what it says, as of a pause, is so."""
         return not self.store_unread() and not self.store_is_behind()
+
+    @remembered
+    def newer_term(self) -> Report | None:
+        """A fresh report of a newer term than this node has read: it is late itself, the store old, or that node wrong.
+
+        No term comes of a report (lateness.py); but whoever hears of one does not say that the lease it knows is over.
+        """
+        return next((report for report in self.fresh.values() if report.term > self.highest_term), None)
 
     def never_claimed(self) -> bool:
         """The store answers and holds no record: nobody has ever been primary under failoverd."""
@@ -136,7 +151,11 @@ class Tenure(Known):
 
     @remembered
     def lease_is_over(self) -> bool:
-        """This node has itself seen that the holder's lease ran out, or was given back."""
+        """This node has itself seen that the holder's lease ran out, or was given back, and knows of no newer term."""
+        return self._counted_out() and self.newer_term() is None
+
+    @remembered
+    def _counted_out(self) -> bool:
         record, watch = self.record, self.watch
         if record is None or record.version == 0 or watch is None:
             return False

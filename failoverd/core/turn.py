@@ -53,8 +53,10 @@ class Turn:
         """Change where this node is in what it does."""
         self.state = self.state.changed(**changes)
 
-    def note(self, kind: str, text: str, *, code: str = "", **detail: str) -> None:
-        """One audit record."""
+    def note(self, kind: str, text: str, *, code: str = "", by: str = "", **detail: str) -> None:
+        """One audit record. `by`: the person whom it goes back to; "": nobody, it is this node's own."""
+        if by:
+            detail["by"] = by
         rule = self.state.rule.id if self.state.rule else ""
         view = (self.decided_on or self.view) if kind in DECIDED else None
         self.entries.append(

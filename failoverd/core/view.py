@@ -38,7 +38,7 @@ class View(Verdicts, Positions):
 
     def adoptable(self) -> bool:
         """Nobody was ever primary, this node runs as one, and every other data node replicates from it."""
-        if not self.never_claimed() or not self.writable() or self.i_was_here_before():
+        if not self.never_claimed() or not self.writable() or self.i_was_here_before() or self.newer_term() is not None:
             return False
         if not (self.vip is not None and self.vip.present):
             return False

@@ -21,8 +21,8 @@ from failoverd.runtime.document_alerts import AlertsDocument, AlertTests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from failoverd.ctl.place import Place
     from failoverd.runtime.document_alerts import OpenAlert, ReceiverStatus
 
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @options.socket
 @options.output
 @click.pass_context
-def alerts(context: click.Context, socket: Path, output: str) -> Exit:
+def alerts(context: click.Context, socket: Place, output: str) -> Exit:
     """Show the alerts that are open, what waits for each receiver, and what became of the last message to it.
 
     Ends with 0, with 6 when a receiver does not take messages, with 1 when this node cannot tell at all.
@@ -55,7 +55,7 @@ def alerts(context: click.Context, socket: Path, output: str) -> Exit:
 @alerts.command()
 @click.argument("receiver", default="", metavar="[RECEIVER]")
 @click.pass_obj
-def test(socket: Path, receiver: str) -> Exit:
+def test(socket: Place, receiver: str) -> Exit:
     """Send a test message from this node to RECEIVER, or to each, and say what became of it."""
     code, body = Client(socket).post("/v1/alerts/test", {"receiver": receiver})
     if code == 404:

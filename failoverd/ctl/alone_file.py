@@ -35,33 +35,43 @@ def known(path: Path) -> Known:
     """Read `path`. Never raises: a file that cannot be read is told by `why`."""
     import yaml  # noqa: PLC0415 - not needed where a daemon answers
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it is there: ten times as fast
+    base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml ten times as fast
+
+    class Loader(base):  # type: ignore[misc,valid-type] # whichever there is
+        """Without `<<`, a few lines of which can make a gigabyte: the daemon reads none either."""
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            """Leave it as it is."""
+
     try:
         with path.open("rb") as file:
-            data = yaml.load(file.read(LARGEST_FILE), loader)  # noqa: S506 - both are safe ones
+            data = yaml.load(file.read(LARGEST_FILE), Loader)  # noqa: S506 - both are safe ones
     except OSError as error:
         reason = "needs root" if isinstance(error, PermissionError) else (error.strerror or str(error)).lower()
         return Known(why=f"{path}: {reason}")
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         return Known(why=f"{path}: no YAML" + (f", line {mark.line + 1}" if mark else ""))
+    except (ValueError, RecursionError, OverflowError, TypeError) as error:  # a date that is none, a key that is a list
+        return Known(why=f"{path}: no YAML that failoverd reads ({type(error).__name__})")
     found = Known()
     for name, node in _mapping(data, "nodes").items():
-        address = _mapping(node).get("address")
+        address = _text(_mapping(node), "address")
+        if not isinstance(name, str):
+            continue
         if _is_address(address):
-            found.nodes[str(name)] = str(address)
+            found.nodes[name] = address
         if _mapping(node).get("kind") == "arbiter":
-            found.arbiters.add(str(name))
-    vip = str(_mapping(data, "vip").get("address", "")).partition("/")[0]
+            found.arbiters.add(name)
+    vip = _text(_mapping(data, "vip"), "address").partition("/")[0]
     found.vip = vip if _is_address(vip) else ""
     http, database = _mapping(data, "http"), _mapping(data, "database")
     port = http.get("port")
-    found.port = port if isinstance(port, int) else found.port
+    found.port = port if isinstance(port, int) and 0 < port < 65536 else found.port
     found.tls = http.get("certificate") is not None
-    found.socket = str(database.get("socket", found.socket))
-    directory = _mapping(data, "audit").get("directory")
-    found.audit = directory if isinstance(directory, str) else ""
-    found.unit = str(database.get("unit", ""))
+    found.socket = _text(database, "socket") or found.socket
+    found.audit = _text(_mapping(data, "audit"), "directory")
+    found.unit = _text(database, "unit")
     if not found.nodes:
         found.why = f"{path}: no nodes with addresses are in it"
     return found
@@ -73,10 +83,16 @@ def _mapping(value: object, key: str = "") -> dict[object, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_address(value: object) -> bool:
+def _text(section: dict[object, object], key: str) -> str:
+    """A text of it, "" where there is none: an alias may stand for far more than a file holds."""
+    value = section.get(key)
+    return value if isinstance(value, str) and "\0" not in value else ""
+
+
+def _is_address(value: str) -> bool:
     """A literal one: no name is looked up here either."""
     try:
-        ipaddress.IPv4Address(str(value))
+        ipaddress.IPv4Address(value)
     except ValueError:
         return False
     return True

@@ -24,7 +24,8 @@ PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "Result", "ExecMainC
 EX_CONFIG = 78
 NEWEST = 3  # records of the audit
 TAIL = 64 * 1024
-_PART = re.compile(r"(\d+)(ms|[dhms])")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_PART = re.compile(r"([0-9]{1,9})(ms|[dhms])")
 _MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -46,7 +47,11 @@ def _run(command: list[str], within_s: float) -> str:
 def units(database: str, within_s: float) -> Found:
     """How systemd sees failoverd, its guard, and the database's unit where that is known."""
     names = [DAEMON, GUARD, *([database] if database else [])]
-    text = _run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", *names], within_s)
+    return shown_units(_run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", *names], within_s), names)
+
+
+def shown_units(text: str, names: list[str]) -> Found:
+    """The same of what systemctl has printed of `names`, failoverd's own first."""
     blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
     if len(blocks) < len(names):
         raise UnknownError(f"systemctl: no answer about {names[len(blocks)]}")
@@ -60,8 +65,8 @@ def _unit(name: str, shown: Mapping[str, str]) -> dict[str, object]:
         return {"unit": name, "active": "not-found", "words": "is not installed"}
     active, sub, result = (shown.get(key, "?") for key in ("ActiveState", "SubState", "Result"))
     since = shown.get("StateChangeTimestampMonotonic", "0")
-    age_ms = int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1000) - int(since) // 1000 if since.isdigit() else 0
-    since_ms = age_ms if since not in {"0", ""} else None
+    known = _NUMBER.fullmatch(since) is not None and since != "0"
+    since_ms = int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1000) - int(since) // 1000 if known else None
     status = shown.get("ExecMainStatus", "0")
     code = {"1": "exited", "2": "killed", "3": "dumped core"}.get(shown.get("ExecMainCode", "0"), "")
     how = f", {code} {status}" if code and (result != "success" or status != "0") else ""
@@ -84,12 +89,12 @@ def lease(runtime: Path) -> Found:
     try:
         noted = json.loads((runtime / "lease").read_text())
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        term_, deadline_ms, of_boot = noted["term"], int(noted["deadline_ms"]), noted["boot_id"]
+        term_, deadline_ms, of_boot = _whole(noted["term"]), _whole(noted["deadline_ms"]), noted["boot_id"]
     except FileNotFoundError:
         return Found("none is noted: nothing is held here", {"noted": False})
     except OSError as error:
         raise refused(error, "the noted lease") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UnknownError(f"{runtime / 'lease'} is damaged") from None
     left_ms = deadline_ms - time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
     detail: dict[str, object] = {"noted": True, "term": term_, "left_ms": left_ms if of_boot == boot else None}
@@ -104,28 +109,39 @@ def term(state: Path) -> Found:
     """The newest term that this host has seen."""
     path = state / "term"
     try:
-        number = int(json.loads(path.read_text(errors="replace"))["term"])
+        number = _whole(json.loads(path.read_text(errors="replace"))["term"])
     except FileNotFoundError:
         return Found("none: this host has seen no term yet", {"term": 0})
     except OSError as error:
         raise refused(error, str(path)) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UnknownError(f"{path} is damaged") from None
     return Found(f"{number} is the newest that this host has seen", {"term": number})
 
 
+def _whole(value: object) -> int:
+    """A number of a file. Raises ValueError where it is none, or one that no clock and no count of terms comes to."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise ValueError(value)
+    return value
+
+
 def vip(address: str, within_s: float) -> Found:
     """Whether this host has the virtual IP, and for how long the kernel keeps it."""
-    text = _run(["ip", "-json", "-4", "address", "show", "to", address], within_s)
+    return addresses(_run(["ip", "-json", "-4", "address", "show", "to", address], within_s), address)
+
+
+def addresses(text: str, address: str) -> Found:
+    """The same of what ip has printed."""
     try:
         links = [(link["ifname"], link.get("addr_info", ())) for link in json.loads(text or "[]") if link]
         found = [
-            (interface, each.get("valid_life_time"))
-            for interface, addresses in links
-            for each in addresses
+            (str(interface), None if each.get("valid_life_time") is None else _whole(each["valid_life_time"]))
+            for interface, given in links
+            for each in given
             if each.get("local") == address  # the program leaves empty ones where nothing fits
         ]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UnknownError("ip: its answer is not understood") from None
     if not found:
         return Found(f"{address} is not on this host", {"address": address, "present": False})
@@ -164,7 +180,10 @@ def _gate(text: str, now: datetime) -> Found:
         )
     expires = re.search(r"expires ([0-9a-z]+)", text.partition("\tset lease")[2].partition("\tset ")[0])
     bound = re.search(r'meta time < "([^"]+)"', body[1])
-    until = datetime.strptime(bound[1], "%Y-%m-%d %H:%M:%S") if bound else None  # noqa: DTZ007 - likewise
+    try:
+        until = datetime.strptime(bound[1], "%Y-%m-%d %H:%M:%S") if bound else None  # noqa: DTZ007 - likewise
+    except ValueError:
+        raise UnknownError(f"nftables: {bound[1] if bound else ''!r} is no time") from None
     if expires is None or "accept" not in body[1] or (until is not None and now >= until):
         return Found("closed: no client reaches this host", {"open": False, "enforced": True})
     left_ms = sum(int(number) * _MS[unit] for number, unit in _PART.findall(expires[1]))
@@ -235,11 +254,11 @@ def audit(directory: Path) -> Found:
     path = directory / reading.NAME
     try:
         path.open("rb").close()
-        records = [record for record, _ in reading.tail(path, TAIL)][-NEWEST:]
+        records = [record for record, _ in reading.tail(directory, TAIL)][-NEWEST:]
     except FileNotFoundError:
         return Found(f"there is none in {directory}", {"records": []})
     except OSError as error:
         raise refused(error, str(path)) from None
     keys = ("time", "seq", "term", "kind", "rule", "code", "text")
-    told = [{key: record[key] for key in keys if record.get(key) not in {None, ""}} for record in records]
+    told = [{key: record[key] for key in keys if record.get(key) not in (None, "")} for record in records]
     return Found("" if told else "empty", {"records": told})

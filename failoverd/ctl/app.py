@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from failoverd.ctl.exits import EPILOG, Exit, UnclearError, UnreachableError
+from failoverd.ctl.exits import EPILOG, Exit, ForbiddenError, UnclearError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,12 @@ COMMANDS: Mapping[str, str] = {
     "drill": "drill",
     "alerts": "alerts",
     "config": "config",
+    "certificate": "certificate",
+    "init": "init",
+    "join": "join",
     "version": "version",
+    "removable": "removable",
+    "units": "units",
     "man": "man",
     "completion": "completion",
 }
@@ -53,12 +58,20 @@ class _App(click.Group):
         except UnreachableError as error:
             click.echo(f"failoverctl: {error}", err=True)
             ended = Exit.UNREACHABLE
+        except ForbiddenError as error:
+            click.echo("refused, nothing was touched: you may not", err=True)
+            click.echo(f"  {error.code}  {error.reason}\n  page  runbooks/codes/{error.code}.md", err=True)
+            ended = Exit.REFUSED
         except UnclearError as error:
             click.echo(f"failoverctl: {error}; ask `failoverctl status`", err=True)
             ended = Exit.UNCLEAR
         except Exception as error:
             from failoverd.runtime.document import DocumentError  # noqa: PLC0415 - every command that asks has it
+            from failoverd.setup.refused import Refused  # noqa: PLC0415 - of the commands that set up
 
+            if isinstance(error, Refused):
+                click.echo(f"failoverctl: {error}", err=True)
+                ctx.exit(Exit.REFUSED)
             if not isinstance(error, DocumentError):
                 raise
             click.echo(f"failoverctl: the daemon's answer is not understood (another version?): {error}", err=True)

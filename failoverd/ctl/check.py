@@ -19,8 +19,8 @@ from failoverd.runtime.document import CheckDocument, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from failoverd.ctl.place import Place
     from failoverd.runtime.document import CheckedFinding
 
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @options.socket
 @options.output
 @options.watch
-def check(socket: Path, output: str) -> Exit:
+def check(socket: Place, output: str) -> Exit:
     """Say whether this cluster is fit to fail over: every finding of every node, what it means and how to fix it.
 
     Ends with 0 when it is, 1 when something blocks, 6 when there are warnings only.

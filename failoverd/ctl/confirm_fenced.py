@@ -15,7 +15,7 @@ from failoverd.ctl import options, request
 from failoverd.ctl.exits import Exit
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from failoverd.ctl.place import Place
 
 WARNING = """\
 You are about to tell the cluster that {node} has no power.
@@ -40,7 +40,7 @@ Go on only if you have seen that it is off, and know that nothing switches it on
 @click.option("-r", "--reason", required=True, metavar="TEXT", help="How you know, for the record.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody is at a terminal.")
 @options.socket
-def confirm_fenced(node: str, reason: str, *, yes: bool, socket: Path) -> Exit:
+def confirm_fenced(node: str, reason: str, *, yes: bool, socket: Place) -> Exit:
     """Tell the cluster that NODE, the last primary, is off. If it is not, there can be two primaries.
 
     For a lost primary whose power no fence agent could cut. Refused while NODE answers, or is not the last primary.
@@ -55,7 +55,7 @@ def confirm_fenced(node: str, reason: str, *, yes: bool, socket: Path) -> Exit:
     return request.ask(
         socket,
         "/v1/confirm-fenced",
-        {"node": node, "by": request.who(), "reason": reason},
+        {"node": node, "reason": reason},
         refused=f"the cluster does not take it that {node} has no power",
         done=f"the cluster goes on without {node}",
         failed=f"the cluster does not know that {node} has no power",

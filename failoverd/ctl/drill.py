@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from failoverd.ctl import completing, options, printed, request, when
+from failoverd.ctl import completing, options, printed, when
 from failoverd.ctl.client import Client
 from failoverd.ctl.exits import EPILOG, Exit, UnreachableError
 from failoverd.drill_files import DIRECTORY, PAGE, REPORT
@@ -28,6 +28,7 @@ from failoverd.drill_files import DIRECTORY, PAGE, REPORT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from failoverd.ctl.place import Place
     from failoverd.drill.model import Report
 
 LOOK_S = 1.0
@@ -102,11 +103,11 @@ def run(
     dry_run: bool,
     yes: bool,
     file: Path,
-    socket: Path,
+    socket: Place,
     state: Path,
 ) -> Exit:
     """Begin SCENARIO on this node, which its fault must not touch. `failoverctl drill list` tells the scenarios."""
-    asked: dict[str, str | bool | int] = {"scenario": scenario, "by": request.who(), "window": window}
+    asked: dict[str, str | bool | int] = {"scenario": scenario, "window": window}
     asked |= {"target": target, "reason": reason}
     asked |= {name: value for name, value in (("users", users), ("backup", backup)) if value is not None}
     if for_ms is not None:
@@ -114,6 +115,8 @@ def run(
     if dry_run:
         from failoverd.ctl.drill_plan import shown  # noqa: PLC0415 - it loads the configuration and all scenarios
 
+        if not isinstance(socket, Path):
+            raise click.UsageError("--dry-run asks every node's agent by a node's certificate: run it on the node")
         return shown(asked, file, socket)
     if not yes and not _agreed(scenario):
         click.echo("nothing was done", err=True)
@@ -129,7 +132,7 @@ def run(
         click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
         return Exit.USAGE if code == 400 else Exit.FAILED
     name = str(json.loads(body)["id"])
-    return _look_on(client, name, state / DIRECTORY / name)
+    return _look_on(client, name, state / DIRECTORY / name if isinstance(socket, Path) else None)
 
 
 def _agreed(scenario: str) -> bool:
@@ -137,7 +140,7 @@ def _agreed(scenario: str) -> bool:
     return sys.stdin.isatty() and click.confirm(text, err=True)
 
 
-def _look_on(client: Client, name: str, place: Path) -> Exit:
+def _look_on(client: Client, name: str, place: Path | None) -> Exit:
     """Say what happens, as it happens, until it has ended."""
     click.echo(f"drill {name} begins; it goes on when this terminal closes")
     told: set[tuple[int, str]] = set()
@@ -177,9 +180,12 @@ def _over(state: dict[str, Any]) -> bool:
     return any(phase["name"] == "report" and phase["ended_ms"] is not None for phase in state["phases"])
 
 
-def _ended(state: dict[str, Any], place: Path) -> Exit:
+def _ended(state: dict[str, Any], place: Path | None) -> Exit:
+    """`place`: where its report is, None where that is on another host."""
     outcome = state["outcome"]
-    if (place / REPORT).exists():
+    if place is None:
+        click.echo(f"its report is on every node: failoverctl drill report {state['asked']['id']}")
+    elif (place / REPORT).exists():
         _summed_up(place / REPORT)
     why = f": {state['code']}: {state['reason']}" if state["code"] else ""
     click.echo(f"{outcome}{why}")
@@ -200,7 +206,7 @@ def _state_of(client: Client, name: str) -> dict[str, Any] | None:
 @drill.command(name="list", epilog=EPILOG)
 @options.socket
 @options.output
-def list_(socket: Path, output: str) -> Exit:
+def list_(socket: Place, output: str) -> Exit:
     """Show what can be practised, and what has been."""
     code, body = Client(socket).get("/v1/drills")
     if code != 200:
@@ -227,7 +233,7 @@ def list_(socket: Path, output: str) -> Exit:
 @click.argument("id", default="", shell_complete=completing.drills)
 @options.socket
 @options.output
-def status(id: str, socket: Path, output: str) -> Exit:  # noqa: A002 - click names the argument by it
+def status(id: str, socket: Place, output: str) -> Exit:  # noqa: A002 - click names the argument by it
     """Show the drill under way, or the newest, or ID: each phase with its time."""
     code, body = Client(socket).get(f"/v1/drills/{id}" if id else "/v1/drills")
     if code not in (200, 404):
@@ -261,9 +267,9 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
 
 @drill.command(epilog=EPILOG)
 @options.socket
-def abort(socket: Path) -> Exit:
+def abort(socket: Place) -> Exit:
     """End the drill that this node conducts: the fault is taken away first, then all nodes come home."""
-    code, body = Client(socket).post("/v1/drill/abort", {"by": request.who()})
+    code, body = Client(socket).post("/v1/drill/abort", {})
     if code == 409:
         for why in json.loads(body)["reasons"]:
             click.echo(f"{why['code']}  {why['reason']}", err=True)
@@ -280,6 +286,7 @@ def abort(socket: Path) -> Exit:
 @click.option("--html", is_flag=True, help="Print the page instead, for a browser.")
 @options.output
 @_state
+@options.here
 def report(id: str, output: str, state: Path, *, html: bool) -> Exit:  # noqa: A002 - as above
     """Show what came of a drill. Every node keeps it: /var/lib/failoverd/drill/ID/report.html."""
     place = state / DIRECTORY / id
@@ -324,6 +331,7 @@ def _report(path: Path) -> Report | None:
 @click.argument("after", shell_complete=completing.drills)
 @options.output
 @_state
+@options.here
 def compare(before: str, after: str, output: str, state: Path) -> Exit:
     """Show what differs between two drills, and whether it is better or worse."""
     first, second = (_report(state / DIRECTORY / name / REPORT) for name in (before, after))

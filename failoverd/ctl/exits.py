@@ -32,5 +32,13 @@ class UnreachableError(Exception):
     """No daemon answered, and nothing was asked of it that it could have begun."""
 
 
+class ForbiddenError(Exception):
+    """The daemon does not let this caller do that. `code` has a page, `reason` says who it is and what is missing."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code, self.reason = code, reason
+
+
 class UnclearError(Exception):
     """Something was asked, and whether it was taken is not known."""

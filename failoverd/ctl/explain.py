@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from failoverd.ctl.exits import Exit
+    from failoverd.ctl.place import Place
 
 
 @click.command()
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @source.audit
 @options.socket
 @options.output
-def explain(event: str, node: str | None, *, directory: Path, socket: Path, output: str) -> Exit:
+def explain(event: str, node: str | None, *, directory: Path, socket: Place, output: str) -> Exit:
     """Explain EVENT: `now`, `why-not NODE`, a record's number, a term (term-7) or a request's id.
 
     Prints which rule fires and why, what each earlier rule lacks, and which single facts, were they otherwise, would

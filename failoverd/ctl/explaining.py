@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from failoverd.audit.reading import Record
     from failoverd.core.explained import Explained, WhyNot
     from failoverd.core.view import View
+    from failoverd.ctl.place import Place
 
 KEPT_INPUTS = 200  # records with an input that are held while one is looked for
 
@@ -45,7 +46,7 @@ class Case:
     asked: Record | None = None  # the record that was asked for, where it has no input itself
 
 
-def run(event: str, node: str | None, directory: Path, socket: Path, output: str) -> Exit:
+def run(event: str, node: str | None, directory: Path, socket: Place, output: str) -> Exit:
     """Explain it and print that. Raises UnreachableError."""
     try:
         case = _now(socket) if event in ("now", "why-not") else _past(source.records(directory, socket), event)
@@ -66,7 +67,7 @@ def run(event: str, node: str | None, directory: Path, socket: Path, output: str
 # ---- what is explained ------------------------------------------------------------------------------------------
 
 
-def _now(socket: Path) -> Case:
+def _now(socket: Place) -> Case:
     code, body = Client(socket).get("/v1/input")
     if code != 200:
         raise NotExplainedError(f"{code} {body.decode(errors='replace')}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from failoverd.ctl.place import Place
     from failoverd.runtime.document_history import Change, PastEvent, Phase
 
 STYLES = {"done": "green", "failed": "bold red", "refused": "yellow", "under-way": "bold yellow", "unknown": "dim"}
@@ -41,7 +42,7 @@ BAR = 32  # columns of the timeline
 @options.socket
 @options.output
 @options.watch
-def history(event: str | None, number: int, *, everything: bool, directory: Path, socket: Path, output: str) -> Exit:
+def history(event: str | None, number: int, *, everything: bool, directory: Path, socket: Place, output: str) -> Exit:
     """Show the newest changes of primary; of EVENT, a change (term-7) or a request's id, all that is known.
 
     Put together from what each node noted. Who could not be asked is named: its part is missing then. Where the daemon
@@ -50,7 +51,7 @@ def history(event: str | None, number: int, *, everything: bool, directory: Path
     try:
         code, body = Client(socket).get("/v1/history")
     except UnreachableError as error:
-        code, body = 200, _alone(directory, error)
+        code, body = 200, _alone(socket, directory, error)
     if code != 200:
         click.echo(f"failoverctl: {code} {body.decode(errors='replace')}", err=True)
         return Exit.FAILED
@@ -82,10 +83,12 @@ def history(event: str | None, number: int, *, everything: bool, directory: Path
     return Exit.DONE
 
 
-def _alone(directory: Path, why: UnreachableError) -> bytes:
+def _alone(socket: Place, directory: Path, why: UnreachableError) -> bytes:
     """What this node's own audit says, where its daemon does not. Raises UnreachableError."""
+    if not isinstance(socket, Path):
+        raise why  # the audit here is of no node of that cluster
     try:
-        path = source.readable(directory)[-1]
+        source.readable(directory)
         node = str(next(source.records(directory, Path()), {}).get("node", ""))
     except OSError as error:
         raise UnreachableError(f"{why}; and {directory}: {error.strerror or error}") from None
@@ -94,7 +97,7 @@ def _alone(directory: Path, why: UnreachableError) -> bytes:
     from failoverd.runtime.history import alone  # noqa: PLC0415 - likewise
 
     click.echo(f"failoverctl: {why}; from this node's audit alone:", err=True)
-    return TypeAdapter(HistoryDocument).dump_json(alone(path, node))
+    return TypeAdapter(HistoryDocument).dump_json(alone(directory, node))
 
 
 def _known(document: HistoryDocument) -> str:

@@ -13,9 +13,8 @@ import click
 from failoverd.ctl import options, request, when
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from failoverd.ctl.exits import Exit
+    from failoverd.ctl.place import Place
 
 
 @click.command()
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     "--for", "for_ms", type=when.DURATION, default=0, metavar="DURATION", help="It ends by itself: 30m, 2h, 1d."
 )
 @options.socket
-def maintenance(node: str, switch: str, reason: str, for_ms: int, socket: Path) -> Exit:
+def maintenance(node: str, switch: str, reason: str, for_ms: int, socket: Place) -> Exit:
     """Say that NODE is worked on, or that this has ended. `on` needs a reason; once more, it says it anew.
 
     Refused for the primary: move the role first, failoverctl promote. A node that becomes primary all the same (it was
@@ -40,7 +39,7 @@ def maintenance(node: str, switch: str, reason: str, for_ms: int, socket: Path) 
     return request.ask(
         socket,
         "/v1/maintenance",
-        {"node": node, "on": on, "by": request.who(), "reason": reason, "for_ms": for_ms},
+        {"node": node, "on": on, "reason": reason, "for_ms": for_ms},
         refused=f"maintenance of {node} cannot {'begin' if on else 'end'} now",
         done=f"{node} is no candidate, and raises no alert" if on else f"{node} counts as any other",
         failed=f"maintenance of {node} is not known to have {'begun' if on else 'ended'}",

@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 
 FILES = {
     "/etc/failoverd/failoverd.yaml": "The configuration, the same on every node. See failoverd.yaml(5).",
-    "/run/failoverd/control.sock": "The daemon's control socket: root, and the members of its group.",
+    "/etc/failoverd/tls, /etc/failoverd/secrets": "What the node shows to others, and passwords, a file each; made by "
+    "failoverctl init and join.",
+    "/etc/failoverd/ca": "On the host of failoverctl init alone: the cluster's CA, and copies of what it has signed.",
+    "/run/failoverd/control.sock": "The daemon's control socket, for root and whom access of the configuration names.",
+    "~/.config/failoverd/failoverctl.toml": "host, certificate, key and ca: another default of the options so called.",
     "/run/failoverd/lease": "The lease as last renewed, for a daemon that is started again before it is over.",
     "/var/lib/failoverd/term": "The newest term that this node has seen. Not to be removed without need.",
-    "/var/lib/failoverd/audit/audit.jsonl": "The record of every decision and effect, one JSON object a line.",
+    "/var/lib/failoverd/audit/audit.jsonl": "The record of every decision and effect, one JSON object a line, each "
+    "with the hash of the one before. Beside it: audit-NUMBER.jsonl.gz, the closed files, by their first record.",
+    "/var/lib/failoverd/audit/copies": "Copies of the other nodes' records, a directory a node and version.",
     "/var/lib/failoverd/drill/ID": "A drill: its state, and once it has ended report.json and report.html.",
     "/var/lib/failoverd/ahead": "What a node had and the primary lacked, saved as SQL before a rebuild.",
 }
 ENVIRONMENT = {
     "NO_COLOR": "Set to anything: no colours.",
-    "SUDO_USER": "Whose request it is, where sudo has set it.",
 }
 SIGNALS = {
     "SIGTERM": "Ends the daemon and touches nothing. Started again within its lease it goes on as primary; otherwise "

@@ -13,9 +13,8 @@ import click
 from failoverd.ctl import options, request, when
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from failoverd.ctl.exits import Exit
+    from failoverd.ctl.place import Place
 
 _wait = click.option(
     "--wait", is_flag=True, help="Until every node that is heard has seen it; names those that did not."
@@ -29,7 +28,7 @@ _wait = click.option(
 )
 @_wait
 @options.socket
-def pause(reason: str, for_ms: int, *, wait: bool, socket: Path) -> Exit:
+def pause(reason: str, for_ms: int, *, wait: bool, socket: Place) -> Exit:
     """Let nothing act by itself: no failover, no fencing, no restart of a service, no promotion.
 
     The primary goes on serving. A primary that is lost is not replaced before `failoverctl resume`, or the end that
@@ -39,7 +38,7 @@ def pause(reason: str, for_ms: int, *, wait: bool, socket: Path) -> Exit:
     return request.ask(
         socket,
         "/v1/pause",
-        {"by": request.who(), "reason": reason, "for_ms": for_ms, "wait": wait},
+        {"reason": reason, "for_ms": for_ms, "wait": wait},
         refused="the cluster cannot be paused now",
         done=f"paused; a lost primary is not replaced before {end}",
         failed="not known to be paused" + (" on every node that is heard" if wait else ""),
@@ -49,12 +48,12 @@ def pause(reason: str, for_ms: int, *, wait: bool, socket: Path) -> Exit:
 @click.command()
 @_wait
 @options.socket
-def resume(*, wait: bool, socket: Path) -> Exit:
+def resume(*, wait: bool, socket: Place) -> Exit:
     """Let the cluster act by itself again."""
     return request.ask(
         socket,
         "/v1/resume",
-        {"by": request.who(), "wait": wait},
+        {"wait": wait},
         refused="the cluster cannot be resumed now",
         done="the cluster acts by itself again",
         failed="not known to be resumed" + (" on every node that is heard" if wait else ""),

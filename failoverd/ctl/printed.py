@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from failoverd.runtime.document import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,11 +66,16 @@ def ascii_of(text: str) -> str:
     return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
 
 
+def line(text: str) -> None:
+    """Print one line: of the words of others that are in it, none begins another one, or moves the terminal."""
+    click.echo(printable(text).replace("\n", "?"))
+
+
 def local(moment: str, *, precise: bool = False) -> str:
     """A moment of a document, ISO 8601, as this host's clock on the wall would show it."""
     try:
         here = datetime.fromisoformat(moment).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter at the first and last day that there are
         return moment
     return here.strftime("%Y-%m-%d %H:%M:%S") + (f".{here.microsecond // 1000:03}" if precise else "")
 

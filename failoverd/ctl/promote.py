@@ -25,7 +25,8 @@ from failoverd.runtime.document import Preview, from_json
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
+
+    from failoverd.ctl.place import Place
 
 
 @click.command()
@@ -48,7 +49,7 @@ def promote(
     dry_run: bool,
     at: datetime | None,
     cancel: bool,
-    socket: Path,
+    socket: Place,
 ) -> Exit:
     """Hand the primary's role to NODE. Goes on in the daemon when this terminal closes.
 
@@ -74,30 +75,30 @@ def promote(
         return _would(socket, node, allow_loss=force)
     return request.ask(
         socket,
-        "/v1/promote",
-        {"node": node, "by": request.who(), "reason": reason, "allow_loss": force},
+        "/v1/promote-forced" if force else "/v1/promote",
+        {"node": node, "reason": reason},
         refused=f"{node} cannot become primary now" + (", not even by force" if force else ""),
         done=f"{node} is primary",
         failed=f"{node} is not primary",
     )
 
 
-def _schedule(socket: Path, node: str, reason: str, at: datetime) -> Exit:
+def _schedule(socket: Place, node: str, reason: str, at: datetime) -> Exit:
     return request.ask(
         socket,
         "/v1/schedule",
-        {"node": node, "by": request.who(), "reason": reason, "at_ms": round(at.timestamp() * 1000)},
+        {"node": node, "reason": reason, "at_ms": round(at.timestamp() * 1000)},
         refused=f"a switchover to {node} cannot be scheduled now",
         done=f"{node} becomes primary at {when.shown(at)}; failoverctl promote --cancel takes it back",
         failed="not known to be scheduled",
     )
 
 
-def _cancel(socket: Path) -> Exit:
+def _cancel(socket: Place) -> Exit:
     return request.ask(
         socket,
         "/v1/cancel-scheduled",
-        {"by": request.who()},
+        {},
         refused="there is nothing to cancel",
         done="no switchover is scheduled",
         failed="not known to be cancelled",
@@ -124,7 +125,7 @@ def _complete(*, force: bool, allow_data_loss: bool, reason: str) -> None:
         )
 
 
-def _would(socket: Path, node: str, *, allow_loss: bool) -> Exit:
+def _would(socket: Place, node: str, *, allow_loss: bool) -> Exit:
     """Print what a promotion would come to now."""
     code, body = Client(socket).post("/v1/would-promote", {"node": node, "allow_loss": allow_loss})
     if code != 200:

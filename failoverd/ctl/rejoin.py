@@ -23,7 +23,7 @@ from failoverd.ctl.exits import Exit
 from failoverd.runtime.document import RejoinDocument, from_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from failoverd.ctl.place import Place
 
 
 @click.command()
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--rebuild", is_flag=True, help="Make it anew also where it could follow as it is.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody is at a terminal.")
 @options.socket
-def rejoin(node: str, donor: str, *, rebuild: bool, yes: bool, socket: Path) -> Exit:
+def rejoin(node: str, donor: str, *, rebuild: bool, yes: bool, socket: Place) -> Exit:
     """Bring NODE home: let it follow, or save what it has extra and make its database anew.
 
     Goes on in NODE's daemon when this terminal closes. Refused with its codes, and nothing touched, where it is not
@@ -62,7 +62,7 @@ def rejoin(node: str, donor: str, *, rebuild: bool, yes: bool, socket: Path) -> 
     return request.ask(
         socket,
         "/v1/rejoin",
-        {"node": node, "donor": donor, "by": request.who(), "anew": rebuild},
+        {"node": node, "donor": donor, "anew": rebuild},
         refused=f"{node} cannot be brought home now",
         done=f"{node} is home" if plan.action == "rebuild" else f"{node} follows {plan.holder}",
         failed=f"{node} is not home",

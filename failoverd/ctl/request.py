@@ -7,9 +7,7 @@ guess.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -21,14 +19,15 @@ from failoverd.runtime.document import Event, Refused, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from failoverd.ctl.place import Place
 
 UNSEEN = "REQUEST_UNSEEN"  # the daemon has seen no end of it
 REJOIN_S = 10.0  # a daemon that is started again is back within a few seconds
 
 
 def ask(
-    socket: Path, path: str, document: Mapping[str, str | bool | int], *, refused: str, done: str, failed: str
+    socket: Place, path: str, document: Mapping[str, str | bool | int], *, refused: str, done: str, failed: str
 ) -> Exit:
     """Post `document` and look on until its end, which is said in the words given."""
     client = Client(socket)
@@ -55,11 +54,6 @@ def ask(
         return Exit.UNCLEAR
     click.echo(f"done: {done}" if last.succeeded else f"failed: {failed}")
     return Exit.DONE if last.succeeded else Exit.FAILED
-
-
-def who() -> str:
-    """Who is at the keyboard, also behind sudo."""
-    return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
 def _say_refused(words: str, reasons: list[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ Where the daemon does not answer, what this host knows by itself (alone.py), and
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +16,7 @@ from failoverd.ctl.exits import Exit, UnreachableError
 from failoverd.runtime.document import StatusDocument, from_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from failoverd.ctl.place import Place
 
 ANSWER_S = 1.0  # a daemon that takes longer has lost its lease, or is about to: what the host says is worth more
 
@@ -26,7 +27,7 @@ ANSWER_S = 1.0  # a daemon that takes longer has lost its lease, or is about to:
 @options.config_file
 @options.output
 @options.watch
-def status(socket: Path, directory: Path, config: Path, output: str) -> Exit:
+def status(socket: Place, directory: Path, config: Path, output: str) -> Exit:
     """Show every node, who is primary under which lease, and whether it could fail over now, to whom or why not.
 
     Where the daemon does not answer (exit code 4): what this host knows by itself, and the cluster as another node that
@@ -35,6 +36,8 @@ def status(socket: Path, directory: Path, config: Path, output: str) -> Exit:
     try:
         code, body = Client(socket, ANSWER_S).get("/v1/status")
     except UnreachableError as error:
+        if not isinstance(socket, Path):
+            raise  # what this host knows by itself is of no node of that cluster
         click.echo(f"failoverctl: {error}", err=True)
         return _alone(socket, directory, config, output, str(error))
     if code != 200:

@@ -24,15 +24,15 @@ import click
 
 from failoverd.ctl import options
 from failoverd.ctl.client import Client
-from failoverd.ctl.exits import Exit, UnreachableError
+from failoverd.ctl.exits import Exit, ForbiddenError, UnreachableError
 from failoverd.runtime.document import DocumentError, StatusDocument, from_json
 from failoverd.runtime.document_history import HistoryDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from types import FrameType
 
+    from failoverd.ctl.place import Place
     from failoverd.ctl.top_screen import Picture
 
 REDRAW_S = 0.5  # between looks: ages grow and the lease runs down
@@ -56,7 +56,7 @@ class _Signals:
     help="How often to look.",
 )
 @options.socket
-def top(every: float, socket: Path) -> Exit:
+def top(every: float, socket: Place) -> Exit:
     """Show the cluster on the whole terminal as it changes: nodes, answers, news and the newest changes of primary.
 
     Keys: q ends it, p holds the picture, ? shows the keys. It goes on when the daemon does not answer, and says so.
@@ -104,7 +104,7 @@ def _environment() -> dict[str, str]:
 # ---- the looks --------------------------------------------------------------------------------------------------
 
 
-def _look_in_threads(picture: Picture, socket: Path, every_s: float, wake: int) -> None:
+def _look_in_threads(picture: Picture, socket: Place, every_s: float, wake: int) -> None:
     def status() -> None:
         code, body = Client(socket, ANSWER_S).get("/v1/status")
         if code != 200:
@@ -121,7 +121,7 @@ def _look_in_threads(picture: Picture, socket: Path, every_s: float, wake: int) 
             began = time.monotonic()
             try:
                 look()  # type: ignore[operator] # one of the two above
-            except (UnreachableError, DocumentError) as error:
+            except (UnreachableError, ForbiddenError, DocumentError) as error:
                 if tells:
                     picture.missed(str(error))
             with contextlib.suppress(OSError):  # it ends just now

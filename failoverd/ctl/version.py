@@ -13,13 +13,13 @@ from failoverd.ctl.client import Client
 from failoverd.ctl.exits import Exit, UnreachableError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from failoverd.ctl.place import Place
 
 
 @click.command()
 @options.socket
 @options.output
-def version(socket: Path, output: str) -> Exit:
+def version(socket: Place, output: str) -> Exit:
     """Print the versions of failoverctl and of the local failoverd; 0 also when that does not run."""
     daemon, node, why = None, None, ""
     try:

@@ -13,6 +13,7 @@ thread.
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import struct
@@ -25,14 +26,16 @@ import pymysql
 from pymysql.constants import CLIENT, COMMAND, CR, ER
 
 from failoverd.core.model import Outcome
+from failoverd.hiding import hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     _Base = pymysql.connections.Connection[pymysql.cursors.Cursor]
 else:  # generic in the stubs only
     _Base = pymysql.connections.Connection
 
+_NEAR = re.compile(r" near '.*", re.DOTALL)  # as both servers tell where they did not understand
 _UCRED = struct.Struct("=iII")  # struct ucred {pid, uid, gid}
 STARTED = 19  # of the fields of /proc/PID/stat behind the name: clock ticks since boot
 SHORTEST_S = 0.001  # pymysql takes no time-out of 0
@@ -60,6 +63,20 @@ _CODES: dict[int, tuple[str, Outcome]] = {
 }
 
 
+# pymysql takes packets apart without looking whether they are whole; RuntimeError: a file of ours was asked for.
+_NO_ANSWER = (
+    struct.error,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,  # decimal's among them
+    RuntimeError,
+    NameError,  # a value that it would have read out of one
+)
+
+
 @cache
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text()
@@ -74,6 +91,16 @@ class Failure(Exception):  # noqa: N818 - it carries a result, and ends nothing 
         self.code = code
         self.reason = reason
         self.outcome = outcome
+
+
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Take an answer apart: what is not there, or is of another kind, is a Failure of the server, and no bug here."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        words = f"an answer of the server is not as expected: {type(error).__name__}: {error}"
+        raise Failure("DB_SQL", words) from None
 
 
 class Deadline:
@@ -119,7 +146,7 @@ class Connection(_Base):
         # told the password itself, and no RSA key (and no library for it) is needed.
         self._secure = True
         self._socket: socket.socket | None = None
-        self._statement = ""
+        self._statement, self._has_values = "", False
         self._run: str | None = None
         self.name = user
         self.affected = 0
@@ -140,7 +167,7 @@ class Connection(_Base):
             raise Failure("DB_REFUSED", f"{path}: {error.strerror or error}") from None
         try:
             self.connect(connection)
-        except pymysql.err.MySQLError as error:
+        except (pymysql.err.MySQLError, *_NO_ANSWER) as error:
             connection.close()
             if deadline.left_s <= SHORTEST_S:
                 words = f"connected, but no greeting and login within {deadline.after_ms} ms"
@@ -193,7 +220,7 @@ class Connection(_Base):
 
     def send(self, deadline: Deadline, statement: str, *values: object) -> None:
         """Send one statement; its answer must be finished before the next."""
-        self._statement = " ".join(statement.split()[:3])  # never its values
+        self._statement, self._has_values = " ".join(statement.split()[:3]), bool(values)  # never its values
         self._write_timeout = max(deadline.left_s, SHORTEST_S)
         try:
             text = self.cursor().mogrify(statement, values) if values else statement
@@ -214,7 +241,7 @@ class Connection(_Base):
         self._read_timeout = max(deadline.left_s, SHORTEST_S)
         try:
             self._read_query_result()  # type: ignore[attr-defined]  # ... and the other half
-        except (pymysql.err.MySQLError, OSError) as error:
+        except (pymysql.err.MySQLError, OSError, *_NO_ANSWER) as error:
             raise self._failure(error) from None
         result = self._result  # type: ignore[attr-defined]  # as its cursors take it
         self.affected = int(result.affected_rows)
@@ -238,9 +265,11 @@ class Connection(_Base):
     def _failure(self, error: Exception) -> Failure:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         text = str(error.args[1] if len(error.args) > 1 else error)
-        for secret in self._secrets:  # the server quotes statements that it does not understand
-            text = text.replace(secret, "***")
+        # The server quotes statements that it does not understand; of one with values, nothing is told again.
+        text = hidden(_NEAR.sub(" near …", text) if self._has_values else text, self._secrets)
+        if isinstance(error, _NO_ANSWER):
+            number, text = 0, f"it sent what is no answer ({type(error).__name__})"
         code, outcome = _CODES.get(number, ("DB_SQL", Outcome.FAILED))
-        if isinstance(error, pymysql.err.InterfaceError | OSError) and not number:
+        if isinstance(error, (pymysql.err.InterfaceError, OSError, *_NO_ANSWER)) and not number:
             code, outcome = "DB_LOST", Outcome.UNKNOWN
         return Failure(code, f"{self._statement or 'login'}: {text}", outcome, number)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import DatabaseFacts, Replication, Thread
-from failoverd.databases.connection import Failure
+from failoverd.databases.connection import understood
 from failoverd.databases.dialect import THREADS, Replica
 
 if TYPE_CHECKING:
@@ -91,7 +91,11 @@ def replica(connection: Connection, deadline: Deadline) -> Replica | None:
     rows = connection.run(deadline, "SHOW SLAVE STATUS")
     if not rows:
         return None
-    row = rows[0]
+    with understood():
+        return _replica(rows[0])
+
+
+def _replica(row: dict[str, Any]) -> Replica:
     return Replica(
         host=row["Master_Host"],
         port=row["Master_Port"],
@@ -123,9 +127,9 @@ def read_facts(connection: Connection, deadline: Deadline, own: OwnStarts | None
         own.of(run) if own is not None else 0
     )  # before the server's own count, and that after the position: an error forgets too much
     configured = replica(connection, deadline)
-    values = connection.run(deadline, _VARIABLES)[0]
-    status = {line["Variable_name"]: line["Value"] for line in connection.run(deadline, _STATUS)}
-    try:
+    rows, lines = connection.run(deadline, _VARIABLES), connection.run(deadline, _STATUS)
+    with understood():
+        values, status = rows[0], {line["Variable_name"]: line["Value"] for line in lines}
         return DatabaseFacts(
             version=values["version"],
             server_id=values["server_id"],
@@ -148,5 +152,3 @@ def read_facts(connection: Connection, deadline: Deadline, own: OwnStarts | None
             own=by_own_domain(values["binlog_state"] or "", values["server_id"]),
             run=f"{run}-{sum(int(status[name]) for name in _COUNTED) - mine}" if run else "",
         )
-    except (KeyError, ValueError) as error:
-        raise Failure("DB_SQL", f"an answer of the server is not as expected: {error}") from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from failoverd.core.errant import JournalRow, fold
 from failoverd.core.model import Identity, SettingsFacts
-from failoverd.databases.connection import Failure
+from failoverd.databases.connection import Failure, understood
 from failoverd.databases.mariadb_facts import by_server
 from failoverd.databases.option_files import UnreadableError, is_on, options_of
 
@@ -78,6 +78,29 @@ class Server:
 
 def read_settings(connection: Connection, deadline: Deadline) -> SettingsFacts:
     """Read it all. Raises Failure."""
+    with understood():
+        server = _server(connection, deadline)
+        return SettingsFacts(
+            found=_judged(server),
+            identity=Identity(
+                unique=("server_id", server.variables["server_id"]),
+                shared=("gtid_domain_id", server.variables["gtid_domain_id"]),
+            ),
+            journal=_journal(connection.run(deadline, _JOURNAL)),
+        )
+
+
+def found(connection: Connection, deadline: Deadline) -> tuple[Found, ...]:
+    """The findings alone, of a server that has no journal yet. Raises Failure."""
+    with understood():
+        return _judged(_server(connection, deadline))
+
+
+def _judged(server: Server) -> tuple[Found, ...]:
+    return tuple(finding for rule in RULES for finding in rule(server))
+
+
+def _server(connection: Connection, deadline: Deadline) -> Server:
     variables = {row["Variable_name"]: row["Value"] for row in connection.run(deadline, _VARIABLES)}
     status = connection.run(deadline, "SHOW BINLOG STATUS")
     rows = connection.run(deadline, "SHOW SLAVE STATUS")
@@ -86,7 +109,7 @@ def read_settings(connection: Connection, deadline: Deadline) -> SettingsFacts:
         options = options_of(connection.server_pid)
     except UnreadableError as error:
         why_not = str(error)
-    server = Server(
+    return Server(
         variables=variables,
         row=rows[0] if rows else None,
         binlog=status[0] if status else {},
@@ -94,13 +117,6 @@ def read_settings(connection: Connection, deadline: Deadline) -> SettingsFacts:
         why_not=why_not,
         tables=[f"{row['name']} ({row['engine']})" for row in connection.run(deadline, _TABLES, NAMED_MOST + 1)],
         events=[row["name"] for row in connection.run(deadline, _EVENTS, NAMED_MOST + 1)],
-    )
-    return SettingsFacts(
-        found=tuple(finding for rule in RULES for finding in rule(server)),
-        identity=Identity(
-            unique=("server_id", variables["server_id"]), shared=("gtid_domain_id", variables["gtid_domain_id"])
-        ),
-        journal=_journal(connection.run(deadline, _JOURNAL)),
     )
 
 

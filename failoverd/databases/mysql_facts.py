@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import DatabaseFacts, Replication, Thread
-from failoverd.databases.connection import Failure
+from failoverd.databases.connection import understood
 from failoverd.databases.dialect import THREADS, Replica
 
 if TYPE_CHECKING:
@@ -84,7 +84,11 @@ def replica(connection: Connection, deadline: Deadline) -> Replica | None:
     rows = connection.run(deadline, "SHOW REPLICA STATUS")
     if not rows:
         return None
-    row = rows[0]
+    with understood():
+        return _replica(rows[0])
+
+
+def _replica(row: dict[str, Any]) -> Replica:
     return Replica(
         host=row["Source_Host"],
         port=row["Source_Port"],
@@ -111,10 +115,10 @@ def read_facts(connection: Connection, deadline: Deadline, own: OwnStarts | None
     """Read it all. Raises Failure. Without `own` the facts do not name the run."""
     run = connection.server_run if own is not None else ""
     mine = own.of(run) if own is not None else 0  # before the server's own count: an error forgets too much
-    try:
-        configured = replica(connection, deadline)
-        values = connection.run(deadline, VARIABLES)[0]
-        status = {line["Variable_name"]: line["Value"] for line in connection.run(deadline, STATUS)}
+    configured = replica(connection, deadline)
+    rows, lines = connection.run(deadline, VARIABLES), connection.run(deadline, STATUS)
+    with understood():
+        values, status = rows[0], {line["Variable_name"]: line["Value"] for line in lines}
         executed = parse(values["executed"] or "")
         return DatabaseFacts(
             version=values["version"],
@@ -138,5 +142,3 @@ def read_facts(connection: Connection, deadline: Deadline, own: OwnStarts | None
             own=written_by(values["server_uuid"], executed),
             run=f"{run}-{sum(int(status[name]) for name in _COUNTED) - mine}" if run else "",
         )
-    except (KeyError, ValueError) as error:
-        raise Failure("DB_SQL", f"an answer of the server is not as expected: {error}") from None

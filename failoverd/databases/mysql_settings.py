@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from failoverd.core.errant import JournalRow, fold
 from failoverd.core.model import Identity, SettingsFacts
+from failoverd.databases.connection import understood
 from failoverd.databases.mysql_facts import parse
 
 if TYPE_CHECKING:
@@ -41,14 +42,16 @@ _FILTERS = ("Do_DB", "Ignore_DB", "Do_Table", "Ignore_Table", "Wild_Do_Table", "
 
 def read_settings(connection: Connection, deadline: Deadline) -> SettingsFacts:
     """Read it all. Raises Failure."""
-    variables = {row["Variable_name"]: row["Value"] for row in connection.run(deadline, VARIABLES)}
+    listed = connection.run(deadline, VARIABLES)
     rows = connection.run(deadline, "SHOW REPLICA STATUS")
     journal = connection.run(deadline, JOURNAL)
-    return SettingsFacts(
-        found=(*_of_variables(variables), *_of_replica(rows[0] if rows else {})),
-        identity=Identity(unique=("server_uuid", variables["server_uuid"].lower())),
-        journal=fold(tuple(_journal_row(row) for row in journal)),
-    )
+    with understood():
+        variables = {row["Variable_name"]: row["Value"] for row in listed}
+        return SettingsFacts(
+            found=(*_of_variables(variables), *_of_replica(rows[0] if rows else {})),
+            identity=Identity(unique=("server_uuid", variables["server_uuid"].lower())),
+            journal=fold(tuple(_journal_row(row) for row in journal)),
+        )
 
 
 def _journal_row(row: dict[str, Any]) -> JournalRow:

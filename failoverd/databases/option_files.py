@@ -68,16 +68,12 @@ def _options(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
         yield key, text
 
 
-def _lines(root: Path, file: str, *, must_exist: bool, depth: int = 0) -> Iterator[str]:
-    """Every option line of the server's groups, includes in their place."""
-    try:
-        text = (root / file.lstrip("/")).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        if must_exist:
-            raise UnreadableError(f"{file} is not there") from None
-        return
-    except OSError as error:
-        raise UnreadableError(f"{file}: {error.strerror}") from None
+def _lines(root: Path, file: str, *, must_exist: bool, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every option line of the server's groups, includes in their place; `above`: the files that this one is in.
+
+    One that includes itself is read once: ten levels of it, as the server does, would never end.
+    """
+    text = _text_of(root, file, must_exist=must_exist)
     ours = False
     for raw in text.splitlines():
         line = re.sub(r"\s#.*$", "", raw).strip()
@@ -85,11 +81,23 @@ def _lines(root: Path, file: str, *, must_exist: bool, depth: int = 0) -> Iterat
             continue
         if line.startswith("[") and "]" in line:
             ours = _GROUP.match(line[1 : line.index("]")].strip()) is not None
-        elif line.startswith("!") and depth < DEEPEST:
+        elif line.startswith("!") and len(above) < DEEPEST:
             for included in _included(root, line):
-                yield from _lines(root, included, must_exist=False, depth=depth + 1)
+                if included not in (file, *above):
+                    yield from _lines(root, included, must_exist=False, above=(file, *above))
         elif ours:
             yield line
+
+
+def _text_of(root: Path, file: str, *, must_exist: bool) -> str:
+    try:
+        return (root / file.lstrip("/")).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        if must_exist:
+            raise UnreadableError(f"{file} is not there") from None
+        return ""
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+        raise UnreadableError(f"{file}: {error.strerror if isinstance(error, OSError) else error}") from None
 
 
 def _included(root: Path, line: str) -> list[str]:
@@ -99,5 +107,8 @@ def _included(root: Path, line: str) -> list[str]:
     if kind != "!includedir":
         return []
     directory = root / path.strip().lstrip("/")
-    names = sorted(entry.name for entry in directory.glob("*.cnf")) if directory.is_dir() else []
+    try:
+        names = sorted(entry.name for entry in directory.glob("*.cnf")) if directory.is_dir() else []
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{path.strip()[:200]}: {error.__class__.__name__}") from None
     return [f"{path.strip().rstrip('/')}/{name}" for name in names]

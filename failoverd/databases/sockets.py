@@ -13,6 +13,7 @@ Plain netlink, since pyroute2's DiagSocket leaves error answers out.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -97,6 +98,8 @@ def _messages(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
     data = netlink.recv(1 << 17)
     while len(data) >= _HEADER.size:
         length, kind, _, _, _ = _HEADER.unpack_from(data)
+        if not _HEADER.size <= length <= len(data):
+            raise OSError(errno.EBADMSG, f"a netlink message of {length} bytes in {len(data)}")
         yield kind, data[_HEADER.size : length]
         data = data[(length + 3) & ~3 :]
 

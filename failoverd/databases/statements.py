@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.core.monitoring import StatementFacts
-from failoverd.databases.connection import Failure
+from failoverd.databases.connection import understood
 
 if TYPE_CHECKING:
     from failoverd.databases.connection import Connection, Deadline
@@ -31,14 +31,12 @@ def read_statements(dialect: Dialect, connection: Connection, deadline: Deadline
     count = connection.run(deadline, COUNT)
     limit = connection.run(deadline, LIMIT)
     rows = connection.run(deadline, dialect.RUNNING)
-    try:
+    with understood():
         slow, counts_ms = int(count[0]["Value"]), round(float(limit[0]["Value"]) * 1000)
         running = []
         for row in ({name.lower(): value for name, value in row.items()} for row in rows):
             ms = int(row["time_ms"] if "time_ms" in row else (row["time"] or 0) * 1000)
             if row["command"] in COMMANDS and row["user"] not in {"system user", connection.name} and ms > limit_ms:
                 running.append((int(row["id"]), str(row["user"]), ms))
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise Failure("DB_SQL", f"an answer of the server is not as expected: {error}") from None
     running.sort(key=lambda one: -one[2])
     return StatementFacts(slow, counts_ms, tuple(running[:KEPT]))

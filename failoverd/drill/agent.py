@@ -22,7 +22,6 @@ before it answers anybody.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import signal
@@ -35,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from failoverd.credentials import CredentialsError
 from failoverd.drill import DrillError, model
 from failoverd.drill.faults import Host
 from failoverd.drill.jobs import KINDS, TERM_S, Job
@@ -42,10 +42,13 @@ from failoverd.drill.model import Cast, Fault  # noqa: TC001 - pydantic reads th
 from failoverd.drill.node import facts_of, keep_report
 from failoverd.drill.ourselves import Ourselves
 from failoverd.drill.scenarios import SCENARIOS
+from failoverd.refusals_spool import DRILL_AGENT, Spool
 from failoverd.runtime import logging
-from failoverd.runtime.http import Limits, NodeServer
+from failoverd.runtime.accepting import Admission
+from failoverd.runtime.http import Limits
+from failoverd.runtime.node_server import NodeServer
+from failoverd.runtime.ours import credentials_of
 from failoverd.runtime.systemd import Notifier
-from failoverd.tls import server_context
 
 if TYPE_CHECKING:
     import argparse
@@ -55,11 +58,13 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from failoverd.config import Config
+    from failoverd.credentials import Credentials
 
 LEASE_S = 15.0
 LOOK_S = 1.0
+RENEW_S = 30.0  # between two looks at the certificate files
 # A report of some hours with its page, twice as JSON strings: far more than a daemon's messages.
-LIMITS = Limits(request=64 << 20, request_s=60.0)
+LIMITS = Limits(request=64 << 20, request_s=60.0, of_one=64)
 _ID = r"[0-9]{8}-[0-9]{6}-[a-z-]{1,40}"
 _log = structlog.get_logger(__name__)
 
@@ -121,6 +126,7 @@ class Agent:
         self._held: _Held | None = None
         self._jobs: dict[str, Job] = {}
         self._turn = asyncio.Lock()  # one change of what is here at a time
+        self._credentials: Credentials | None = None
 
     # ---- the switch -------------------------------------------------------------------------------------------------
 
@@ -172,17 +178,30 @@ class Agent:
 
     # ---- routes -----------------------------------------------------------------------------------------------------
 
-    def server(self) -> NodeServer:
-        """All of the above, for members of the cluster. Raises OSError, ssl.SSLError."""
-        tls = self._config.peer
+    def server(self, spool: Path | None = None) -> NodeServer:
+        """All of the above, for members of the cluster. Raises CredentialsError.
+
+        Whom it refuses, the daemon is told by the file `spool`.
+        """
+        self._credentials = credentials_of(self._config)
+        if spool is not None:
+            Spool(spool, self._credentials.refusals, _log.warning)
         return NodeServer(
             address=self._config.this.address,
             port=self._config.drill.port,
-            ssl_context=server_context(ca=tls.ca, certificate=tls.certificate, key=tls.key),
+            ssl_context=self._credentials.server,
             nodes=list(self._config.nodes),
             routes=self._routes(),
             limits=LIMITS,
+            admission=Admission("drill", self._credentials.refusals),
         )
+
+    async def renew(self) -> None:
+        """Look again and again whether the certificate was replaced. Never returns."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if self._credentials is not None and await asyncio.to_thread(self._credentials.renew):
+                _log.info("another certificate is in force")
 
     def _routes(self) -> list[Route]:
         return [
@@ -299,7 +318,7 @@ def _answered(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
 def _object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _RefusedError(400, "DRILL_BUG", f"no JSON: {error}") from None
     if not isinstance(value, dict):
         raise _RefusedError(400, "DRILL_BUG", "no JSON object")
@@ -315,15 +334,16 @@ def _json(value: object) -> Response:
     return Response(model.dump(value), media_type="application/json")
 
 
-async def run(config: Config, ourselves: Ourselves, state: Path, host: Host | None = None) -> None:
+async def run(config: Config, ourselves: Ourselves, state: Path, spool: Path, host: Host | None = None) -> None:
     """Be the node's agent until SIGTERM. Raises OSError where it cannot listen, DrillError where a fault stays."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     agent = Agent(config, ourselves, state, host)
     await agent.clear_remains()
-    server = agent.server()
+    server = agent.server(spool)
     watching = asyncio.ensure_future(agent.watch())
+    renewing = asyncio.ensure_future(agent.renew())
     await server.start()
     Notifier().ready(f"{config.this.name} of {config.cluster}")
     try:
@@ -333,18 +353,18 @@ async def run(config: Config, ourselves: Ourselves, state: Path, host: Host | No
             task.result()
     finally:
         watching.cancel()
+        renewing.cancel()
         await agent.end()
         await server.stop()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        await asyncio.gather(watching, renewing, return_exceptions=True)
 
 
 def main(config: Config, options: argparse.Namespace) -> int:
     """Entry point."""
     end_log = logging.start(config.secrets)
     try:
-        asyncio.run(run(config, Ourselves.of(options), options.state))
-    except (OSError, DrillError) as error:
+        asyncio.run(run(config, Ourselves.of(options), options.state, options.runtime / DRILL_AGENT))
+    except (OSError, DrillError, CredentialsError) as error:
         _log.critical("the drill agent ends", reason=str(error))
         return 1
     finally:

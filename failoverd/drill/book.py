@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from failoverd.drill import model
 from failoverd.drill.model import Drill, Note, PhaseName, PhaseResult
 from failoverd.drill_files import CURRENT, DIRECTORY, STATE
+from failoverd.durable import sync_directory, write_durably
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ class Book:
         book = cls(state, Drill(asked=asked, cluster=cluster, began=utc_now()), tell)
         book.place.mkdir(parents=True, mode=0o750)
         book.write()
-        durable(book._root / CURRENT, asked.id + "\n")
+        write_durably(book._root / CURRENT, asked.id + "\n")
         return book
 
     @classmethod
@@ -63,7 +63,10 @@ class Book:
             return None
         book = cls(state, drill, tell)
         # Its clock went on while nobody wrote: by the wall clock, which is good enough for what is left to note.
-        gone_s = (datetime.now(UTC) - datetime.fromisoformat(drill.began)).total_seconds()
+        began = datetime.fromisoformat(drill.began)
+        if began.tzinfo is None:
+            raise ValueError(f"{drill.began!r} is no moment")
+        gone_s = (datetime.now(UTC) - began).total_seconds()
         book._began = time.monotonic() - max(gone_s, 0.0)
         return book
 
@@ -86,7 +89,7 @@ class Book:
     def write(self) -> None:
         """Put it on disk."""
         try:
-            durable(self.place / STATE, model.dump(self.drill).decode() + "\n")
+            write_durably(self.place / STATE, model.dump(self.drill).decode() + "\n")
         except OSError as error:
             if self._strict:
                 raise
@@ -147,23 +150,3 @@ class Book:
         self.change(clean=True)
         if not self._behind:
             self.forget(self._root.parent)
-
-
-def durable(path: Path, text: str) -> None:
-    """Replace a file as a whole; on disk when it returns. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(place: Path) -> None:
-    """Make what a directory names durable. Raises OSError."""
-    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 
+from failoverd.credentials import CredentialsError
 from failoverd.drill import CODES, DrillError, model
 from failoverd.drill.model import Cast, Fault, NodeFacts
-from failoverd.tls import client_context
+from failoverd.runtime.ours import credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -31,9 +33,11 @@ class Agents:
     def __init__(self, config: Config) -> None:
         self._nodes = {str(name): node.address for name, node in config.nodes.items()}
         self._port = config.drill.port
-        tls = config.peer
-        context = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
-        self._client = httpx.AsyncClient(verify=context, timeout=ASK_S, trust_env=False)
+        try:
+            self._credentials = credentials_of(config)
+        except CredentialsError as error:
+            raise DrillError("DRILL_NO_AGENT", str(error)) from None
+        self._client = httpx.AsyncClient(verify=self._credentials.client, timeout=ASK_S, trust_env=False)
         self._streams: list[AsyncGenerator[dict[str, Any], None]] = []
 
     async def __aenter__(self) -> Self:
@@ -61,13 +65,14 @@ class Agents:
         except httpx.HTTPError as error:
             raise DrillError("DRILL_NO_AGENT", f"{node}: {error or error.__class__.__name__}") from None
         if answer.is_success:
-            return answer.json() if answer.content else None
+            return understood(node, answer.content) if answer.content else None
         raise _refusal(node, answer)
 
     # ---- lock -------------------------------------------------------------------------------------------------------
 
     async def lock(self, node: str, drill: str, by: str, coordinator: str) -> None:
         """Take it, or keep it. Raises DrillError (DRILL_RUNNING: who has it)."""
+        await asyncio.to_thread(self._credentials.renew)  # this is asked every few seconds, for as long as a drill goes
         await self._ask("PUT", node, "/v1/lock", {"id": drill, "by": by, "node": coordinator}, limit_s=LOCK_S)
 
     async def release(self, node: str, drill: str) -> None:
@@ -78,12 +83,12 @@ class Agents:
 
     async def facts(self, node: str) -> NodeFacts:
         """What it knows of itself."""
-        return model.load(NodeFacts, json.dumps(await self._ask("GET", node, "/v1/facts", limit_s=30.0)))
+        return loaded(NodeFacts, node, await self._ask("GET", node, "/v1/facts", limit_s=30.0))
 
     async def inject(self, node: str, drill: str, scenario: str, cast: Cast) -> Fault:
         """Bring a scenario's fault about on the node. Returns it, as that node's configuration makes it."""
         body = {"drill": drill, "scenario": scenario, "cast": json.loads(model.dump(cast))}
-        return model.load(Fault, json.dumps(await self._ask("PUT", node, "/v1/fault", body, limit_s=FAULT_S)))
+        return loaded(Fault, node, await self._ask("PUT", node, "/v1/fault", body, limit_s=FAULT_S))
 
     async def undo(self, node: str, drill: str) -> None:
         """Take it away; it is seen to be gone."""
@@ -100,7 +105,10 @@ class Agents:
     async def start(self, node: str, drill: str, kind: str, arguments: dict[str, Any]) -> Job:
         """Start a job there."""
         answer = await self._ask("POST", node, "/v1/jobs", {"drill": drill, "kind": kind, "arguments": arguments})
-        path = f"/v1/jobs/{answer['job']}"
+        job = answer.get("job") if isinstance(answer, dict) else None
+        if not isinstance(job, str) or not job.isascii():
+            raise DrillError("DRILL_NO_AGENT", f"{node}: its answer names no job")
+        path = f"/v1/jobs/{quote(job, safe='')}"
         self._streams.append(self.stream(node, path))
         return Job(self, node, path, self._streams[-1])
 
@@ -114,7 +122,7 @@ class Agents:
                     raise _refusal(node, answer)
                 async for line in answer.aiter_lines():
                     if line.strip():
-                        yield json.loads(line)
+                        yield said(node, line.encode())
         except httpx.HTTPError as error:
             raise DrillError("DRILL_NO_AGENT", f"{node}: {error or error.__class__.__name__}") from None
 
@@ -137,7 +145,7 @@ class Job:
         """Return the next thing that it tells. Raises DrillError where it has failed, or ended."""
         async for line in self._lines:
             if "progress" in line:
-                return dict(line["progress"])
+                return _told(self.node, line)
             raise _failed(self.node, line)
         raise DrillError("DRILL_NO_AGENT", f"{self.node}: the job's lines end without its last word")
 
@@ -145,14 +153,46 @@ class Job:
         """Wait for its end; `tell` gets what it says meanwhile. Raises DrillError."""
         async for line in self._lines:
             if "progress" in line:
-                words = line["progress"].get("text")
+                words = _told(self.node, line).get("text")
                 if words:
                     tell(f"{self.node}: {words}")
             elif "done" in line:
-                return model.load(kind, json.dumps(line["done"]))
+                return loaded(kind, self.node, line["done"])
             else:
                 raise _failed(self.node, line)
         raise DrillError("DRILL_NO_AGENT", f"{self.node}: the job's lines end without its last word")
+
+
+def understood(node: str, data: bytes) -> Any:  # noqa: ANN401 - JSON
+    """What an agent has said. Raises DrillError."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise DrillError("DRILL_NO_AGENT", f"{node}: its answer is no JSON: {data[:80]!r}") from None
+
+
+def said(node: str, line: bytes) -> dict[str, Any]:
+    """One line of a job. Raises DrillError."""
+    value = understood(node, line)
+    if not isinstance(value, dict):
+        raise DrillError("DRILL_NO_AGENT", f"{node}: a line of its job is no object: {line[:80]!r}")
+    return value
+
+
+def loaded(kind: type[_T], node: str, value: object) -> _T:
+    """The value in what an agent has said. Raises DrillError."""
+    try:
+        return model.load(kind, json.dumps(value))
+    except (ValueError, RecursionError) as error:
+        words = str(error).splitlines()[0]
+        raise DrillError("DRILL_NO_AGENT", f"{node} (another version of failoverd?): {words}") from None
+
+
+def _told(node: str, line: dict[str, Any]) -> dict[str, Any]:
+    progress = line["progress"]
+    if not isinstance(progress, dict):
+        raise DrillError("DRILL_NO_AGENT", f"{node}: a job tells what is not understood")
+    return progress
 
 
 def _failed(node: str, line: dict[str, Any]) -> DrillError:
@@ -165,13 +205,13 @@ def _failed(node: str, line: dict[str, Any]) -> DrillError:
 
 def _refusal(node: str, answer: httpx.Response) -> DrillError:
     try:
-        said = answer.json()
-    except ValueError:
-        said = None
-    if isinstance(said, dict) and said.get("code") in CODES:
-        return DrillError(str(said["code"]), str(said.get("reason")))
-    if isinstance(said, dict) and answer.status_code == httpx.codes.CONFLICT:
-        return DrillError("DRILL_RUNNING", f"{node} is in drill {said.get('id')} of {said.get('node')}")
+        refused = understood(node, answer.content)
+    except DrillError:
+        refused = None
+    if isinstance(refused, dict) and str(refused.get("code")) in CODES:
+        return DrillError(str(refused["code"]), str(refused.get("reason")))
+    if isinstance(refused, dict) and answer.status_code == httpx.codes.CONFLICT:
+        return DrillError("DRILL_RUNNING", f"{node} is in drill {refused.get('id')} of {refused.get('node')}")
     return DrillError("DRILL_NO_AGENT", f"{node} answers {answer.status_code}: {answer.text[:200]}")
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from failoverd.config import membership_digest
 from failoverd.drill import DrillError, accounts, comparing, model
-from failoverd.drill.book import durable
 from failoverd.drill.counting import Counting
 from failoverd.drill.model import (
     AuditDone,
@@ -33,6 +32,7 @@ from failoverd.drill.report.evidence import Evidence
 from failoverd.drill.report.figures import objectives, report
 from failoverd.drill.report.page import page
 from failoverd.drill_files import LAST, LOAD, PAGE, REPORT
+from failoverd.durable import write_durably
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -277,13 +277,13 @@ class Collector:
 
     async def _leave(self, made: Report, cast: Cast | None) -> None:
         text, html = model.dump(made).decode(), page(made)
-        durable(self._book.place / REPORT, text)
-        durable(self._book.place / PAGE, html)
+        write_durably(self._book.place / REPORT, text)
+        write_durably(self._book.place / PAGE, html)
         digest = hashlib.sha256(text.encode()).hexdigest()
         self._book.note(f"the report is {self._book.place / PAGE}, SHA-256 of the JSON {digest}")
         if made.drill.outcome == "passed":
             last = {"id": made.drill.asked.id, "ended": made.drill.ended, "scenario": made.drill.asked.scenario}
-            durable(self._book.place.parent / LAST, json.dumps(last) + "\n")
+            write_durably(self._book.place.parent / LAST, json.dumps(last) + "\n")
         nodes: Sequence[str] = (*cast.data_nodes, *cast.arbiters) if cast is not None else ()
         state = model.dump(self._ended(clean=made.drill.clean)).decode()
         for node in nodes:

@@ -260,8 +260,8 @@ class Coordinator:
         await self._stage_of("fault")
         if self._scenario.by == "switchover":
             self._book.found(injected_ms=self._book.now_ms())
-            words = f"drill {self._asked.id}"
-            await self._daemon.promote(self._cast.heir, self._asked.by, words)
+            words = f"drill {self._asked.id}, begun by {self._asked.by}"
+            await self._daemon.promote(self._cast.heir, words)
             self._book.found(asked=f"{self._cast.heir} shall be primary")
             return
         fault = self._scenario.fault(self._config, self._cast)
@@ -339,7 +339,7 @@ class Coordinator:
             await self._holding.expect(self._cast.target)
 
     async def _rejoin(self) -> None:
-        await self._daemon.acknowledge(self._asked.by, f"drill {self._asked.id}")
+        await self._daemon.acknowledge(f"drill {self._asked.id}, begun by {self._asked.by}")
         await self._until(self._all_home)
 
     async def _all_home(self, status: StatusDocument) -> str:

@@ -29,8 +29,10 @@ LINE_BYTES = 64 << 20  # the sums of every table and mailbox of a large site
 MOST_BYTES = 2 * LINE_BYTES  # of all its lines: they are kept in memory, beside the mail
 TERM_S = 10.0
 LAST_WORDS_S = 5.0  # for what a job has said before it ended; what it has left running may hold its pipe open for ever
+GROUP_S = 1.0
 PULSE_S = 1.0
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+CREDENTIALS = "CREDENTIALS_DIRECTORY"  # of this unit, where a job finds the configuration's secrets as well
 
 
 class Job:
@@ -58,7 +60,7 @@ class Job:
                 *ourselves.command("drill-job", self.kind),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                env=ENVIRONMENT,
+                env=ENVIRONMENT | {name: os.environ[name] for name in (CREDENTIALS,) if name in os.environ},
                 start_new_session=True,
             )
         except OSError:
@@ -83,9 +85,7 @@ class Job:
         """Until it is gone, with all that it has started."""
         listening = asyncio.ensure_future(self._listen(reader))
         code = await process.wait()
-        # The number of a group that still has members is given to nobody else, and one that has none is not found.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        await _end_group(process.pid)
         await asyncio.wait({listening}, timeout=LAST_WORDS_S)
         listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -168,6 +168,19 @@ class Job:
         for pid in below:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+async def _end_group(pid: int) -> None:
+    """Kill what is left of a process group whose leader has ended, and wait until it is gone.
+
+    The number of a group that still has members is given to nobody else, and one that has none is not found. What hangs
+    in the kernel goes when it comes back from there: it is waited for no longer than GROUP_S.
+    """
+    with contextlib.suppress(ProcessLookupError, TimeoutError):
+        async with asyncio.timeout(GROUP_S):
+            while True:
+                os.killpg(pid, signal.SIGKILL)
+                await asyncio.sleep(0.01)  # there is nothing to be woken by: they are nobody's children any more
 
 
 def descendants(pid: int) -> Iterator[int]:

@@ -9,6 +9,7 @@ told before (DRILL_LIMITS); a warning and no refusal, since a server may be set 
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ DOVECOT = (
 INSTANCES = "fs.inotify.max_user_instances"
 _INSTANCES_AT = Path("/proc/sys/fs/inotify/max_user_instances")
 ASK_S = 5.0
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def read(doveconf: tuple[str, ...] = ("doveconf",), instances: Path = _INSTANCES_AT) -> dict[str, int]:
@@ -38,13 +40,19 @@ def read(doveconf: tuple[str, ...] = ("doveconf",), instances: Path = _INSTANCES
     try:
         command = [*doveconf, "-h", *DOVECOT]
         asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ASK_S)  # noqa: S603 - its own
-        values = asked.stdout.split("\n")[:-1]
-        if asked.returncode == 0 and len(values) == len(DOVECOT):  # a name that is not known has no line
-            found |= {name: int(value) for name, value in zip(DOVECOT, values, strict=True) if value.isdecimal()}
+        found |= numbers(asked.stdout) if asked.returncode == 0 else {}
         found[INSTANCES] = int(instances.read_text())
     except (OSError, subprocess.TimeoutExpired):
         return found
     return found
+
+
+def numbers(printed: str) -> dict[str, int]:
+    """What doveconf has printed, by name; what is no number of a limit's size is left out."""
+    values = printed.split("\n")[:-1]
+    if len(values) != len(DOVECOT):  # a name that is not known has no line
+        return {}
+    return {name: int(value) for name, value in zip(DOVECOT, values, strict=True) if _NUMBER.fullmatch(value)}
 
 
 def too_low(limits: Mapping[str, int], *, users: int, accounts: int) -> Iterator[str]:

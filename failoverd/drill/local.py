@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import httpx
 
 from failoverd.drill import DrillError
-from failoverd.runtime.document import CheckDocument, DocumentError, StatusDocument, from_json
+from failoverd.runtime.document import CheckDocument, DocumentError, Refused, StatusDocument, from_json
 from failoverd.runtime.document_history import HistoryDocument
 
 if TYPE_CHECKING:
@@ -49,19 +48,22 @@ class LocalDaemon:
         """Return the changes of primary."""
         return await self._get("/v1/history", HistoryDocument)
 
-    async def promote(self, node: str, by: str, reason: str) -> None:
-        """Ask for a switchover; it goes on in the daemon. Raises DrillError with the refusal's reasons."""
-        answer = await self._ask("POST", "/v1/promote", {"node": node, "by": by, "reason": reason})
-        if answer.status_code != httpx.codes.ACCEPTED:
-            said: Any = json.loads(answer.content) if answer.status_code == httpx.codes.CONFLICT else {}
-            whys = [f"{why['code']}: {why['reason']}" for why in said.get("reasons", ())]
-            raise DrillError(
-                "DRILL_INJECT_FAILED", f"a switchover to {node} is refused: {'; '.join(whys) or answer.text}"
-            )
+    async def promote(self, node: str, reason: str) -> None:
+        """Ask for a switchover; it goes on in the daemon. Raises DrillError with the refusal's reasons.
 
-    async def acknowledge(self, by: str, reason: str) -> None:
+        The daemon records this process's user as who asks, so the reason should name who began the drill.
+        """
+        answer = await self._ask("POST", "/v1/promote", {"node": node, "reason": reason})
+        if answer.status_code != httpx.codes.ACCEPTED:
+            words = answer.text[:200]
+            if answer.status_code == httpx.codes.CONFLICT:
+                refused = _read(Refused, answer.content)
+                words = "; ".join(f"{why.code}: {why.reason}" for why in refused.reasons) or words
+            raise DrillError("DRILL_INJECT_FAILED", f"a switchover to {node} is refused: {words}")
+
+    async def acknowledge(self, reason: str) -> None:
         """Let the drill's own change of primary not count towards BLK_FLAPPING. Nothing to acknowledge is fine."""
-        answer = await self._ask("POST", "/v1/acknowledge", {"by": by, "reason": reason})
+        answer = await self._ask("POST", "/v1/acknowledge", {"reason": reason})
         if answer.status_code not in {httpx.codes.ACCEPTED, httpx.codes.CONFLICT}:
             raise DrillError("DRILL_NOT_HOME", f"acknowledge: {answer.status_code} {answer.text[:200]}")
 
@@ -69,10 +71,7 @@ class LocalDaemon:
         answer = await self._ask("GET", path)
         if not answer.is_success:
             raise DrillError("DRILL_NOT_FIT", f"failoverd here answers {answer.status_code} for {path}")
-        try:
-            return from_json(kind, answer.content)
-        except DocumentError as error:
-            raise DrillError("DRILL_BUG", f"failoverd here is of another version? {error}") from None
+        return _read(kind, answer.content)
 
     async def _ask(self, method: str, path: str, body: object = None) -> httpx.Response:
         try:
@@ -81,3 +80,10 @@ class LocalDaemon:
             raise DrillError(
                 "DRILL_NOT_FIT", f"failoverd here does not answer: {error or error.__class__.__name__}"
             ) from None
+
+
+def _read(kind: type[_T], body: bytes) -> _T:
+    try:
+        return from_json(kind, body)
+    except DocumentError as error:
+        raise DrillError("DRILL_BUG", f"failoverd here is of another version? {error}") from None

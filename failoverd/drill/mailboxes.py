@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DOVEADM = "/usr/bin/doveadm"
 LIMIT_S = 3600.0
 FIELDS = "mailbox guid flags hdr.message-id text"
+_RAW = ("utf-8", "surrogatepass")  # for digests: whatever doveadm prints, also what is no text
+_SHOWN = ("utf-8", "backslashreplace")  # for people, and as JSON
 _ID = re.compile(r"<[^<>\s]{1,500}>")
 
 
@@ -59,19 +61,20 @@ def look(
         for mailbox, messages in contents(account, ask):
             held: list[tuple[str, str, str]] = []
             for message in messages:
-                content = hashlib.sha256(message["text"].encode("utf-8", "surrogateescape")).hexdigest()
+                content = hashlib.sha256(message["text"].encode(*_RAW)).hexdigest()
                 held.append((message["guid"], content, message["flags"]))
                 match = _ID.search(message["hdr.message-id"])
                 if match is not None and match[0].endswith(f"@{domain}>"):
-                    found[match[0]] = found.get(match[0], 0) + 1
-            sums.append(_sum(account, mailbox, held))
+                    name = match[0].encode(*_SHOWN).decode()
+                    found[name] = found.get(name, 0) + 1
+            sums.append(_sum(account, mailbox.encode(*_SHOWN).decode(), held))
     return MailboxesDone(node=node, mailboxes=tuple(sums), found=found, took_s=round(time.monotonic() - began, 3))
 
 
 def _sum(account: str, mailbox: str, held: list[tuple[str, str, str]]) -> MailboxSum:
-    content = hashlib.sha256("\n".join(sorted(f"{guid} {text}" for guid, text, _ in held)).encode()).hexdigest()
+    content = hashlib.sha256("\n".join(sorted(f"{guid} {text}" for guid, text, _ in held)).encode(*_RAW)).hexdigest()
     states = sorted(f"{guid} {' '.join(sorted(flags.split()))}" for guid, _, flags in held)
-    flags = hashlib.sha256("\n".join(states).encode()).hexdigest()
+    flags = hashlib.sha256("\n".join(states).encode(*_RAW)).hexdigest()
     return MailboxSum(account=account, mailbox=mailbox, messages=len(held), content=content, flags=flags)
 
 
@@ -83,7 +86,7 @@ def contents(account: str, ask: Callable[..., bytes]) -> Iterator[tuple[str, lis
         try:
             rows = json.loads(answer.decode("utf-8", "surrogateescape"), strict=False) if answer.strip() else []
             yield mailbox, [{name: str(row[name]) for name in FIELDS.split()} for row in rows]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DrillError("DRILL_DIFFERS", f"doveadm fetch for {account}: not understood ({error})") from None
 
 

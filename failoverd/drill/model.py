@@ -509,8 +509,8 @@ def dump(value: object) -> bytes:
     return bytes(_adapter(type(value)).dump_json(value))
 
 
-def load(kind: type[_T], data: bytes | str) -> _T:
-    """Read one. Raises ValueError (pydantic's, which names the place)."""
-    value = _adapter(kind).validate_json(data)
+def load(kind: type[_T], data: bytes | str, *, strict: bool | None = None) -> _T:
+    """Read one. Raises ValueError (pydantic's, which names the place). `strict`: no text passes for a number."""
+    value = _adapter(kind).validate_json(data, strict=strict)
     assert isinstance(value, kind)  # noqa: S101 - what a TypeAdapter of a class gives is one
     return value

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from failoverd.core.model import NodeName, Outcome
 from failoverd.drill import DrillError
 from failoverd.fencing.agent import DONE, ON, AgentFence
-from failoverd.runtime.assembly import levels_of
+from failoverd.runtime.local import levels_of
 
 if TYPE_CHECKING:
     from failoverd.config import Config

@@ -118,7 +118,7 @@ async def _acknowledged(book: Book, daemon: LocalDaemon, cast: Cast) -> None:
     """The drill's own change of primary does not count towards BLK_FLAPPING. More than one are not its own alone."""
     try:
         if (await daemon.status()).term <= cast.term + 1:
-            await daemon.acknowledge(book.drill.asked.by, f"drill {book.drill.asked.id}")
+            await daemon.acknowledge(f"drill {book.drill.asked.id}, begun by {book.drill.asked.by}")
     except DrillError as error:
         book.note(f"the drill's change of primary is not acknowledged: {error.reason}", error.code)
 

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from failoverd.core.model import Outcome
+from failoverd.hiding import hidden
 from failoverd.ports import Result
 from failoverd.process import Runs
 
@@ -47,7 +48,6 @@ Action = Literal["off", "on", "reboot", "status", "monitor", "metadata"]
 AGENTS = "/usr/sbin"  # where an agent that is given by its name alone is
 ON, OFF = 0, 2  # exit codes of `status`
 DONE = 0
-HIDDEN = "***"
 LONGEST_WORDS = 200  # characters of its output in a reason; the log has more
 
 _log = structlog.get_logger(__name__)
@@ -79,8 +79,7 @@ class Device:
     def words(self, ended: Ended) -> str:
         """What it printed, without the secrets; a beginning that may be the rest of one is left out."""
         text = ended.output.decode(errors="replace")
-        for secret in sorted(filter(None, self.secrets.values()), key=len, reverse=True):
-            text = text.replace(secret, HIDDEN)
+        text = hidden(text, self.secrets.values())
         if ended.cut:
             text = text[max((len(secret.encode()) for secret in self.secrets.values()), default=1) - 1 :]
         return text.strip()

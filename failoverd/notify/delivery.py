@@ -18,6 +18,7 @@ import datetime as dt
 import email.utils
 import errno
 import logging
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from enum import Enum
 
 import httpx
 
+_SECONDS = re.compile(r"[0-9]{1,9}")
 HOPS = 3
 LONGEST_WAIT_S = 3600.0  # of Retry-After
 OF_THE_RECEIVER = frozenset({401, 403, 404, 405, 407, 410})
@@ -99,7 +101,10 @@ async def _post(client: httpx.AsyncClient, url: httpx.URL, body: bytes, name: st
         async with client.stream("POST", url, content=body, headers=headers) as answer:
             if answer.status_code not in (307, 308):
                 return _meaning(answer)
-            there = url.join(answer.headers.get("location", ""))
+            try:
+                there = url.join(answer.headers.get("location", ""))
+            except ValueError as error:  # of urllib.parse, beside httpx's own
+                return _again(_words(error))
             if (there.scheme, there.host, there.port) != (url.scheme, url.host, url.port):
                 return _elsewhere(answer.status_code)
             url = there
@@ -131,15 +136,15 @@ def _again(reason: str) -> Attempt:
 
 def _retry_after(value: str) -> float:
     """Seconds, or a date of the receiver's clock; what is neither says nothing."""
-    if value.strip().isdigit():
+    if _SECONDS.fullmatch(value.strip()):
         return min(float(value), LONGEST_WAIT_S)
     try:
         at = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=dt.UTC)
+        return max(0.0, min((at - dt.datetime.now(dt.UTC)).total_seconds(), LONGEST_WAIT_S))
+    except (ValueError, TypeError, IndexError, OverflowError):  # all that the parser raises for what is no date
         return 0.0
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=dt.UTC)
-    return max(0.0, min((at - dt.datetime.now(dt.UTC)).total_seconds(), LONGEST_WAIT_S))
 
 
 def _words(error: BaseException) -> str:

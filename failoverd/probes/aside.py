@@ -11,14 +11,27 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from failoverd.core.model import Health, Reading
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
 
 
-class ThreadRefusedError(Exception):
-    """The system gave no thread: this node could not look."""
+class NoLookError(Exception):
+    """This node could not look: nothing is known of what it wanted to look at."""
+
+    code = "PROBE_EXHAUSTED"
+
+    @property
+    def reading(self) -> Reading:
+        """How the probe that wanted to look ends."""
+        return Reading(Health.UNKNOWN, self.code, f"this node: {self}")
+
+
+class ThreadRefusedError(NoLookError):
+    """The system gave no thread."""
 
 
 class Aside:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from failoverd.core.model import Health, HostFacts, Reading
-from failoverd.probes.aside import Aside, ThreadRefusedError
+from failoverd.probes.aside import Aside, NoLookError
 from failoverd.probes.deadline import current
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from failoverd.ports import Target
 
 
@@ -30,6 +32,14 @@ class HostLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Space:
+    """What is left of a file system: of its space, or of its inodes where these are scarcer."""
+
+    free_percent: float
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Disk:
     path: str
     free_percent: float
@@ -38,10 +48,14 @@ class _Disk:
 
 
 class HostProbe:
-    """Reads `HostFacts` and compares them with the limits."""
+    """Reads `HostFacts` and compares them with the limits.
 
-    def __init__(self, limits: HostLimits) -> None:
+    `look` blocks, and raises OSError where a file system cannot be asked, NoLookError where nobody could ask it.
+    """
+
+    def __init__(self, limits: HostLimits, look: Callable[[str], Space] | None = None) -> None:
         self._limits = limits
+        self._look = space if look is None else look
         self._aside = {path: Aside(f"probe disk {path}") for path in limits.disks}
         self._cores = os.cpu_count() or 1
 
@@ -49,8 +63,8 @@ class HostProbe:
         """Look once; see `ports.Probe`."""
         try:
             disks = [await self._disk(path) for path in self._limits.disks]
-        except ThreadRefusedError as error:
-            return Reading(Health.UNKNOWN, "PROBE_EXHAUSTED", f"this node: {error}")
+        except NoLookError as error:
+            return error.reading
         memory = psutil.virtual_memory()
         fullest = min(disks, key=lambda disk: disk.free_percent, default=_Disk("", 100.0, read_only=False))
         facts = HostFacts(
@@ -68,9 +82,12 @@ class HostProbe:
         attempt = current()
         attempt.stage("DISK_HUNG", f"the file system of {path} did not answer")
         try:
-            return await aside.run(lambda: _look(path))
+            found = await aside.run(lambda: self._look(path))
+        except TimeoutError:
+            return _Disk(path, 0.0, read_only=False, error="hung")
         except OSError as error:
             return _Disk(path, 0.0, read_only=False, error=error.strerror or "unreadable")
+        return _Disk(path, found.free_percent, found.read_only)
 
     def _judge(self, facts: HostFacts, disks: list[_Disk]) -> Reading:
         limits = self._limits
@@ -100,10 +117,10 @@ class HostProbe:
         return Reading(Health.FAILED, found[0][0], "; ".join(reason for _, reason in found), facts)
 
 
-def _look(path: str) -> _Disk:
+def space(path: str) -> Space:
     """Free space as others than root have it, or free inodes if these are scarcer: mail is many small files."""
     stat = os.statvfs(path)
     usable = stat.f_blocks - stat.f_bfree + stat.f_bavail
-    space = 100 * stat.f_bavail / usable if usable else 100.0
+    free = 100 * stat.f_bavail / usable if usable else 100.0
     inodes = 100 * stat.f_favail / stat.f_files if stat.f_files else 100.0
-    return _Disk(path, min(space, inodes), read_only=bool(stat.f_flag & os.ST_RDONLY))
+    return Space(min(free, inodes), read_only=bool(stat.f_flag & os.ST_RDONLY))

@@ -145,7 +145,10 @@ class ImapProbe:
     async def _login(self, link: Link[_Imap]) -> None:
         link.alive()
         link.stage("TIMEOUT_LOGIN", "sent a greeting, did not answer LOGIN")
-        answer = await link.protocol.login(quoted(self._user), _PLACEHOLDER)
+        try:
+            answer = await link.protocol.login(quoted(self._user), _PLACEHOLDER)
+        except UnicodeDecodeError:  # the library reads capabilities in its answer
+            link.failed("GARBAGE", "answered LOGIN with what is no text")
         self._check(link, answer, "LOGIN_REFUSED", "refused the login")
 
     async def _select(self, link: Link[_Imap]) -> Reading:

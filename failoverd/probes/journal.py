@@ -8,6 +8,8 @@ Debian's python3-systemd is not in a virtual environment, and its like on PyPI i
 
 - Only lines of the units are asked for, by `_SYSTEMD_UNIT`, which journald sets from the sender's cgroup: no other
   process can write under that name, whatever it calls itself.
+- `--follow` alone asks for lines of this boot, by the boot's name, which in a container is another one in the daemon's
+  own view of /proc (runtime/persist.py). `--merge` leaves the boot out; this host's lines are asked for by its name.
 - A flood costs no more than LINES_PER_S: the thread then lets the pipe fill, which stops the child and nobody else.
   Who is that far behind jumps to now; `lost` says so, and counts are then too small.
 - The child ends when the pipe does: also with a daemon that was killed.
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 JOURNALCTL = "/usr/bin/journalctl"
 DIRECTORIES = (Path("/var/log/journal"), Path("/run/log/journal"))
+MACHINE_ID = Path("/etc/machine-id")
 LINES_PER_S = 2000
 BEHIND_S = 30.0
 OPENING = "it is being opened"
@@ -39,6 +42,13 @@ AGAIN_S = 30.0  # after a child that ended
 CHUNK = 65_536
 LINE_MOST = 65_536  # journalctl itself leaves out fields of more than 4096 bytes
 _FIELDS = "MESSAGE,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT"
+
+
+def _of_this_host() -> list[str]:
+    try:
+        return ["--merge", f"_MACHINE_ID={MACHINE_ID.read_text().strip()}"]
+    except OSError:  # a host that has no name writes its lines without one
+        return []
 
 
 class Journal:
@@ -56,7 +66,7 @@ class Journal:
         matches = [f"_SYSTEMD_UNIT={unit}" for unit in units]
         self._command = [
             *(JOURNALCTL, "--follow", "--lines=0", "--quiet", "--no-pager", "--output=json"),
-            *(f"--output-fields={_FIELDS}", *source, *matches),
+            *(f"--output-fields={_FIELDS}", *(source or _of_this_host()), *matches),
         ]
         self._units = frozenset(units)
         self._hear = hear
@@ -188,7 +198,7 @@ class Journal:
         try:
             entry = json.loads(line)
             written_s = int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
         unit, identifier, message = entry.get("_SYSTEMD_UNIT"), entry.get("SYSLOG_IDENTIFIER"), entry.get("MESSAGE")
         # A field that is no text (bytes, or given twice) is no line of theirs.

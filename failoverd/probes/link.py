@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
 
 from failoverd.core.model import Health, Reading
+from failoverd.hiding import hidden
 from failoverd.probes.deadline import Attempt, current
 
 if TYPE_CHECKING:
@@ -276,9 +277,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 def shown(text: bytes | str, *secrets: str) -> str:
     """What a server said, fit for a log: one printable line, not too long, without any of `secrets`."""
     line = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    for secret in secrets:
-        if secret:
-            line = line.replace(secret, "***")
+    line = hidden(line, secrets)
     line = _UNPRINTABLE.sub(" ", line).strip()
     return f'"{line[:120]}"'
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from failoverd.core.model import Health, Reading
-from failoverd.probes.aside import Aside, ThreadRefusedError
+from failoverd.probes.aside import Aside, NoLookError
 from failoverd.probes.deadline import current
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class QueueProbe:
-    """Reads `QueueFacts`. `count` blocks, and raises OSError where the queue cannot be read."""
+    """Reads `QueueFacts`.
+
+    `count` blocks, and raises OSError where the queue cannot be read, NoLookError where nobody could look into it.
+    """
 
     def __init__(self, count: Callable[[], QueueFacts]) -> None:
         self._count = count
@@ -33,7 +36,7 @@ class QueueProbe:
         current().stage("QUEUE_FAILED", "the mail queue's directories did not answer")
         try:
             return Reading(Health.OK, facts=await self._aside.run(self._count))
-        except ThreadRefusedError as error:
-            return Reading(Health.UNKNOWN, "PROBE_EXHAUSTED", f"this node: {error}")
+        except NoLookError as error:
+            return error.reading
         except OSError as error:
             return Reading(Health.FAILED, "QUEUE_FAILED", f"{error.filename}: {error.strerror}")

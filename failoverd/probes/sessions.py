@@ -6,6 +6,7 @@ it. Without it the number is not known: UNKNOWN, with MON_NO_DOVEADM.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from failoverd.core.model import Health, Reading
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 DOVEADM = "/usr/bin/doveadm"
 WHO = ("-f", "tab", "who")
 OUTPUT_BYTES = 1 << 20  # some ten thousand users; of more, the last ones
+_NUMBER = re.compile(r"[0-9]{1,9}")
 COLUMNS = ("username", "connections", "proto", "pids", "ips")  # Dovecot 2.3
 
 
@@ -47,6 +49,11 @@ def imap_sessions(table: bytes, *, canary: str = "") -> int:
     found = 0
     for line in table.decode(errors="replace").split("\n"):
         columns = line.rsplit("\t", len(COLUMNS) - 1)
-        if len(columns) == len(COLUMNS) and columns[2] == "imap" and columns[1].isdecimal() and columns[0] != canary:
+        if (
+            len(columns) == len(COLUMNS)
+            and columns[2] == "imap"
+            and _NUMBER.fullmatch(columns[1])
+            and columns[0] != canary
+        ):
             found += int(columns[1])
     return found

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 
 from failoverd.core.gtid import GtidSet
 from failoverd.databases.mariadb_facts import by_server
+from failoverd.durable import sync_directory
 from failoverd.rebuild import RebuildError, binlog, programs
-from failoverd.rebuild.journal import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -97,7 +97,7 @@ def _groups_of(path: Path, file: BinaryIO) -> Iterator[Group]:
     while position + _HEADER.size <= size:
         file.seek(position)
         _, kind, server, length, _, _ = _HEADER.unpack(file.read(_HEADER.size))
-        if length < _HEADER.size:
+        if length < _HEADER.size + (_GTID.size if kind == GTID else 0):
             raise RebuildError("AHEAD_UNREADABLE", f"{path}: no event at {position}")
         if kind == ENCRYPTION:
             raise RebuildError("AHEAD_UNREADABLE", f"{path} is encrypted")

@@ -3,7 +3,11 @@
 A process of its own, with little memory and low priority: the daemon must not carry gigabytes beside the lease.
 
     accept ── TLS, the CN is a data node of the file ── ASK ── "standing": one answer
-                                                             └ "backup": mariadb-backup, one at a time
+         │                                                   └ "backup": mariadb-backup, one at a time
+         └── else refused, and counted: the daemon tells of it (refusals_spool.py)
+
+Each address has a few places of its own, those of no member one half of all: who connects and says nothing, which takes
+five seconds to be seen, keeps no member out.
 
 A primary's disks are needed for clients: it gives a backup only where that is asked for explicitly, and a replica that
 becomes primary meanwhile stops giving one. The backup ends with whoever asked for it.
@@ -23,45 +27,62 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from failoverd.credentials import CredentialsError
 from failoverd.databases.connection import Failure
 from failoverd.rebuild import RebuildError, local, programs, protocol
 from failoverd.rebuild.protocol import ALIVE, ANSWER, ASK, CHUNK, DATA, END
+from failoverd.refusals import why
+from failoverd.refusals_spool import DONOR, Spool
+from failoverd.runtime.ours import credentials_of
 from failoverd.runtime.systemd import Notifier
-from failoverd.tls import common_name, server_context
+from failoverd.tls import node_name
 
 if TYPE_CHECKING:
     import argparse
     import ssl
 
     from failoverd.config import Config
+    from failoverd.credentials import Credentials
     from failoverd.rebuild.local import Standing
 
-CONNECTIONS = 8  # at once: three other nodes, each asking once or twice
+CONNECTIONS = 16  # at once: two other nodes, each asking once or twice
+OF_MEMBER, OF_STRANGERS = 4, 8
+# Not yet accepted, to be answered or turned away: this process has the lowest priority of all, and while it waits for a
+# processor a full queue would keep members out as well.
+WAITING = 128
+PORT = "rebuild"  # as refusals are told
 _NO_DATA = (".index", ".state", ".pid", ".err")  # in the data directory, and in no backup
 
 
 def main(config: Config, options: argparse.Namespace) -> int:
     """Serve until the end. Exit codes: see `failoverd.__main__`."""
     try:
-        context = server_context(ca=config.peer.ca, certificate=config.peer.certificate, key=config.peer.key)
-        listener = socket.create_server((config.this.address, config.peer.rebuild_port), backlog=CONNECTIONS)
-    except OSError as error:  # ssl.SSLError is one
+        credentials = credentials_of(config)
+        listener = listening(config.this.address, config.peer.rebuild_port)
+    except (OSError, CredentialsError) as error:
         sys.stderr.write(f"failoverd donor: {error}\n")
         return 1
+    Spool(options.runtime / DONOR, credentials.refusals, _say)
     with listener:
         Notifier().ready("waiting")
-        Donor(config, context, programs.Programs(options.programs)).serve(listener)
+        Donor(config, credentials, programs.Programs(options.programs)).serve(listener)
     return 0
+
+
+def listening(address: str, port: int) -> socket.socket:
+    """Its socket. Raises OSError."""
+    return socket.create_server((address, port), backlog=WAITING)
 
 
 class Donor:
     """Answers the other data nodes of `config`."""
 
-    def __init__(self, config: Config, context: ssl.SSLContext, tools: programs.Programs) -> None:
+    def __init__(self, config: Config, credentials: Credentials, tools: programs.Programs) -> None:
         self._config = config
-        self._context = context
+        self._credentials = credentials
         self._programs = tools
-        self._places = threading.BoundedSemaphore(CONNECTIONS)
+        self._places: dict[str, int] = {}  # taken, by a member's address, or by nobody's
+        self._lock = threading.Lock()
         self._backup_runs = threading.Lock()
 
     def serve(self, listener: socket.socket) -> None:
@@ -73,31 +94,62 @@ class Donor:
                 _say(f"accept: {error}")
                 time.sleep(0.1)  # out of descriptors: they come back as connections end
                 continue
-            if self._places.acquire(blocking=False):
+            if self._take_place(address):
                 threading.Thread(target=self._answer, args=(connection, address), daemon=True).start()
             else:
                 connection.close()
+                self._credentials.refusals.note("PEER_LIMIT", PORT, address, "more connections than it may have")
+
+    def _whose(self, address: str) -> str:
+        return address if address in self._credentials.refusals.members else ""
+
+    def _take_place(self, address: str) -> bool:
+        whose = self._whose(address)
+        with self._lock:
+            taken = self._places.get(whose, 0)
+            if taken >= (OF_MEMBER if whose else OF_STRANGERS) or sum(self._places.values()) >= CONNECTIONS:
+                return False
+            self._places[whose] = taken + 1
+            return True
+
+    def _give_place(self, address: str) -> None:
+        with self._lock:
+            self._places[self._whose(address)] -= 1
 
     def _answer(self, plain: socket.socket, address: str) -> None:
         try:
             with plain:
-                plain.settimeout(protocol.HANDSHAKE_S)
-                with self._context.wrap_socket(plain, server_side=True) as connection:
+                connection = self._shaken(plain, address)
+                if connection is None:
+                    return
+                with connection:
                     protocol.keep_alive(connection, protocol.SLOW_S)
                     self._converse(connection, address)
         except (OSError, RebuildError) as error:  # of the connection: there is nobody left to be told
             _say(f"{address}: {error}")
         finally:
-            self._places.release()
+            self._give_place(address)
+
+    def _shaken(self, plain: socket.socket, address: str) -> ssl.SSLSocket | None:
+        """TLS by what the certificate files have now; None where it was refused, which is counted and no news here."""
+        self._credentials.renew()
+        plain.settimeout(protocol.HANDSHAKE_S)
+        try:
+            return self._credentials.server.wrap_socket(plain, server_side=True)
+        except OSError as error:
+            code, reason = why(error)
+            self._credentials.refusals.note(code, PORT, address, reason)
+            return None
 
     def _converse(self, connection: ssl.SSLSocket, address: str) -> None:
-        name = common_name(connection.getpeercert())
-        connection.settimeout(protocol.HANDSHAKE_S)
-        question = protocol.Reader(connection).message(ASK)
+        name = node_name(connection.getpeercert())
+        question = protocol.Reader(connection, within_s=protocol.HANDSHAKE_S).message(ASK)
         connection.settimeout(protocol.SLOW_S)
         try:
             self._answer_to(name, question, connection, f"{name} ({address})")
         except RebuildError as error:
+            if error.code == "REBUILD_STRANGER":
+                self._credentials.refusals.note("PEER_STRANGER", PORT, address, error.reason)
             _say(f"{name} ({address}): {error}")
             protocol.tell(connection, ANSWER, {"code": error.code, "reason": error.reason})
 

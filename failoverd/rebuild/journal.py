@@ -19,6 +19,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from failoverd.durable import sync_directory, write_durably
 from failoverd.rebuild import RebuildError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Journal:
             return Entry(**(value | {"stage": Stage(value["stage"]), "ahead": tuple(value["ahead"])}))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise RebuildError("REBUILD_DATA", f"{self._path} is damaged: how far a run came is unknown") from None
 
     def write(self, entry: Entry) -> None:
@@ -97,11 +98,12 @@ class Journal:
         """Return where the newest rebuild that ended has saved what was extra; None where that was another's."""
         try:
             value = json.loads(self._ended.read_text())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         if not isinstance(value, dict) or not request or value.get("request") != request:
             return None
-        return [str(directory) for directory in value.get("ahead") or ()]
+        ahead = value.get("ahead")
+        return [str(directory) for directory in ahead] if isinstance(ahead, list) else []
 
     def hold(self) -> None:
         """Keep the database's unit from starting, also after a reboot."""
@@ -111,26 +113,6 @@ class Journal:
         """Let it start again."""
         self._hold.unlink(missing_ok=True)
         sync_directory(self._directory)
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Put a new file in the old one's place, both its content and its name on disk."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Have the names in it on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_file_system(path: Path) -> None:

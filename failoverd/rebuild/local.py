@@ -10,7 +10,7 @@ from failoverd.core.gtid import GtidSet
 from failoverd.core.model import Thread
 from failoverd.databases.connection import Connection, Deadline, Failure
 from failoverd.databases.mariadb_facts import by_domain, replica
-from failoverd.rebuild import RebuildError
+from failoverd.rebuild import RebuildError, protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,8 @@ class Standing:
         values = {field.name: message.get(field.name) for field in fields(cls)}
         if not all(isinstance(value, bool if name == "read_only" else str) for name, value in values.items()):
             raise RebuildError("REBUILD_STREAM", "an answer without what was asked for")
+        if not protocol.POSITION.fullmatch(str(values["binlog_state"])):
+            raise RebuildError("REBUILD_STREAM", "an answer whose gtid_binlog_state is none")
         return cls(**values)  # type: ignore[arg-type] # each was looked at above
 
     def message(self) -> dict[str, object]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from failoverd.databases.connection import Failure
-from failoverd.rebuild import RebuildError, local, programs
+from failoverd.rebuild import RebuildError, local, programs, protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +37,19 @@ _POOL = "--innodb-buffer-pool-size=64M"  # the old server may still run beside i
 def prepare(new: Path, tools: Programs) -> str:
     """Make a backup consistent; return its GTID position. Raises RebuildError."""
     tools.run("mariadb-backup", "--prepare", f"--target-dir={new}", code="REBUILD_PREPARE_FAILED", limit_s=PREPARE_S)
+    return position(new)
+
+
+def position(new: Path) -> str:
+    """The GTID position that a backup has noted. Raises RebuildError."""
     for name in INFO:
         if (new / name).is_file():
-            words = (new / name).read_text().split()
+            words = (new / name).read_text(errors="replace").split()
             # file, offset, GTID position; the last is missing on a server whose binary log never held anything
-            return "".join(words[2:])
+            noted = "".join(words[2:])
+            if not protocol.POSITION.fullmatch(noted):
+                raise RebuildError("REBUILD_PREPARE_FAILED", f"the backup's {name} has no position: {noted[:80]!r}")
+            return noted
     raise RebuildError("REBUILD_PREPARE_FAILED", f"the backup has no {INFO[0]}: the donor keeps no binary log")
 
 

@@ -11,8 +11,10 @@ ends the backup.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from failoverd.rebuild import RebuildError
@@ -28,6 +30,7 @@ ALIVE_S = 2.0  # between two signs of life
 STALL_S = 30.0  # without one: the donor is gone
 SLOW_S = 120.0  # nothing taken: whoever asked is gone, or its disk stands still
 HANDSHAKE_S = 5.0
+POSITION = re.compile(r"(?:[0-9]{1,10}-[0-9]{1,10}-[0-9]{1,20}(?:,|$))*")  # of MariaDB, as it goes from node to node
 _HEADER = struct.Struct("!cI")
 
 
@@ -46,8 +49,10 @@ def tell(connection: ssl.SSLSocket, kind: bytes, message: dict[str, object]) -> 
 class Reader:
     """Frames as they arrive, in one buffer that is used again and again."""
 
-    def __init__(self, connection: ssl.SSLSocket) -> None:
+    def __init__(self, connection: ssl.SSLSocket, *, within_s: float | None = None) -> None:
+        """`within_s`: all of it must have come by then, however steadily it drips. None: each piece in its own time."""
         self._connection = connection
+        self._until = None if within_s is None else time.monotonic() + within_s
         self._buffer = memoryview(bytearray(CHUNK))
 
     def frame(self) -> tuple[bytes, memoryview]:
@@ -67,6 +72,8 @@ class Reader:
     def _exactly(self, length: int) -> memoryview:
         got = 0
         while got < length:
+            if self._until is not None:
+                self._connection.settimeout(max(self._until - time.monotonic(), 0.001))
             count = self._connection.recv_into(self._buffer[got:length])
             if count == 0:
                 raise ConnectionError("the other side closed the connection in the middle")
@@ -78,7 +85,7 @@ def parsed(payload: memoryview) -> dict[str, object]:
     """Read a message. Raises RebuildError."""
     try:
         value = json.loads(bytes(payload))
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise RebuildError("REBUILD_STREAM", "a message that is none")

@@ -14,8 +14,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from failoverd.durable import sync_directory
 from failoverd.rebuild import RebuildError
-from failoverd.rebuild.journal import sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,11 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from failoverd.credentials import CredentialsError
 from failoverd.rebuild import CODES, RebuildError, programs, protocol
 from failoverd.rebuild.local import Standing
 from failoverd.rebuild.protocol import ALIVE, ANSWER, ASK, DATA, END
-from failoverd.tls import client_context, common_name
+from failoverd.runtime.ours import credentials_of
 
 if TYPE_CHECKING:
     import ssl
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from failoverd.config import Config
+    from failoverd.credentials import Credentials
     from failoverd.rebuild.progress import Progress
 
 SPARE = 1.1  # of the estimate: prepare makes files grow, and the donor is written to meanwhile
@@ -33,13 +35,14 @@ class Others:
     def __init__(self, config: Config, progress: Progress) -> None:
         self._config = config
         self._progress = progress
-        self._tls: ssl.SSLContext | None = None
+        self._credentials: Credentials | None = None
 
     def _context(self) -> ssl.SSLContext:
-        peer = self._config.peer
-        if self._tls is None:
-            self._tls = client_context(ca=peer.ca, certificate=peer.certificate, key=peer.key)
-        return self._tls
+        """By what the certificate files have now: a rebuild may take days. Raises CredentialsError."""
+        if self._credentials is None:
+            self._credentials = credentials_of(self._config)
+        self._credentials.renew()
+        return self._credentials.client
 
     def names(self) -> list[str]:
         """All data nodes but this one."""
@@ -78,7 +81,7 @@ class Others:
             reader = protocol.Reader(connection)
             answer = _accepted(reader.message(ANSWER))
             estimate = answer.get("bytes")
-            if not isinstance(estimate, int):
+            if not isinstance(estimate, int) or not 0 <= estimate < 1 << 63:
                 raise RebuildError("REBUILD_STREAM", "an answer without a size")
             _fits(estimate, into)
             child = tools.start(
@@ -93,9 +96,9 @@ class Others:
             finally:
                 programs.end(child)
         before, after = end.get("state_before"), end.get("state_after")
-        if not isinstance(before, str) or not isinstance(after, str):
+        if not all(isinstance(word, str) and protocol.POSITION.fullmatch(word) for word in (before, after)):
             raise RebuildError("REBUILD_STREAM", "an end without the positions")
-        return before, after
+        return str(before), str(after)
 
     @contextlib.contextmanager
     def _conversation(self, name: str) -> Iterator[ssl.SSLSocket]:
@@ -103,11 +106,9 @@ class Others:
         try:
             plain = socket.create_connection((address, port), timeout=protocol.HANDSHAKE_S)
             with plain, self._context().wrap_socket(plain, server_hostname=address) as connection:
-                if common_name(connection.getpeercert()) != name:
-                    raise RebuildError("REBUILD_NO_DONOR", f"{address}:{port} is not {name}")
                 protocol.keep_alive(connection, protocol.STALL_S)
                 yield connection
-        except OSError as error:  # ssl.SSLError and TimeoutError are
+        except (OSError, CredentialsError) as error:  # ssl.SSLError and TimeoutError are
             words = f"{name} ({address}:{port}): {type(error).__name__}: {error}"
             raise RebuildError("REBUILD_NO_DONOR", words) from None
 

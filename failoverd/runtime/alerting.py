@@ -12,23 +12,27 @@ a disk or a name: what it asks of the other thread has a deadline, and only who 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from failoverd.core import candidates
 from failoverd.core.alerts import Alert, Look
 from failoverd.core.findings import FINDINGS, Severity
+from failoverd.core.model import NodeName
 from failoverd.notify import circle
 from failoverd.notify.body import time_of
 from failoverd.runtime import document_alerts as doc
-from failoverd.tls import client_context
+from failoverd.runtime.asked import understood
+from failoverd.runtime.controller import no_copies
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    import ssl
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -55,8 +59,19 @@ _log = structlog.get_logger(__name__)
 class Alerting:
     """One node's alerts; without receivers in the configuration nothing runs."""
 
-    def __init__(self, config: Config, clock: Clock, daemon: Daemon, controller: NodeController) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        daemon: Daemon,
+        controller: NodeController,
+        outgoing: ssl.SSLContext,
+        *,
+        recorded: Callable[[NodeName], Awaitable[str]] = no_copies,
+    ) -> None:
         self._config, self._clock, self._daemon, self._controller = config, clock, daemon, controller
+        self._outgoing = outgoing
+        self._recorded = _Recorded(recorded)
         self._herald = self._made(config)
         self._processes = _Processes()
         self._task: asyncio.Task[None] | None = None
@@ -68,9 +83,7 @@ class Alerting:
         # Loaded only here: a daemon that is started again has a lease to renew.
         from failoverd.notify.herald import Herald  # noqa: PLC0415 - as it says
 
-        tls = config.peer
-        outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
-        return Herald(config, outgoing, self._clock, self._daemon.observed)
+        return Herald(config, self._outgoing, self._clock, self._daemon.observed)
 
     def reload(self, config: Config) -> Callable[[], Awaitable[None] | None]:
         """Prepare to tell as `config` says, in a thread. Raises OSError. What it returns runs on the loop."""
@@ -121,7 +134,9 @@ class Alerting:
         view, now_ms = self._daemon.state.view, self._clock.now_ms()
         running = {str(view.me.name): view.sendings.process} | {str(r.sender): r.process for r in view.reports}
         status, check = self._controller.status(), self._controller.check()
-        look = look_of(status, check, view.record, self._processes.lately(running, now_ms))
+        serving = any(node.name == status.holder and node.fresh and node.serving for node in status.nodes)
+        recorded = self._recorded.of(NodeName(status.holder) if status.holder and serving else None, status.term)
+        look = look_of(status, check, view.record, self._processes.lately(running, now_ms), recorded)
         herald.look(look, frozenset(node.name for node in status.nodes if node.fresh and node.name != status.node))
 
     # ---- routes -------------------------------------------------------------------------------------------------
@@ -160,17 +175,27 @@ class Alerting:
         return Response(_DOCUMENT.dump_json(document), media_type="application/json")
 
     async def _test(self, request: Request) -> Response:
-        try:
-            asked = _Test.model_validate_json(await request.body())
-        except ValidationError as error:
-            return PlainTextResponse(str(error.errors(include_url=False, include_input=False)[0]["msg"]), 400)
+        asked = await understood(request, _Test)
+        if isinstance(asked, Response):
+            return asked
         names = [receiver.name for receiver in self._config.alerts.receivers]
         if self._herald is None or (asked.receiver and asked.receiver not in names):
             known = ", ".join(names) or "none"
             return PlainTextResponse(f"no such receiver; alerts.receivers has: {known}", 404)
-        tested = [asked.receiver] if asked.receiver else names
-        tests = await asyncio.gather(*(self._tested(self._herald, name) for name in tested))
-        return Response(_TESTS.dump_json(doc.AlertTests(tests=tuple(tests))), media_type="application/json")
+        testing = self._tests(self._herald, [asked.receiver] if asked.receiver else names, request)
+        tests = await asyncio.shield(asyncio.ensure_future(testing))  # also recorded where who asked goes away
+        return Response(_TESTS.dump_json(tests), media_type="application/json")
+
+    async def _tests(self, herald: Herald, names: Sequence[str], request: Request) -> doc.AlertTests:
+        """One message to each: recorded before, and what came of it."""
+        noted, by, number = request.app.state.noted, request.state.actor, uuid.uuid4().hex[:12]
+        noted("request", f"a test message to {', '.join(names)}", by, request=number)
+        tests = await asyncio.gather(*(self._tested(herald, name) for name in names))
+        words = (f"{test.receiver}: {'taken' if test.taken else f'{test.code}: {test.reason}'}" for test in tests)
+        failed = [test for test in tests if not test.taken]
+        code, outcome = (failed[0].code, "failed") if failed else ("", "done")
+        noted("request-result", "; ".join(words), by, code=code, request=number, outcome=outcome)
+        return doc.AlertTests(tests=tuple(tests))
 
     @staticmethod
     async def _tested(herald: Herald, name: str) -> doc.AlertTest:
@@ -201,7 +226,31 @@ class _Processes:
         return frozenset(name for name, (_, since_ms) in self._since.items() if now_ms - since_ms < GRACE_MS)
 
 
-def look_of(status: StatusDocument, check: CheckDocument, record: Record | None, lately: frozenset[str]) -> Look:
+class _Recorded:
+    """Whether the record of the newest change is on most nodes, asked once a term of whoever serves in it."""
+
+    def __init__(self, ask: Callable[[NodeName], Awaitable[str]]) -> None:
+        self._ask = ask
+        self._term = 0
+        self._asking: asyncio.Future[str] | None = None
+
+    def of(self, holder: NodeName | None, term: int) -> str | None:
+        """What is missing of it; None: not known yet. `holder` None: nobody serves, and nobody is asked."""
+        if holder is not None and term > self._term:
+            self._term, self._asking = term, asyncio.ensure_future(self._ask(holder))
+        if self._asking is None or self._term < term or not self._asking.done():
+            return None
+        error = self._asking.exception()
+        return self._asking.result() if error is None else f"who has its record is not known: {error}"
+
+
+def look_of(
+    status: StatusDocument,
+    check: CheckDocument,
+    record: Record | None,
+    lately: frozenset[str],
+    recorded: str | None = "",
+) -> Look:
     """The documents of one moment as the core looks at them."""
     fresh = [node for node in status.nodes if node.fresh]
     silent = {node.name for node in status.nodes if not node.fresh}
@@ -226,6 +275,7 @@ def look_of(status: StatusDocument, check: CheckDocument, record: Record | None,
         has_vip=tuple(node.name for node in fresh if node.vip is not None and node.vip.present),
         maintenance=frozenset(node.name for node in status.nodes if node.maintenance is not None),
         unknown=frozenset(silent | unread | lately),
+        recorded=recorded,
     )
 
 

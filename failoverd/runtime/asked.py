@@ -18,10 +18,13 @@ _REFUSED = TypeAdapter(Refused)
 
 
 class Body(BaseModel):
-    """Every request says who asks."""
+    """What every request may have. `by` is what the client calls itself: read for older ones, and believed of nobody.
+
+    Who asks is known before (door.py), and stands in `request.state.actor`.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid")
-    by: str = Field(max_length=64)
+    by: str = Field(default="", max_length=64)
 
 
 B = TypeVar("B", bound=Body)
@@ -38,14 +41,17 @@ async def understood(request: Request, shape: type[M]) -> M | Response:
         return PlainTextResponse(f"{place}: {first['msg']}", 400)
 
 
-async def answered(request: Request, shape: type[B], ask: Callable[[B], Awaitable[Accepted | Refused]]) -> Response:
-    """202 with the request's id, 409 with the reasons, or 400."""
+async def answered(
+    request: Request, shape: type[B], ask: Callable[[B, str], Awaitable[Accepted | Refused]]
+) -> Response:
+    """202 with the request's id, 409 with the reasons, or 400. `ask` gets the body and who asks."""
     asked = await understood(request, shape)
     if isinstance(asked, Response):
         return asked
-    answer = await ask(asked)
+    actor: str = request.state.actor
+    answer = await ask(asked, actor)
     if isinstance(answer, Refused):
         what = " ".join(filter(None, (request.url.path.rpartition("/")[2], getattr(asked, "node", ""))))
-        request.app.state.refused(what, asked.by, answer)
+        request.app.state.refused(what, actor, answer)
         return Response(_REFUSED.dump_json(answer), 409, media_type="application/json")
     return JSONResponse({"id": answer.id}, 202)

@@ -18,131 +18,61 @@ from typing import TYPE_CHECKING
 import structlog
 
 from failoverd import __version__
-from failoverd.actions.mailstore import SharedStore
 from failoverd.actions.units import Units
-from failoverd.audit.file import AuditFile
-from failoverd.audit.reading import NAME
 from failoverd.config import membership_digest
 from failoverd.core import rejoin
 from failoverd.core.health import Sendings
 from failoverd.core.lease import still_held, unanswered
 from failoverd.core.machine import State
-from failoverd.core.model import Health, NodeKind, NodeName, Outcome
-from failoverd.core.policy import Policy
+from failoverd.core.model import Health, NodeKind, Outcome
 from failoverd.core.view import View
-from failoverd.fencing import FENCES
-from failoverd.fencing.agent import Device
 from failoverd.ports import Result, Target
 from failoverd.probes.deadline import observe
 from failoverd.runtime import guard, host
-from failoverd.runtime.alerting import Alerting
+from failoverd.runtime.beside import Beside
 from failoverd.runtime.clock import BootClock
-from failoverd.runtime.control import ControlServer
-from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
-from failoverd.runtime.drilling import Drilling
 from failoverd.runtime.executor import Executor, Worker
-from failoverd.runtime.history import Historian, Past
-from failoverd.runtime.http import NodeServer
-from failoverd.runtime.local import database_of, gate_of, mail_store_of, queue_of
-from failoverd.runtime.logging import hide
+from failoverd.runtime.history import Historian
+from failoverd.runtime.local import database_of, gate_of
+from failoverd.runtime.node_server import NodeServer
+from failoverd.runtime.ours import credentials_of
 from failoverd.runtime.outbox import Outbox
 from failoverd.runtime.peers import Peers
 from failoverd.runtime.persist import LeaseFile, TermFile, boot_id
 from failoverd.runtime.prober import Prober
-from failoverd.runtime.public import PublicServer
-from failoverd.runtime.public_shown import Shown
-from failoverd.runtime.reloading import Part, Reloader
+from failoverd.runtime.reach import reach_of
+from failoverd.runtime.recording import Recording
 from failoverd.runtime.schedule import Schedule
+from failoverd.runtime.showing import Missing, Reloading, shown
 from failoverd.runtime.systemd import Notifier
+from failoverd.runtime.thresholds import policy_of
+from failoverd.runtime.trust import Trust
 from failoverd.runtime.watching import Watching
+from failoverd.runtime.witness import Witness
 from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
-from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from failoverd.config import Config, FenceDevice
+    from failoverd.config import Config
+    from failoverd.core.anchor import Anchor
     from failoverd.core.lease import Held, Memory
     from failoverd.core.model import Node
-    from failoverd.ports import Fence
+    from failoverd.runtime.helped import Helper
+    from failoverd.runtime.reloading import Reloader
 
 _log = structlog.get_logger(__name__)
 
 
-STEADY_MS = 5000  # long enough for the looks at disks
-LOOK_MS = 3000  # after a restart: as long as it settles
-
-
 @dataclass(frozen=True, slots=True)
 class Directories:
-    """Where the daemon keeps what it remembers, and its control socket."""
+    """Where the daemon keeps what it remembers, its control socket, and failoverd-helper's, where that is asked."""
 
     state: Path = Path("/var/lib/failoverd")
     runtime: Path = Path("/run/failoverd")
-
-
-def policy_of(config: Config) -> Policy:
-    """The thresholds that the core compares with."""
-    return Policy(
-        services=tuple((name, service.unit, service.failures) for name, service in config.services.items()),
-        database_unit=config.database.unit,
-        database_failures=config.database.failures,
-        ttl_ms=config.lease.ttl_ms,
-        renew_ms=config.lease.renew_ms,
-        margin_ms=config.lease.margin_ms,
-        demote_budget_ms=config.lease.demote_budget_ms,
-        heartbeat_ms=config.database.heartbeat_ms,
-        max_lag_ms=config.database.max_lag_ms,
-        lag_warn_ms=config.database.lag_warn_ms,
-        lag_alarm_ms=config.database.lag_alarm_ms,
-        shared_disk=f"disk:{config.mail_store.path}",
-        shared_disk_ms=config.disks.interval_ms + config.disks.deadline_ms,
-        steady_ms=max([STEADY_MS, *(s.interval_ms + s.patience_ms for s in config.services.values())]),
-        restart_look_ms=max([LOOK_MS, *(s.interval_ms + s.patience_ms for s in config.services.values())]),
-        failovers=config.flapping.failovers,
-        window_ms=config.flapping.window_ms,
-        hold_off_ms=config.flapping.hold_off_ms,
-        drain_ms=config.queue.drain_ms if config.queue.kind == "postfix" else 0,
-        go_on_after_ms=config.rpo.go_on_after_ms,
-        bound_ms=config.rpo.bound_ms,
-        rejoin_automatic=config.rejoin.automatic and config.database.dialect == "mariadb",
-        fenced=tuple(config.fencing.nodes),
-        fence_required=config.fencing.required,
-        fence_ms=config.fencing.timeout_ms,
-        store_moves=config.mail_store.moves,
-        store_ms=config.mail_store.timeout_ms,
-        store_unfenced=_unfenced(config),
-    )
-
-
-def _unfenced(config: Config) -> tuple[str, ...]:
-    """Whose power no agent cuts, where it may keep a file system mounted that no other node may mount then."""
-    mount = config.mail_store.mount
-    if mount is None or not mount.alone:
-        return ()
-    data = (name for name, member in config.members.items() if member.kind == "data")
-    return tuple(name for name in data if name not in config.fencing.nodes)
-
-
-def levels_of(config: Config) -> dict[NodeName, list[list[Device]]]:
-    """Each node's fence devices, in levels."""
-    return {
-        NodeName(name): [[_device(device) for device in level] for level in levels]
-        for name, levels in config.fencing.nodes.items()
-    }
-
-
-def fence_of(config: Config) -> Fence | None:
-    """The fence agents, where there are any."""
-    levels = levels_of(config)
-    return FENCES["agent"](levels) if levels else None
-
-
-def _device(given: FenceDevice) -> Device:
-    secrets = {name: secret.get_secret_value() for name, secret in given.secrets.items()}
-    return Device(given.agent, given.options, secrets)
+    helper: Path | None = None
 
 
 async def run(config: Config, directories: Directories, path: Path) -> None:
@@ -154,20 +84,25 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
     clock, notifier, me = BootClock(), Notifier(), config.this
     term = TermFile(directories.state)
     lease = LeaseFile(directories.runtime, boot_id(), config.lease.demote_budget_ms)
-    audit, past = _audit_of(config, clock)
     again, stop = _told(signal.SIGHUP), _told(signal.SIGTERM, signal.SIGINT)
     state = _state(config, clock.now_ms(), term.memory, lease.read())
 
-    tls = config.peer
-    outgoing = client_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
-    incoming = server_context(ca=tls.ca, certificate=tls.certificate, key=tls.key)
+    credentials = credentials_of(config)
+    outgoing = credentials.client
     async with contextlib.AsyncExitStack() as stack:
+        recording = Recording(config, clock)
         home = config.nodes[next(name for name in config.nodes if name == config.store.node)]
         routes = []
         if home.name == me.name:
-            routes += (await _store_server(directories.state, first_start=term.term == 0, stack=stack)).routes()
+            stored = await _store_server(
+                directories.state,
+                lambda put: witness.anchored(put),  # noqa: PLW0108 - it is made below
+                first_start=term.term == 0,
+                stack=stack,
+            )
+            routes += stored.routes()
         store = EmbeddedStore(
-            f"https://{home.address}:{tls.port}", outgoing, config.lease.renew_ms, cluster=config.cluster
+            f"https://{home.address}:{config.peer.port}", outgoing, config.lease.renew_ms, cluster=config.cluster
         )
         stack.push_async_callback(store.close)
 
@@ -183,35 +118,34 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
         peers = Peers(
             own=me.name,
             nodes=config.nodes,
-            port=tls.port,
+            port=config.peer.port,
             ssl_context=outgoing,
             deliver=daemon.reported,
         )
         stack.push_async_callback(peers.close)
-        historian = _historian(config, past, outgoing, stack)
+        witness = Witness(config, daemon, store, recording.lines, outgoing)
         servers = contextlib.AsyncExitStack()
         stack.push_async_exit(servers)
-        fence = fence_of(config)
+        historian = _historian(config, recording, outgoing, servers)
         database = database_of(config)
         looked_at = database.beside() if me.kind is NodeKind.DATA else None
-        queue = queue_of(config, directories.state) if me.kind is NodeKind.DATA else None
-        moved = mail_store_of(config, directories.runtime)
+        reach = reach_of(config, directories.state, directories.runtime, directories.helper)
         schedule = Schedule(
             config,
             looked_at,
-            fence,
+            reach.fence,
             directories.runtime,
-            queue=queue[0] if queue is not None else None,
-            moved=moved,
+            queue=reach.queue,
+            moved=reach.moved,
             watching=Watching(config, looked_at, clock),
+            write=reach.write,
+            space=reach.space,
         )
         prober = Prober(clock, schedule.noting(daemon.observed))
         servers.push_async_callback(asyncio.to_thread, prober.stop)  # it waits for a thread
         gate = gate_of(config)
         if me.kind is NodeKind.DATA:
-            ready = gate.install()
-            if ready.outcome is not Outcome.SUCCEEDED:
-                raise RuntimeError(f"{ready.code}: {ready.reason}")
+            _require(gate.install())
         daemon.executor = Executor(
             node=me.name,
             clock=clock,
@@ -219,51 +153,66 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             database=database,
             heart=database.beside(),
             units=Units(),
-            store=SharedStore(
-                str(config.mail_store.path), me=me.name, others=(name for name in config.nodes if name != me.name)
-            ),
+            store=reach.locks,
             prove=_Prover(config, schedule, prober, clock).prove,
             deliver=daemon.step_ended,
             broken=daemon.broken,
-            fence=fence,
-            queue=queue,
-            moved=moved,
+            fence=reach.fence,
+            queue=reach.mail_queue,
+            moved=reach.moved,
             held_until_ms=daemon.held_until_ms,
             runtime=directories.runtime,
         )
         daemon.outbox = Outbox(
             worker=Worker("audit"),
-            audit=audit,
+            audit=recording.audit,
             remember=term.keep,
             perform=daemon.perform,
             refuse=daemon.refuse,
         )
-        control, public, alerting, drilling, reloader = _shown(
+        trust = Trust(config, credentials, daemon, directories.runtime)
+        control, remote, public, alerting, drilling, reloader = shown(
             config,
             clock,
             daemon,
-            _Refused(refused, me, directories.runtime),
+            Missing(refused, me, directories.runtime, recording, reach.helper),
             historian,
-            reloading=_Reloading(path, notifier, schedule, prober, daemon),
+            witness=witness,
+            trust=trust,
+            reloading=Reloading(path, notifier, schedule, prober, daemon, _beside(reach.helper, me, directories)),
             directories=directories,
         )
         server = NodeServer(
             address=me.address,
-            port=tls.port,
-            ssl_context=incoming,
+            port=config.peer.port,
+            ssl_context=credentials.server,
             nodes=list(config.nodes),
-            routes=[*routes, *peers.routes(), *historian.routes(), *alerting.peer_routes()],
+            routes=[
+                *routes,
+                *peers.routes(),
+                *historian.routes(),
+                *alerting.peer_routes(),
+                *witness.peer_routes(),
+            ],
+            admission=trust.admission("peer"),
         )
-        for serving in (server, control, public, alerting, drilling):
+        for serving in (server, control, remote, public, alerting, drilling, witness, trust):
             await serving.start()
             servers.push_async_callback(serving.stop)
         prober.start()
         prober.set_schedule(schedule.of(None))
         notifier.ready(f"{me.name} of {config.cluster}")
         servers.callback(asyncio.ensure_future(_reload_when_told(again, reloader)).cancel)
+        if reach.helper is not None:
+            servers.callback(asyncio.ensure_future(reach.helper.watch()).cancel)
         _say_started(config, term.term, refused)
         await _work(daemon, stop, servers)
         notifier.stopping()
+
+
+def _require(ready: Result) -> None:
+    if ready.outcome is not Outcome.SUCCEEDED:
+        raise RuntimeError(f"{ready.code}: {ready.reason}")
 
 
 def _say_started(config: Config, term: int, refused: tuple[host.Refused, ...]) -> None:
@@ -272,92 +221,31 @@ def _say_started(config: Config, term: int, refused: tuple[host.Refused, ...]) -
         _log.warning("the host refuses some protection", code=found.code, reason=found.reason)
 
 
-def _shown(
-    config: Config,
-    clock: BootClock,
-    daemon: Daemon,
-    missing: _Refused,
-    historian: Historian,
-    *,
-    reloading: _Reloading,
-    directories: Directories,
-) -> tuple[ControlServer, PublicServer, Alerting, Drilling, Reloader]:
-    """What operators command, and what everybody may see."""
-    drilling = Drilling(config, Units(), directories.state, directories.runtime)
-    controller = NodeController(
-        daemon,
-        config,
-        clock,
-        refused=lambda: (*missing.now(), *public.refused(), *reloader.refused(), *drilling.refused()),
-        historian=historian,
-    )
-    alerting = Alerting(config, clock, daemon, controller)
-    public = PublicServer(Shown(config, clock, daemon, controller, lambda: (alerting.queued, alerting.dropped)))
-    parts = (
-        Part("services", reloading.probes),
-        Part("alerts", alerting.reload),
-        Part("http", lambda new: lambda: public.reload(new)),
-        Part("drill", drilling.reload),
-        Part("requests", lambda new: lambda: controller.reload(new)),
-    )
-    reloader = Reloader(
-        config,
-        reloading.path,
-        daemon,
-        parts=parts,
-        policy_of=policy_of,
-        begins=reloading.notifier.reloading,
-        ends=lambda: reloading.notifier.ready(f"{config.this.name} of {config.cluster}"),
-    )
-    routes = [*alerting.control_routes(), *reloader.control_routes(), *drilling.control_routes()]
-    control = ControlServer(missing.directory / "control.sock", controller, routes)
-    return control, public, alerting, drilling, reloader
+def _beside(helper: Helper | None, me: Node, directories: Directories) -> Beside | None:
+    """Where systemd runs this daemon, and with it those beside it."""
+    if helper is None:
+        return None
+    guarded = me.kind is NodeKind.DATA
+    return Beside(Units(), helper, lambda: guard.missing(directories.runtime) if guarded else None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reloading:
-    """What another configuration changes beside what is shown: secrets to hide, and the probes."""
-
-    path: Path
-    notifier: Notifier
-    schedule: Schedule
-    prober: Prober
-    daemon: Daemon
-
-    def probes(self, config: Config) -> Callable[[], None]:
-        """Make the probes that are new, in a thread. What it returns lets the prober take them."""
-        hide(config.secrets)  # before anything of it can be logged
-        schedule = self.schedule.reloaded(config)
-
-        def take() -> None:
-            self.schedule.take(schedule)
-            self.prober.set_schedule(self.schedule.of(self.daemon.state.view.holder))
-
-        return take
-
-
-def _audit_of(config: Config, clock: BootClock) -> tuple[AuditFile, Past]:
-    """The audit, and the past that it tells of: what it has up to now is read later, what comes is told."""
-    path = config.audit.directory / NAME
-    past = Past(path)
-    audit = AuditFile(path, config.this.name, clock, told=past.noted)
-    past.upto = audit.sequence
-    return audit, past
-
-
-def _historian(config: Config, past: Past, outgoing: ssl.SSLContext, stack: contextlib.AsyncExitStack) -> Historian:
-    """Who tells of the past; reading this node's begins beside the work, for a start must not wait for it."""
+def _historian(
+    config: Config, recording: Recording, outgoing: ssl.SSLContext, servers: contextlib.AsyncExitStack
+) -> Historian:
+    """Who tells of the past. Reading it, and keeping its files in order, begins beside: no start waits for it."""
     historian = Historian(
         cluster=config.cluster,
         own=config.this.name,
-        past=past,
+        past=recording.past,
         nodes=config.nodes,
         port=config.peer.port,
         ssl_context=outgoing,
     )
-    loading = asyncio.create_task(asyncio.to_thread(past.load))
-    stack.callback(loading.cancel)
-    stack.push_async_callback(historian.close)
+    recording.start()
+    servers.push_async_callback(asyncio.to_thread, recording.stop)
+    loading = asyncio.create_task(asyncio.to_thread(recording.past.load))
+    servers.callback(loading.cancel)
+    servers.push_async_callback(historian.close)
     return historian
 
 
@@ -416,29 +304,17 @@ async def _leave(stop: asyncio.Event, servers: contextlib.AsyncExitStack, daemon
         ended.set()
 
 
-async def _store_server(directory: Path, *, first_start: bool, stack: contextlib.AsyncExitStack) -> EmbeddedStoreServer:
+async def _store_server(
+    directory: Path, anchored: Callable[[Anchor], None], *, first_start: bool, stack: contextlib.AsyncExitStack
+) -> EmbeddedStoreServer:
     """Open the store on its own node. It is made only by a node that has never seen a term."""
     path = directory / "store.sqlite3"
     if first_start and not path.exists():
         EmbeddedStoreServer.create(path)
-    server = EmbeddedStoreServer(path, first_version=time.time_ns() // 1000)
+    server = EmbeddedStoreServer(path, first_version=time.time_ns() // 1000, anchored=anchored)
     await server.start()
     stack.push_async_callback(server.close)
     return server
-
-
-class _Refused:
-    """What keeps this node from all the protection it could have: told at the start, and what the guard says now."""
-
-    def __init__(self, at_start: tuple[host.Refused, ...], me: Node, directory: Path) -> None:
-        self._at_start = at_start
-        self._guarded = me.kind is NodeKind.DATA
-        self.directory = directory
-
-    def now(self) -> tuple[host.Refused, ...]:
-        """As of now."""
-        missing = guard.missing(self.directory) if self._guarded else None
-        return (*self._at_start, missing) if missing is not None else self._at_start
 
 
 class _Alive:

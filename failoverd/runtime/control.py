@@ -1,4 +1,4 @@
-"""The control socket: how failoverctl, on the same host, talks to the daemon. HTTP on a Unix socket of mode 0660.
+"""The control socket: how failoverctl, on the same host, talks to the daemon. HTTP on a Unix socket.
 
     GET  /v1/status                     200 StatusDocument
     GET  /v1/check                      200 CheckDocument
@@ -6,19 +6,23 @@
     GET  /v1/history                    200 HistoryDocument: changes of primary and how requests ended, newest first
     GET  /v1/input                      200 {"api", "node", "software", "view"}: what this node would decide on now
     GET  /v1/audit                      200 NDJSON, the newest records of this node's audit, some MB at most
-    POST /v1/promote {node, by, reason} 202 Accepted | 409 Refused: nothing was touched | 400 not understood
-         with {allow_loss: true}        forced: past what protects from loss, never past the lease; needs a reason
+    POST /v1/promote {node, reason}     202 Accepted | 409 Refused: nothing was touched | 400 not understood
+    POST /v1/promote-forced, the same   past what protects from loss, never past the lease; needs a reason
     POST /v1/would-promote {node, allow_loss}   200 Preview: what the same would come to, nothing is asked
     POST /v1/confirm-fenced, the same   likewise: the node has no power, says who asks
     POST /v1/pause and other orders     likewise: see control_orders.py
     GET  /v1/rejoin?node=&donor=&anew=  200 RejoinDocument: what the next would do
-    POST /v1/rejoin {node, donor, anew, by}     202 | 409 | 400, as promote; donor "": any that is fit
+    POST /v1/rejoin {node, donor, anew} 202 | 409 | 400, as promote; donor "": any that is fit
     GET  /v1/alerts, POST /v1/alerts/test   see alerting.py
     GET  /v1/requests/ID/events         200 NDJSON, one Event a line from the first on | 404 no such request
 
 A request belongs to the daemon from its 202 on: who asked may go away, come back and read its events again from the
 first. While there is nothing new an empty line a second says that the daemon lives. The daemon itself is behind
-`Controller`; `EventLog` keeps one request's events for whoever asks, whenever.
+`Controller`; event_log.py keeps one request's events for whoever asks, whenever.
+
+Every answer may be 403 Forbidden: who may what is settled at the door (door.py, access_roles.py). As long as the
+configuration names nobody but root, the socket has mode 0600; then anybody may connect, and the door decides. Its
+directory lets everybody through and nobody look around.
 """
 
 from __future__ import annotations
@@ -27,18 +31,21 @@ import asyncio
 import contextlib
 import json
 import socket
+import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
-from starlette.applications import Starlette
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from failoverd import __version__, views
-from failoverd.audit.reading import opened_tail
+from failoverd.audit import reading
 from failoverd.runtime import control_orders
+from failoverd.runtime.access import Access
 from failoverd.runtime.asked import Body, answered, understood
+from failoverd.runtime.callers import local_caller
 from failoverd.runtime.control_orders import OrderController
 from failoverd.runtime.document import (
     Accepted,
@@ -50,17 +57,23 @@ from failoverd.runtime.document import (
     StatusDocument,
 )
 from failoverd.runtime.document_history import HistoryDocument
-from failoverd.runtime.http import Server
+from failoverd.runtime.door import Door
+from failoverd.runtime.http import Limits, Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
     from starlette.requests import Request
 
+    from failoverd.config.access import Access as Section
     from failoverd.core.view import View
+    from failoverd.runtime.accepting import Admission
+    from failoverd.runtime.document_access import Forbidden
 
-MODE = 0o660
+CLOSED, OPEN = 0o600, 0o666
+THROUGH = 0o011  # of the directory: to pass, and not to look around
+LIMITS = Limits(request=64 << 10, of_one=64)
 PULSE_S = 1.0
 AUDIT_BYTES = 16 << 20
 AUDIT_CHUNK = 256 << 10
@@ -71,6 +84,7 @@ _HISTORY = TypeAdapter(HistoryDocument)
 _EVENT = TypeAdapter(Event)
 _PREVIEW = TypeAdapter(Preview)
 _REJOIN = TypeAdapter(RejoinDocument)
+_log = structlog.get_logger(__name__)
 
 
 class Controller(OrderController, Protocol):
@@ -93,11 +107,19 @@ class Controller(OrderController, Protocol):
         ...
 
     def audit(self) -> Path:
-        """Where this node's audit is."""
+        """The directory that this node's audit is in."""
         ...
 
     def refused(self, what: str, by: str, why: Refused) -> None:
         """Note that a request was refused: whoever asked may be gone by now."""
+        ...
+
+    def noted(self, kind: str, text: str, by: str, *, code: str = "", **detail: str) -> None:
+        """Note what another part of the daemon was asked for, or what came of it."""
+        ...
+
+    def denied(self, where: str, what: str, why: Forbidden) -> None:
+        """Count, and note, that somebody may not ask for something. `where`: "socket", or the caller's address."""
         ...
 
     async def promote(self, target: str, by: str, reason: str, *, allow_loss: bool = False) -> Accepted | Refused:
@@ -128,51 +150,18 @@ class Controller(OrderController, Protocol):
         ...
 
 
-class EventLog:
-    """The events of one request, for any number of readers, each from the first on."""
-
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-        self._more = asyncio.Event()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the final event is there."""
-        return bool(self._events) and self._events[-1].final
-
-    def append(self, event: Event) -> None:
-        """Add an event; nothing follows the final one."""
-        if self.ended:
-            raise ValueError(f"{event.text!r} after the final event")
-        self._events.append(event)
-        more, self._more = self._more, asyncio.Event()
-        more.set()
-
-    async def follow(self) -> AsyncIterator[Event]:
-        """Yield every event up to the final one, waiting for those to come."""
-        given = 0
-        while True:
-            more = self._more
-            for event in self._events[given:]:
-                yield event
-            given = len(self._events)
-            if self.ended:
-                return
-            if more is self._more:
-                await more.wait()
-
-
 class _Promote(Body):
     node: str = Field(max_length=64)
     reason: str = Field(max_length=200)
-    allow_loss: bool = False
 
-    @field_validator("allow_loss")
+
+class _PromoteForced(_Promote):
+    @field_validator("reason")
     @classmethod
-    def _says_why(cls, allow_loss: bool, info: ValidationInfo) -> bool:
-        if allow_loss and not str(info.data.get("reason", "")).strip():
-            raise ValueError("needs a reason: it goes into the record of what was given up")
-        return allow_loss
+    def _says_why(cls, reason: str) -> str:
+        if not reason.strip():
+            raise ValueError("is needed: it goes into the record of what was given up")
+        return reason
 
 
 class _WouldPromote(BaseModel):
@@ -216,20 +205,24 @@ class _Api:
         return Response(said[:-1].encode() + b', "view": ' + data + b"}", media_type="application/json")
 
     async def audit(self, _: Request) -> Response:
-        path = self.controller.audit()
+        directory = self.controller.audit()
+        chunks = _chunks(reading.tail_lines(directory, AUDIT_BYTES))
         try:
-            file = await asyncio.to_thread(opened_tail, path, AUDIT_BYTES)
+            first = await asyncio.to_thread(next, chunks, b"")
         except OSError as error:
-            return PlainTextResponse(f"{path}: {error.strerror}", 404)
-        return StreamingResponse(_chunks(file), media_type="application/x-ndjson")
+            return PlainTextResponse(f"{directory}: {error.strerror}", 404)
+        return StreamingResponse(_beside(first, chunks), media_type="application/x-ndjson")
 
     async def version(self, _: Request) -> Response:
         document = self.controller.status()
         return JSONResponse({"api": document.api, "node": document.node, "software": document.software})
 
     async def promote(self, request: Request) -> Response:
+        return await answered(request, _Promote, lambda a, by: self.controller.promote(a.node, by, a.reason))
+
+    async def promote_forced(self, request: Request) -> Response:
         return await answered(
-            request, _Promote, lambda a: self.controller.promote(a.node, a.by, a.reason, allow_loss=a.allow_loss)
+            request, _PromoteForced, lambda a, by: self.controller.promote(a.node, by, a.reason, allow_loss=True)
         )
 
     async def would_promote(self, request: Request) -> Response:
@@ -240,7 +233,9 @@ class _Api:
         return Response(_PREVIEW.dump_json(preview), media_type="application/json")
 
     async def confirm_fenced(self, request: Request) -> Response:
-        return await answered(request, _ConfirmFenced, lambda a: self.controller.confirm_fenced(a.node, a.by, a.reason))
+        return await answered(
+            request, _ConfirmFenced, lambda a, by: self.controller.confirm_fenced(a.node, by, a.reason)
+        )
 
     async def rejoin_plan(self, request: Request) -> Response:
         asked = request.query_params
@@ -250,7 +245,7 @@ class _Api:
         return Response(_REJOIN.dump_json(plan), media_type="application/json")
 
     async def rejoin(self, request: Request) -> Response:
-        return await answered(request, _Rejoin, lambda a: self.controller.rejoin(a.node, a.donor, a.by, anew=a.anew))
+        return await answered(request, _Rejoin, lambda a, by: self.controller.rejoin(a.node, a.donor, by, anew=a.anew))
 
     async def events(self, request: Request) -> Response:
         events = await self.controller.events(request.path_params["id"])
@@ -259,13 +254,25 @@ class _Api:
         return StreamingResponse(_lines(events), media_type="application/x-ndjson")
 
 
-async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
-    """What is left of a file, read beside the loop."""
-    try:
-        while chunk := await asyncio.to_thread(file.read, AUDIT_CHUNK):
-            yield chunk
-    finally:
-        file.close()
+def _chunks(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines in pieces that are worth a thread's turn."""
+    chunk: list[bytes] = []
+    size = 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line)
+        if size >= AUDIT_CHUNK:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+    yield b"".join(chunk)
+
+
+async def _beside(first: bytes, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """All of them, read beside the loop."""
+    chunk: bytes | None = first
+    while chunk is not None:
+        yield chunk
+        chunk = await asyncio.to_thread(next, chunks, None)
 
 
 async def _lines(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
@@ -285,13 +292,23 @@ async def _lines(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
 
 
 class ControlServer:
-    """Serves `controller` at `path`, in a directory that only those may enter who may command."""
+    """Serves `controller` at `path` to those whom `access` lets in; without one to root and the daemon's own user."""
 
-    def __init__(self, path: Path, controller: Controller, routes: Iterable[Route] = ()) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        controller: Controller,
+        routes: Iterable[Route] = (),
+        access: Access | None = None,
+        *,
+        admission: Admission | None = None,
+    ) -> None:
+        self._path, self._admission = path, admission
+        self._access = access or Access()
         api = _Api(controller)
-        self._app = Starlette(
-            routes=[
+        self.door = Door(
+            self._access,
+            [
                 Route("/v1/status", api.status, methods=["GET"]),
                 Route("/v1/check", api.check, methods=["GET"]),
                 Route("/v1/history", api.history, methods=["GET"]),
@@ -299,6 +316,7 @@ class ControlServer:
                 Route("/v1/audit", api.audit, methods=["GET"]),
                 Route("/v1/version", api.version, methods=["GET"]),
                 Route("/v1/promote", api.promote, methods=["POST"]),
+                Route("/v1/promote-forced", api.promote_forced, methods=["POST"]),
                 Route("/v1/would-promote", api.would_promote, methods=["POST"]),
                 Route("/v1/confirm-fenced", api.confirm_fenced, methods=["POST"]),
                 *control_orders.routes(controller),
@@ -306,9 +324,11 @@ class ControlServer:
                 Route("/v1/rejoin", api.rejoin, methods=["POST"]),
                 Route("/v1/requests/{id}/events", api.events, methods=["GET"]),
                 *routes,
-            ]
+            ],
+            controller.denied,
         )
-        self._app.state.refused = controller.refused
+        self.door.app.state.refused = controller.refused
+        self.door.app.state.noted = controller.noted
         self._server: Server | None = None
 
     async def start(self) -> None:
@@ -318,16 +338,33 @@ class ControlServer:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(str(new))
-            new.chmod(MODE)  # before anyone can connect: nobody listens yet
-            self._server = Server(self._app, listener)
+            self._open(new)  # before anyone can connect: nobody listens yet
+            self._server = Server(self.door, listener, limits=LIMITS, who=local_caller, admission=self._admission)
             await self._server.start()
             new.rename(self._path)
         except BaseException:
             listener.close()
             raise
+        await self._access.start()
+
+    def _open(self, path: Path) -> None:
+        """Let connect whom the configuration names, or nobody but the owner. Raises OSError."""
+        path.chmod(OPEN if self._access.names_others else CLOSED)
+        directory = path.parent.stat().st_mode
+        if self._access.names_others and directory & THROUGH != THROUGH:
+            path.parent.chmod(stat.S_IMODE(directory) | THROUGH)
+
+    def reload(self, access: Section) -> None:
+        """Go by another configuration's section `access`."""
+        self._access.reload(access)
+        try:
+            self._open(self._path)
+        except OSError as error:
+            _log.warning("the control socket stays as it was", reason=error.strerror)
 
     async def stop(self) -> None:
         """End every connection and remove the socket."""
+        await self._access.stop()
         if self._server is not None:
             with contextlib.suppress(FileNotFoundError):
                 self._path.unlink()

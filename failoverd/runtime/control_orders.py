@@ -1,11 +1,11 @@
 """Operators' orders on the control socket; see runtime/control.py, and runtime/orders.py for what becomes of them.
 
-    POST /v1/pause {by, reason, for_ms, wait}          202 Accepted | 409 Refused: nothing was touched | 400
-    POST /v1/resume {by, wait}                         `wait`: its end waits until every node that is heard has seen it
-    POST /v1/maintenance {node, on, by, reason, for_ms}
-    POST /v1/acknowledge {by, reason}
-    POST /v1/schedule {node, by, reason, at_ms}        at_ms since 1970
-    POST /v1/cancel-scheduled {by}
+    POST /v1/pause {reason, for_ms, wait}          202 Accepted | 409 Refused: nothing was touched | 400
+    POST /v1/resume {wait}                         `wait`: its end waits until every node that is heard has seen it
+    POST /v1/maintenance {node, on, reason, for_ms}
+    POST /v1/acknowledge {reason}
+    POST /v1/schedule {node, reason, at_ms}        at_ms since 1970
+    POST /v1/cancel-scheduled {}
 
 `for_ms` 0: until somebody ends it.
 """
@@ -93,27 +93,27 @@ class _Api:
 
     async def pause(self, request: Request) -> Response:
         return await answered(
-            request, _Pause, lambda a: self.controller.pause(a.by, a.reason, for_ms=a.for_ms, wait=a.wait)
+            request, _Pause, lambda a, by: self.controller.pause(by, a.reason, for_ms=a.for_ms, wait=a.wait)
         )
 
     async def resume(self, request: Request) -> Response:
-        return await answered(request, _Resume, lambda a: self.controller.pause(a.by, "", wait=a.wait))
+        return await answered(request, _Resume, lambda a, by: self.controller.pause(by, "", wait=a.wait))
 
     async def maintenance(self, request: Request) -> Response:
         return await answered(
             request,
             _Maintenance,
-            lambda a: self.controller.maintenance(a.node, a.by, a.reason, on=a.on, for_ms=a.for_ms),
+            lambda a, by: self.controller.maintenance(a.node, by, a.reason, on=a.on, for_ms=a.for_ms),
         )
 
     async def acknowledge(self, request: Request) -> Response:
-        return await answered(request, _Acknowledge, lambda a: self.controller.acknowledge(a.by, a.reason))
+        return await answered(request, _Acknowledge, lambda a, by: self.controller.acknowledge(by, a.reason))
 
     async def schedule(self, request: Request) -> Response:
-        return await answered(request, _Schedule, lambda a: self.controller.schedule(a.node, a.by, a.reason, a.at_ms))
+        return await answered(request, _Schedule, lambda a, by: self.controller.schedule(a.node, by, a.reason, a.at_ms))
 
     async def cancel_scheduled(self, request: Request) -> Response:
-        return await answered(request, Body, lambda a: self.controller.cancel_scheduled(a.by))
+        return await answered(request, Body, lambda _, by: self.controller.cancel_scheduled(by))
 
 
 def routes(controller: OrderController) -> list[Route]:

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from failoverd.audit.reading import NAME
 from failoverd.core import bounded, candidates, forced, machine
 from failoverd.core.effects import Entry
 from failoverd.core.model import NodeName, Rejoin, Request
 from failoverd.runtime import document as doc
 from failoverd.runtime import fitness, homecoming, ordered, status
-from failoverd.runtime.control import EventLog
+from failoverd.runtime.denials import Denials
+from failoverd.runtime.event_log import EventLog
 from failoverd.runtime.history import Historian, Past
 from failoverd.runtime.orders import Orders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from failoverd.config import Config
     from failoverd.core.view import View
     from failoverd.ports import Clock
     from failoverd.runtime.daemon import Daemon
+    from failoverd.runtime.document_access import Forbidden
     from failoverd.runtime.document_history import HistoryDocument
     from failoverd.runtime.host import Refused
 
@@ -35,10 +37,20 @@ GIVE_UP_MS = 60_000  # longer than a request may wait to be begun, plus the long
 KEPT_REQUESTS = 50
 REFUSED_AGAIN_MS = 60_000  # the same refusal within it is noted without its input
 UNSEEN = "REQUEST_UNSEEN"
+UNCOPIED = "AUDIT_UNCOPIED"
+
+
+async def no_copies(_node: NodeName) -> str:
+    """For a node that has no others to keep copies."""
+    return ""
 
 
 class NodeController:
-    """Implements control.Controller for one daemon."""
+    """Implements control.Controller for one daemon.
+
+    `copied` waits, for some seconds at most, until what this node and another have recorded is on most nodes, and says
+    what is missing of that.
+    """
 
     def __init__(
         self,
@@ -48,12 +60,15 @@ class NodeController:
         *,
         refused: Callable[[], tuple[Refused, ...]] = tuple,
         historian: Historian | None = None,
+        copied: Callable[[NodeName], Awaitable[str]] = no_copies,
     ) -> None:
         self._daemon = daemon
+        self._copied = copied
         self._config = config
         self._clock = clock
         self._refused = refused
         self._refused_last = (("", ""), 0)
+        self.denials = Denials(clock)
         # One who asks nobody else and has noted nothing, where none is given.
         self._historian = historian or Historian(
             cluster=config.cluster, own=config.this.name, past=Past(None), nodes=config.nodes
@@ -120,7 +135,7 @@ class NodeController:
 
     def audit(self) -> Path:
         """See Controller."""
-        return self._config.audit.directory / NAME
+        return self._config.audit.directory
 
     def refused(self, what: str, by: str, why: doc.Refused) -> None:
         """See Controller."""
@@ -132,6 +147,17 @@ class NodeController:
         if not again:
             self._refused_last = ((what, code), view.now_ms)
         self._note("request-refused", what, code, view=None if again else view, by=by, why=words)
+
+    def noted(self, kind: str, text: str, by: str, *, code: str = "", **detail: str) -> None:
+        """See Controller."""
+        self._note(kind, text, code, view=None, by=by, **detail)
+
+    def denied(self, where: str, what: str, why: Forbidden) -> None:
+        """See Controller."""
+        left_out = self.denials.worth_a_record(where, why.who, what)
+        if left_out is not None:
+            text = f"{what}: {why.reason}" + (f" ({left_out} more were not noted)" if left_out else "")
+            self._note("access-denied", text, why.code, by=why.who, where=where)
 
     def _note(self, kind: str, text: str, code: str = "", *, view: View | None = None, **detail: str) -> None:
         state = self._daemon.state
@@ -272,7 +298,7 @@ class NodeController:
             del self._logs[next(iter(self._logs))]
         self._logs[request] = log
         log.append(doc.Event(elapsed_ms=0, node=self._daemon.state.view.me.name, text=text))
-        task = asyncio.ensure_future(self._follow(log, final, progress, request))
+        task = asyncio.ensure_future(self._follow(log, final, progress, request, by))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -313,6 +339,7 @@ class NodeController:
         final: Callable[[machine.State, int], doc.Event | None],
         progress: homecoming.Progress | None,
         request: str,
+        by: str,
     ) -> None:
         began_ms = self._clock.now_ms()
         changed = asyncio.Event()
@@ -326,8 +353,8 @@ class NodeController:
                     log.append(doc.Event(elapsed_ms=elapsed_ms, node=node, text=text))
                 last = final(state, elapsed_ms)
                 if last is not None:
-                    log.append(last)
-                    self._note_end(request, last)
+                    self._note_end(request, last, by)
+                    log.append(await self._recorded(last, began_ms))
                     return
                 changed.clear()
                 try:
@@ -342,11 +369,21 @@ class NodeController:
                 elapsed_ms, me = self._clock.now_ms() - began_ms, self._daemon.state.view.me.name
                 log.append(doc.Event(elapsed_ms=elapsed_ms, node=me, text=text, code=UNSEEN, final=True))
 
-    def _note_end(self, request: str, last: doc.Event) -> None:
+    async def _recorded(self, last: doc.Event, began_ms: int) -> doc.Event:
+        """The end of what was done, told once its record is on most nodes; or with the words that it is not."""
+        if not last.succeeded:
+            return last
+        missing = await self._copied(NodeName(last.node))
+        elapsed_ms = self._clock.now_ms() - began_ms
+        if not missing:
+            return replace(last, elapsed_ms=elapsed_ms)
+        return replace(last, elapsed_ms=elapsed_ms, text=f"{last.text}; {missing}", code=UNCOPIED)
+
+    def _note_end(self, request: str, last: doc.Event, by: str) -> None:
         """For whoever looks later; not of an end that this daemon has not seen, which another node may know."""
         if last.code != UNSEEN:
             outcome = "done" if last.succeeded else "refused" if last.refused else "failed"
-            self._note("request-result", last.text, last.code, request=request, outcome=outcome)
+            self._note("request-result", last.text, last.code, request=request, outcome=outcome, by=by)
 
     def _final(self, state: machine.State, request: Request, elapsed_ms: int) -> doc.Event | None:
         record, me = state.view.record, state.view.me.name

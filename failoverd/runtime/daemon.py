@@ -31,6 +31,7 @@ from failoverd.core.effects import (
     StepKind,
     Swap,
 )
+from failoverd.core.lateness import Objection, ungiven, untaken
 from failoverd.core.machine import (
     Asked,
     ClockSet,
@@ -115,6 +116,7 @@ class Daemon:
         self.store_error = "not read yet"
         self.watchers: set[asyncio.Event] = set()  # set at each change of the state
         self._heard_ms: dict[NodeName, int] = {}
+        self._ahead_ms: dict[NodeName, int] = {}  # since when each reports a term that was not read here
         self.executor: Executor | None = None
         self.outbox: Outbox | None = None
 
@@ -200,10 +202,18 @@ class Daemon:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon has ended
                 self._loop.call_soon_threadsafe(self.feed, Observed(observation))
 
-    def reported(self, report: Report) -> None:
-        """A peer's report came."""
-        self._heard_ms[report.sender] = self._clock.now_ms()
+    def reported(self, report: Report) -> Objection | None:
+        """A peer's report came. Returns what is wrong with it; one that is not taken changes nothing."""
+        now_ms = self._clock.now_ms()
+        why = untaken(self.state.view.at(now_ms), report)
+        if why is not None:
+            return why
+        self._heard_ms[report.sender] = now_ms
         self.feed(Reported(report))
+        if report.term <= self.state.view.highest_term:
+            self._ahead_ms.pop(report.sender, None)
+            return None
+        return ungiven(self.state.view, report, self._ahead_ms.setdefault(report.sender, now_ms))
 
     def heard_ms(self, node: NodeName, now_ms: int) -> int | None:
         """How long ago a report of `node` arrived, whatever its age was then."""

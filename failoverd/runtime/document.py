@@ -410,19 +410,24 @@ class DocumentError(Exception):
     """What the daemon said is not understood; the text names the place."""
 
 
+_INT64 = 2**63  # what is more is no number of ours
 _T = TypeVar("_T")
 
 
 def from_json(kind: type[_T], data: bytes) -> _T:
     """The dataclass `kind` of this module in `data`. Raises DocumentError."""
     try:
-        value = json.loads(data)
-    except ValueError as error:
+        value = json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise DocumentError(f"not JSON: {error}") from None
     built = _build(kind, value, kind.__name__)
     if not isinstance(built, kind):
         raise DocumentError(f"{kind.__name__}: {built!r} is none")
     return built
+
+
+def _no_number(word: str) -> object:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 _hints = cache(get_type_hints)
@@ -437,14 +442,27 @@ def _build(kind: Any, value: object, place: str) -> object:  # noqa: ANN401 - an
     if origin is tuple and isinstance(value, list):
         return tuple(_build(arguments[0], item, f"{place}.{index}") for index, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {name: _build(arguments[1], item, f"{place}.{name}") for name, item in value.items()}
+        return {printable(name): _build(arguments[1], item, f"{place}.{name}") for name, item in value.items()}
     if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
         return _build_dataclass(kind, value, place)
     # A newer daemon may know words that this Literal does not: they are shown as they are.
     scalar = str if origin is Literal else kind
-    if isinstance(scalar, type) and (isinstance(value, scalar) or (scalar is float and isinstance(value, int))):
+    if scalar is str and isinstance(value, str):
+        return printable(value)
+    if scalar is type(value) is bool or (scalar in {int, float} and _is_number(value, whole=scalar is int)):
         return value
     raise DocumentError(f"{place}: {value!r} was not expected")
+
+
+def _is_number(value: object, *, whole: bool) -> bool:
+    if isinstance(value, float):
+        return not whole
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INT64
+
+
+def printable(text: str) -> str:
+    """What a terminal can be shown: servers' and other people's words are in a document, and none of them moves it."""
+    return text if text.isprintable() else "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
 
 
 def _build_dataclass(kind: type, value: dict[str, object], place: str) -> object:

@@ -1,8 +1,8 @@
 """Drills, from the daemon's side: it passes on what an operator asks for, and shows how far one is. It conducts none.
 
-    POST /v1/drill {asked, by}        202 {"id"} | 409 Refused | 400     the request is written, failoverd-drill.service
+    POST /v1/drill {asked}            202 {"id"} | 409 Refused | 400     the request is written, failoverd-drill.service
                                                                          started; whatever becomes of who asked
-    POST /v1/drill/abort {by}         202 {"id"} | 409 Refused           that unit is stopped, and takes everything back
+    POST /v1/drill/abort {}           202 {"id"} | 409 Refused           that unit is stopped, and takes everything back
     GET  /v1/drills                   200 the states of all that this node knows, newest first, as they lie on disk,
                                           and which of them could not be read, and why
     GET  /v1/drills/ID                200 its state | 404 | 500 it could not be read
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from failoverd.actions.units import Units
     from failoverd.config import Config
     from failoverd.runtime.host import Refused
+
+    Noted = Callable[..., None]  # Controller.noted
+
 
 LAUNCH_MS = 5_000
 LAUNCH_AGAIN_S, LAUNCHES = 3.0, 10
@@ -113,10 +116,10 @@ class Drilling:
         ]
 
     async def _begin(self, request: Request) -> Response:
-        return await answered(request, Asked, self.begin)
+        return await answered(request, Asked, lambda asked, by: self.begin(asked, by, request.app.state.noted))
 
-    async def begin(self, asked: Asked) -> doc.Accepted | doc.Refused:
-        """Pass it on."""
+    async def begin(self, asked: Asked, by: str, noted: Noted) -> doc.Accepted | doc.Refused:
+        """Pass it on, recorded before."""
         drill = self._config.drill
         if not drill.enabled:
             return _refused("DRILL_DISABLED", "drill.enabled is false")
@@ -129,7 +132,7 @@ class Drilling:
         document = {
             "id": name,
             "scenario": asked.scenario,
-            "by": asked.by,
+            "by": by,
             "users": drill.load.users if asked.users is None else asked.users,
             "duration_s": drill.load.duration_ms // 1000 if asked.duration_s is None else asked.duration_s,
             "backup": asked.backup or drill.backup.kind,
@@ -137,6 +140,7 @@ class Drilling:
             "target": asked.target,
             "reason": asked.reason,
         }
+        noted("drill", f"{name} is asked for", by, request=name, reason=asked.reason)
         try:
             await asyncio.to_thread(self._write, json.dumps(document) + "\n")
         except OSError as error:
@@ -173,13 +177,14 @@ class Drilling:
             return ""
 
     async def _abort(self, request: Request) -> Response:
-        return await answered(request, Body, self.abort)
+        return await answered(request, Body, lambda _, by: self.abort(by, request.app.state.noted))
 
-    async def abort(self, _: Body) -> doc.Accepted | doc.Refused:
+    async def abort(self, by: str, noted: Noted) -> doc.Accepted | doc.Refused:
         """Stop the coordinator: it takes everything back before it ends."""
         running = await asyncio.to_thread(self._current)
         if not running:
             return _refused("BLK_NOTHING", "no drill is conducted from this node")
+        noted("drill", f"{running} is to be aborted", by, request=running)
         result = await self._units.end(UNIT, deadline_ms=LAUNCH_MS)
         if result.outcome is not Outcome.SUCCEEDED:
             return _refused("DRILL_BUG", f"{UNIT} does not stop: {result.reason}")

@@ -80,7 +80,7 @@ def _states(place: Path) -> Iterator[dict[str, Any]]:
 def _document(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from failoverd import actions, databases, fencing, notify, probes
+from failoverd import actions, credentials, databases, fencing, notify, probes, refusals
 from failoverd.config import reload
 from failoverd.core import repair
 from failoverd.core.findings import FINDINGS, Finding, Severity
 from failoverd.core.model import Health
 from failoverd.core.monitoring import PROBES
+from failoverd.runtime import access_codes, copies_kept, host, public_codes
 from failoverd.runtime import document as doc
-from failoverd.runtime import host, public_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,11 @@ _MEANINGS: Mapping[str, str] = {
     **host.CODES,
     **notify.CODES,
     **public_codes.CODES,
+    **access_codes.CODES,
+    **copies_kept.CODES,
     **reload.CODES,
+    **credentials.CODES,
+    **refusals.CODES,
 }
 # What fails on a node itself keeps it from being elected (candidates: not ready, no database, DISK_*); the rest warns.
 _B, _W = Severity.BLOCKS, Severity.WARNS
@@ -51,8 +55,13 @@ _BY_FIRST_WORD: Mapping[str, tuple[Severity, str]] = {
     "FENCE": (_W, "try the fence agent by hand, with the options of fencing.nodes"),
     "HOST": (_W, "grant it in failoverd's unit, or where the host is a container in that one's settings"),
     "HTTP": (_W, "look at what else has that port, and at the section http"),
+    "ACCESS": (_W, "look at the section access, and at what the code's page says"),
+    "AUDIT": (_W, "failoverctl audit verify on that node says what differs from where on; see its page"),
     "CONFIG": (_W, "put the file right, or back: failoverctl config check says what is wrong with it"),
+    "CERT": (_W, "put a new certificate, key or CA in place on that node: it is taken without a restart"),
+    "PEER": (_W, "look at the certificate, the address and the clock of the node that is named; its page says how"),
     "GUARD": (_W, "systemctl start failoverd-guard on that node"),
+    "HELPER": (_W, "systemctl restart failoverd-helper on that node: it touches no role"),
     "LEASH": (_W, "let failoverd-guard trace the database server: see its unit"),
     "PROBE": (_W, "look at what that node is short of, or keep its journal for the developers"),
     "ALERT": (_W, "look at that receiver: failoverctl alerts, then failoverctl alerts test"),
@@ -66,6 +75,16 @@ _OF_THE_CLUSTER: Mapping[str, Finding] = {
         Severity.BLOCKS,
         "the node holds transactions that the primary lacks",
         "failoverctl rejoin: what it has extra is saved, then it is rebuilt",
+    ),
+    "CERT_EXPIRED": Finding(
+        Severity.BLOCKS,
+        credentials.CODES["CERT_EXPIRED"],
+        "look at that node's clock, then put a new certificate in place: it is taken without a restart",
+    ),
+    "CERT_NOT_YET": Finding(
+        Severity.BLOCKS,
+        credentials.CODES["CERT_NOT_YET"],
+        "look at that node's clock: it is behind, or whoever made the certificate is ahead",
     ),
     "RPO_UNPROVEN": Finding(
         Severity.BLOCKS,

@@ -17,7 +17,6 @@ again: it is the one that decides.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import select
@@ -25,9 +24,10 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from failoverd import locks
 from failoverd.actions.leash import Leash, LeashError, server_behind
 from failoverd.core.model import DatabaseFacts, Outcome
 from failoverd.runtime import host
@@ -59,7 +59,7 @@ class Settings:
     dialect: str
     socket: str
     user: str
-    password: str
+    password: str = field(repr=False)
     port: int
     demote_budget_ms: int
 
@@ -215,7 +215,7 @@ class Marker:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._descriptor = os.open(directory / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locks.own(self._descriptor)
         self._text = ""
         os.ftruncate(self._descriptor, 0)
 
@@ -234,13 +234,12 @@ def missing(directory: Path) -> host.Refused | None:
     except OSError:
         return host.Refused("GUARD_MISSING", "failoverd-guard has not run since this node started")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if not locks.is_owned(descriptor):
+            return host.Refused("GUARD_MISSING", "failoverd-guard does not run")
         text = os.pread(descriptor, 500, 0).decode(errors="replace")
         return host.Refused("LEASH_REFUSED", text) if text else None
     finally:
         os.close(descriptor)
-    return host.Refused("GUARD_MISSING", "failoverd-guard does not run")
 
 
 def main(options: argparse.Namespace) -> int:

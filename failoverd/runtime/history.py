@@ -45,6 +45,7 @@ DEADLINE_MS = 500
 TAIL_BYTES = 8 << 20  # of the audit, read at the start
 BREATH_BYTES = 64 << 10  # after so much of it the reading thread lets the others go first
 FRESH_S = 1.0
+LATEST_MS = 253_402_214_400_000  # the last day of 9999: what is more is no moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,35 @@ _KNOWN: TypeAdapter[Known] = TypeAdapter(Known)
 _log = structlog.get_logger(__name__)
 
 
+class NotUnderstoodError(Exception):
+    """What another node says of the past is none; the text says why."""
+
+
+def known_of(body: bytes) -> Known:
+    """What another node has noted. Raises NotUnderstoodError."""
+    try:
+        known = _KNOWN.validate_json(body)
+    except ValidationError as error:
+        raise NotUnderstoodError(str(error.errors(include_url=False, include_input=False)[0]["msg"])) from None
+    shares, events = known.shares, known.events
+    moments = [at for s in shares for at in (s.began_ms, s.begun_ms, s.closed_ms, s.opened_ms, s.seen_ms, s.undone_ms)]
+    moments += [at for share in shares for part in share.parts for at in (part.began_ms, part.ended_ms)]
+    moments += [at for event in events for at in (event.at_ms, event.ended_ms)]
+    if not all(at is None or 0 <= at <= LATEST_MS for at in moments):
+        raise NotUnderstoodError("a moment that is none")
+    return known
+
+
 def line_of(record: Mapping[str, object]) -> history.Line | None:
     """An audit record as history reads it; None for one that is none."""
     time_, node, term, kind, detail = (record.get(name) for name in ("time", "node", "term", "kind", "detail"))
     if not isinstance(time_, str) or not isinstance(node, str) or not isinstance(kind, str):
         return None
     try:
-        at_ms = round(datetime.fromisoformat(time_).timestamp() * 1000)
-    except ValueError:
+        at_ms = round(datetime.fromisoformat(time_).astimezone(UTC).timestamp() * 1000)
+    except (ValueError, OverflowError):  # no moment, or one that UTC has no year for
+        return None
+    if at_ms > LATEST_MS:
         return None
     return history.Line(
         at_ms=at_ms,
@@ -83,8 +105,9 @@ def line_of(record: Mapping[str, object]) -> history.Line | None:
 class Past:
     """What this node has noted, as far back as its audit's tail goes. Any thread may read `known`."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, directory: Path | None = None) -> None:
+        """`directory`: where the audit is."""
+        self.directory = directory
         self.upto = 0  # the newest record that was there at the start
         self.known = Known()
         self._lock = threading.Lock()
@@ -117,7 +140,7 @@ class Past:
 
     def _read(self) -> Known:
         known, read = Known(), 0
-        for record, size in tail(self.path, TAIL_BYTES) if self.path is not None else ():
+        for record, size in tail(self.directory, TAIL_BYTES) if self.directory is not None else ():
             sequence = record.get("seq")
             if isinstance(sequence, int) and sequence <= self.upto:
                 known = _folded(known, [record])
@@ -196,9 +219,9 @@ class Historian:
         if answer.status != 200:  # 404: it is of an earlier version
             return name, f"{answer.status} {answer.body[:200].decode(errors='replace')}"
         try:
-            return name, await asyncio.to_thread(_KNOWN.validate_json, answer.body)
-        except ValidationError as error:
-            return name, f"not understood (another version?): {error.errors(include_url=False)[0]['msg']}"
+            return name, await asyncio.to_thread(known_of, answer.body)
+        except NotUnderstoodError as error:
+            return name, f"not understood (another version?): {error}"
 
     async def _share(self, _: Request) -> Response:
         """What this node has noted, for a peer."""
@@ -223,9 +246,9 @@ class Historian:
         )
 
 
-def alone(path: Path, node: str) -> HistoryDocument:
+def alone(directory: Path, node: str) -> HistoryDocument:
     """What one node's audit says, for when its daemon cannot be asked. Blocking."""
-    past = Past(path)
+    past = Past(directory)
     past.upto = 1 << 62
     past.load()
     historian = Historian(cluster="", own=NodeName(node), past=past, nodes={})

@@ -1,4 +1,4 @@
-"""What this process asks of its host so as not to be starved: real-time scheduling, locked memory, the OOM killer off.
+"""What this process asks of its host: real-time scheduling, locked memory, no OOM killer, no core dump.
 
 Each is used where it is allowed, and what was refused is kept, to be shown: a container refuses some of it, and
 failoverd goes on without.
@@ -8,6 +8,7 @@ failoverd goes on without.
   by its equals. Threads and programs started from one get ordinary scheduling again (RESET_ON_FORK).
 - All that is mapped now is brought into memory and stays; what comes later is locked as it is touched (ONFAULT), so
   that a thread's stack of 8 MiB costs what it uses.
+- No core dump: it would hold the passwords.
 - `OOMScoreAdjust` is systemd's to set. Here it is only looked at.
 """
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 PRIORITY = 1
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 CAP_IPC_LOCK = 14
+PR_SET_DUMPABLE = 4
 SPARED = -500  # of oom_score_adj: from here on the kernel looks for others first
 
 # Every code of this module. Each has a page in runbooks/.
@@ -34,6 +36,8 @@ CODES: Mapping[str, str] = {
     "HOST_NO_MEMLOCK": "the host refuses failoverd to lock its memory",
     "HOST_NO_OOM": "the kernel may end failoverd first when memory runs out",
     "GUARD_MISSING": "failoverd-guard does not run: a daemon that hangs leaves the database writable",
+    "HELPER_MISSING": "failoverd-helper does not answer: this node cannot do what the daemon itself has no right to",
+    "HELPER_RELEASE": "failoverd-helper is of another release than the daemon: it was not started again by the upgrade",
     "LEASH_REFUSED": "the kernel refuses to tie the database server to the lease",
 }
 
@@ -48,8 +52,17 @@ class Refused:
 
 def harden(*, realtime: bool) -> tuple[Refused, ...]:
     """Lock this process's memory, and give the calling thread real-time scheduling. Returns what was refused."""
+    keep_out_of_cores()
     found = [lock_memory(), spared_by_oom(), schedule_realtime() if realtime else None]
     return tuple(refused for refused in found if refused is not None)
+
+
+def keep_out_of_cores() -> None:
+    """Let the kernel dump nothing of this process, which holds passwords.
+
+    LimitCORE=0 is not enough: where core_pattern is a program, the kernel pipes the core to it whatever the limit.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def schedule_realtime() -> Refused | None:

@@ -1,16 +1,20 @@
-"""One HTTPS server a node, with mutual TLS, for whatever the node serves: reports of its peers, the store.
-
-Who is asking is known from the certificate alone: TLS 1.3 only, the client's certificate is required and must be of
-the cluster's CA, and its CN must be a configured node (403 otherwise). Handlers find the name in `request.state.peer`.
+"""HTTP in the daemon's loop, for every port of a node: bounded in size, time, number and rate, and who asks is known.
 
 Why not uvicorn's own `Server`: it installs signal handlers, exits the process when the port is taken, wakes ten times
 a second, gives a silent TLS handshake a minute, and keeps the certificate to itself. Its protocol class has none of
 that, so the daemon's loop serves that one directly:
 
-    loop.create_server ── TLS (handshake ≤ 2 s) ── _Protocol(uvicorn's httptools) ── Starlette routes
-                                                       └ peer's name, bounded size, bounded time to send a request
+    loop.create_server ── TLS (accepting.py) ── _Protocol(uvicorn's httptools) ── Starlette routes
+                                                    └ peer's name; bounds on size, rate, and the time to send a request
 
-The same protocol serves the control socket (see control.py) and the public listener (see public.py), with no name.
+It serves the other members (node_server.py) and operators elsewhere (remote.py), whose certificates say who asks, the
+control socket (control.py), where the kernel does, and the public listener (public.py), with no name.
+
+**What one may ask.** A request a second more or less is nothing, a flood from one node must not delay the renewals of
+another. The most that an honest node asks of one other, with `renew` at its shortest, 50 ms: 50 reports a second (its
+sender's own bound, peers.py), 20 renewals and as many other swaps, 40 answers of a watch, 10 reads, 2 for alerts and
+history, 50 copies of records: under 200. With the default timings it is about 10. RATE is half as much again, and what
+is asked of the store has a share of its own: a node that has much to say of something else still renews its lease.
 """
 
 from __future__ import annotations
@@ -20,29 +24,33 @@ import contextlib
 import logging
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
 from uvicorn import Config
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from failoverd.tls import common_name
+from failoverd.credentials import newest
+from failoverd.https import AGE_S
+from failoverd.refusals import Refusals
+from failoverd.runtime.accepting import OF_MEMBER, OF_STRANGERS, Admission, Handshakes
+from failoverd.runtime.rates import Buckets, Rate
+from failoverd.tls import node_name
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Hashable
 
-    from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 REQUEST_LIMIT = 512 * 1024  # bytes of one request, head and body: twice the largest message
+HEAD_LIMIT = 16 * 1024  # bytes of its target and headers
+RATE = Rate(a_second=300, burst=600)  # requests of one client
+APART = b"/store/"  # counted apart from all else: a node that has much to copy still renews its lease
 CONNECTIONS = 256  # a cluster of four needs about sixteen; more are answered 503
 REQUEST_S = 5.0  # from the first byte of a request to its last, and from connecting to the first byte
 IDLE_S = 20  # a kept connection; clients give theirs up after half of it, so that none is closed under a request
-_HANDSHAKE_S = 2.0
-_CLOSE_S = 1.0
 _STOP_S = 1.0
 _IP_FREEBIND = 15  # Linux; the socket module has no name for it in Python 3.11
 
@@ -51,7 +59,9 @@ _IP_FREEBIND = 15  # Linux; the socket module has no name for it in Python 3.11
 class Limits:
     """What one server bears. `request` is in bytes. `connections` or more: 503; twice as many: ended at once.
 
-    `of_one`: more from one address are ended at once, so that nobody takes the place of all others; None: no limit.
+    `of_one`: more from one node, address or local user are ended at once, so that nobody takes the place of all others;
+    None: no limit. `rate`: of its requests; who asks more is told 429, and its connection ended. `handshakes`: of one
+    member, and of all others together.
     `admits`: whether a client's address may ask at all. Nothing that another one sends is parsed: it is told 403.
     """
 
@@ -59,10 +69,18 @@ class Limits:
     connections: int = CONNECTIONS
     request_s: float = REQUEST_S
     of_one: int | None = None
+    rate: Rate = RATE
+    handshakes: tuple[Rate, Rate] = (OF_MEMBER, OF_STRANGERS)
     admits: Callable[[str], bool] | None = None
 
 
-OF_MEMBERS = Limits()
+OF_MEMBERS = Limits(of_one=64)
+
+
+def member(transport: asyncio.Transport) -> tuple[str | None, Hashable]:
+    """The node that has connected, by its certificate, and what connections are counted by: its address."""
+    client = transport.get_extra_info("peername")
+    return node_name(transport.get_extra_info("peercert")), client[0] if isinstance(client, tuple) else client
 
 
 class _State(ServerState):
@@ -71,30 +89,70 @@ class _State(ServerState):
     stopping = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the connections of one listener have in common beside uvicorn's."""
+
+    limits: Limits
+    buckets: Buckets
+    admission: Admission
+    context: Callable[[], ssl.SSLContext | None]
+
+
+class _TooMuchError(Exception):
+    """Raised in a callback of the parser: nothing further of these bytes is parsed."""
+
+
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, with the peer's name in the request's state and bounds on size and time."""
+    """uvicorn's HTTP/1.1 protocol, with the peer's name in the request's state and bounds on size, rate and time."""
 
     server_state: _State
-    limits = OF_MEMBERS
-    peer: str | None = None
+    shared: _Shared
+    who: Callable[[asyncio.Transport], tuple[object, Hashable]] = staticmethod(member)
+    peer: object = None
+    origin: Hashable = None
     received = 0
+    head = 0
+    status = b""  # of an answer to what is refused while it is parsed
     deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """Of its listener."""
+        return self.shared.limits
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the base class
         super().connection_made(transport)
-        if self.server_state.stopping or self._one_too_many():
-            transport.abort()  # accepted just before the listener closed, or one of far too many
-            return
-        self.peer = common_name(transport.get_extra_info("peercert"))
-        self._expect_request()
+        self.peer, self.origin = self.who(transport)
+        self.context, self.made = self.shared.context(), self.loop.time()
+        if self.server_state.stopping:
+            transport.abort()  # accepted just before the listener closed
+        elif self._one_too_many():
+            self._count("PEER_LIMIT", "more connections than it may have")
+            transport.abort()
+        else:
+            self._expect_request()
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: an address, or on a Unix socket a user's number."""
+        return self.client[0] if self.client is not None else f"user {self.origin}"
+
+    @property
+    def asker(self) -> str:
+        """Whose requests are counted together: a node's, wherever they come from; else by origin."""
+        return self.peer if isinstance(self.peer, str) else str(self.origin)
 
     def _one_too_many(self) -> bool:
         limits, others = self.limits, self.connections
-        if limits.of_one is not None and self.client is not None:
-            known = [other.client for other in others if isinstance(other, HttpToolsProtocol)]
-            if sum(client is not None and client[0] == self.client[0] for client in known) > limits.of_one:
+        if limits.of_one is not None:
+            known = [other.asker for other in others if isinstance(other, _Protocol)]
+            if known.count(self.asker) > limits.of_one:
                 return True
         return len(others) > limits.connections * 2
+
+    def _count(self, code: str, reason: str) -> None:
+        self.shared.admission.refuse(code, self.source, reason, name=self.peer if isinstance(self.peer, str) else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_expecting()
@@ -111,6 +169,7 @@ class _Protocol(HttpToolsProtocol):
             self._expect_request()
         self.received += len(data)
         if self.received > self.limits.request:
+            self._count("PEER_LIMIT", f"a request of more than {self.limits.request} bytes")
             self._refuse(b"413 Content Too Large")
             return
         super().data_received(data)
@@ -119,10 +178,53 @@ class _Protocol(HttpToolsProtocol):
         self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        if self.status:
+            self._refuse(self.status)
+        else:
+            super().send_400_response(msg)
+
+    def _too_much(self, status: bytes, reason: str) -> _TooMuchError:
+        self.status = status
+        self._count("PEER_LIMIT", reason)
+        return _TooMuchError(reason)
+
     def on_message_begin(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # None of those who ask here does so, and thousands of requests would fit into one read.
+            raise self._too_much(b"400 Bad Request", "a request before the answer to the one before")
+        self.head = 0
         super().on_message_begin()
         self.scope["state"]["peer"] = self.peer
         self.scope["state"]["abort"] = self.transport.abort
+        self.scope["state"]["refuse"] = self._count
+
+    def on_url(self, url: bytes) -> None:
+        self._measure(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._measure(len(name) + len(value) + len(": \r\n"))
+        super().on_header(name, value)
+
+    def _measure(self, length: int) -> None:
+        self.head += length
+        if self.head > HEAD_LIMIT:
+            raise self._too_much(b"431 Request Header Fields Too Large", f"a head of more than {HEAD_LIMIT} bytes")
+
+    def on_headers_complete(self) -> None:
+        share = f"{self.asker} {self.url.startswith(APART)}"
+        if not self.shared.buckets.take(share, self.loop.time()):
+            raise self._too_much(b"429 Too Many Requests", f"more than {self.limits.rate.a_second:g} requests a second")
+        if self._outlived():  # its answer says that it is the last one: nobody asks into a connection that ends
+            self.scope["headers"] = [*self.scope["headers"], CLOSE_HEADER]
+        super().on_headers_complete()
+        if self._outlived():
+            self.cycle.keep_alive = False
+
+    def _outlived(self) -> bool:
+        """Made with credentials that were replaced, or long ago: a node that is none any more does not stay."""
+        return self.context is not self.shared.context() or self.loop.time() - self.made > AGE_S
 
     def on_message_complete(self) -> None:
         self.received = 0
@@ -147,10 +249,18 @@ class Server:
         listener: socket.socket,
         ssl_context: ssl.SSLContext | None = None,
         limits: Limits = OF_MEMBERS,
+        who: Callable[[asyncio.Transport], tuple[object, Hashable]] = member,
+        *,
+        admission: Admission | None = None,
     ) -> None:
         self._listener = listener
+        self._who = who
         self._ssl_context = ssl_context
-        self._limits = limits
+        self._admission = admission or Admission("", Refusals())
+        self._shared = _Shared(
+            limits, Buckets(limits.rate), self._admission, lambda: newest(ssl_context) if ssl_context else None
+        )
+        self._handshakes: Handshakes | None = None
         self._state = _State()
         self._config = Config(
             app,
@@ -174,22 +284,20 @@ class Server:
         """Listen. The socket is this server's from now on."""
         loop = asyncio.get_running_loop()
 
-        def protocol() -> _Protocol:
+        def made() -> _Protocol:
             connection = _Protocol(self._config, self._state, {}, loop)
-            connection.limits = self._limits
+            connection.shared = self._shared
+            connection.who = self._who
             return connection
 
-        tls: dict[str, Any] = {}
+        protocol: Callable[[], asyncio.Protocol] = made
         if self._ssl_context is not None:
-            tls = {
-                "ssl": self._ssl_context,
-                "ssl_handshake_timeout": _HANDSHAKE_S,
-                "ssl_shutdown_timeout": _CLOSE_S,
-            }
+            self._handshakes = Handshakes(self._ssl_context, self._admission, made, self._shared.limits.handshakes)
+            protocol = self._handshakes.protocol
         if self._listener.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(protocol, sock=self._listener)
         else:
-            self._server = await loop.create_server(protocol, sock=self._listener, **tls)
+            self._server = await loop.create_server(protocol, sock=self._listener)
 
     @staticmethod
     async def _settle(tasks: list[asyncio.Task[None]]) -> None:
@@ -202,6 +310,8 @@ class Server:
             return
         self._state.stopping = True
         self._server.close()
+        if self._handshakes is not None:
+            await self._handshakes.stop()
         for connection in list(self._state.connections):
             connection.shutdown()
         tasks = list(self._state.tasks)
@@ -232,62 +342,3 @@ def listen(address: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-class NodeServer:
-    """The node's HTTPS server: `routes` for members of `nodes` only. Port 0 takes a free one (tests)."""
-
-    def __init__(
-        self,
-        *,
-        address: str,
-        port: int,
-        ssl_context: ssl.SSLContext,
-        nodes: Collection[str],
-        routes: Sequence[BaseRoute],
-        limits: Limits = OF_MEMBERS,
-    ) -> None:
-        self._address = address
-        self._port = port
-        self._ssl_context = ssl_context
-        self._app = _MembersOnly(Starlette(routes=routes), frozenset(nodes))
-        self._limits = limits
-        self._server: Server | None = None
-
-    async def start(self) -> None:
-        """Listen on the node's own address. Raises OSError."""
-        listener = listen(self._address, self._port)
-        try:
-            self._port = listener.getsockname()[1]
-            self._server = Server(self._app, listener, self._ssl_context, self._limits)
-            await self._server.start()
-        except BaseException:
-            listener.close()
-            raise
-
-    @property
-    def port(self) -> int:
-        """The port listened on."""
-        return self._port
-
-    async def stop(self) -> None:
-        """Stop listening and end every connection."""
-        if self._server is not None:
-            await self._server.stop()
-            self._server = None
-
-
-class _MembersOnly:
-    """Lets in whoever shows the certificate of a configured node."""
-
-    def __init__(self, app: ASGIApp, nodes: frozenset[str]) -> None:
-        self._app = app
-        self._nodes = nodes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        peer = scope["state"]["peer"]
-        if peer in self._nodes:
-            await self._app(scope, receive, send)
-        else:
-            refusal = PlainTextResponse(f"the certificate names {peer!r}, which is no configured node", 403)
-            await refusal(scope, receive, send)

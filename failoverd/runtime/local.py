@@ -1,4 +1,4 @@
-"""This node's own database, gate and mail queue by the configuration: for the daemon, and what drops without it."""
+"""What this node works with, by the configuration: for the daemon, and for what acts beside it or without it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING
 
 from failoverd.actions.gate import KernelGate
 from failoverd.actions.handon import MEMORY, TOOLS, HandOn, Postfix
+from failoverd.actions.mailstore import SharedStore
 from failoverd.actions.mailstore_hook import StoreHook
 from failoverd.actions.mount import MountedStore
 from failoverd.actions.queue import PostfixQueue
+from failoverd.core.model import NodeName
 from failoverd.databases import DATABASES
+from failoverd.fencing import FENCES
+from failoverd.fencing.agent import Device
 from failoverd.runtime.clock import BootClock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from failoverd.config import Config
-    from failoverd.ports import Database, MovedStore
+    from failoverd.config import Config, FenceDevice
+    from failoverd.ports import Database, Fence, MovedStore
 
 
 def database_of(config: Config) -> Database:
@@ -76,3 +80,28 @@ def mail_store_of(config: Config, runtime: Path) -> MovedStore | None:
         return None
     mount, lock = store.mount, runtime / "mail-store.lock"
     return MountedStore(str(store.path), source=mount.source, type=mount.type, options=mount.options, lock=lock)
+
+
+def locks_of(config: Config) -> SharedStore:
+    """The locks that lost nodes leave in the mail store."""
+    me = config.this.name
+    return SharedStore(str(config.mail_store.path), me=me, others=(name for name in config.nodes if name != me))
+
+
+def levels_of(config: Config) -> dict[NodeName, list[list[Device]]]:
+    """Each node's fence devices, in levels."""
+    return {
+        NodeName(name): [[_device(device) for device in level] for level in levels]
+        for name, levels in config.fencing.nodes.items()
+    }
+
+
+def fence_of(config: Config) -> Fence | None:
+    """The fence agents, where there are any."""
+    levels = levels_of(config)
+    return FENCES["agent"](levels) if levels else None
+
+
+def _device(given: FenceDevice) -> Device:
+    secrets = {name: secret.get_secret_value() for name, secret in given.secrets.items()}
+    return Device(given.agent, given.options, secrets)

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, TextIO
 import structlog
 from pydantic import SecretStr
 
+from failoverd.hiding import HIDDEN, hidden
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -32,7 +34,6 @@ Lines = queue.Queue[logging.LogRecord | None]
 
 QUEUED = 10_000  # lines
 GRACE_S = 2.0  # for the rest at the end; a reader that is stuck does not hold up the end either
-HIDDEN = "***"
 SECRET_KEY = re.compile(r"passw|secret|token|passphrase|private_key", re.IGNORECASE)
 SHORTEST_SECRET = 4  # characters; hiding a shorter one wherever it stands would hide the log
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # systemd's, sd-daemon(3)
@@ -105,7 +106,7 @@ def hide(secrets: Iterable[SecretStr]) -> None:
 def redactor(secrets: Iterable[SecretStr]) -> Processor:
     """Make the processor that hides secrets: by key, by type, and where their text stands in another."""
     texts = {secret.get_secret_value() for secret in secrets}
-    ordered = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
+    ordered = [text for text in texts if len(text) >= SHORTEST_SECRET]
 
     def clean(value: object) -> object:
         if isinstance(value, SecretStr):
@@ -117,9 +118,7 @@ def redactor(secrets: Iterable[SecretStr]) -> Processor:
         if value is None or isinstance(value, bool | int | float):
             return value
         text = value if isinstance(value, str) else repr(value)
-        for secret in (*_LATER, *ordered):
-            text = text.replace(secret, HIDDEN)
-        return text
+        return hidden(text, (*_LATER, *ordered))
 
     def process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         return {key: HIDDEN if SECRET_KEY.search(key) else clean(value) for key, value in event.items()}

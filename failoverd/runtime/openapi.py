@@ -20,7 +20,9 @@ from pydantic import TypeAdapter
 from failoverd import __version__
 from failoverd.runtime import alerting, control, control_orders, document_alerts
 from failoverd.runtime import document as doc
+from failoverd.runtime.access_roles import ROUTES
 from failoverd.runtime.asked import Body
+from failoverd.runtime.document_access import Forbidden
 from failoverd.runtime.document_history import HistoryDocument
 from failoverd.runtime.public_documents import VersionDocument
 from failoverd.runtime.public_health import ALLOWED_LAG, METHODS, HealthDocument
@@ -36,10 +38,15 @@ SERVERS: dict[str, dict[str, Any]] = {
     },
     "control": {
         "url": "http+unix://%2Frun%2Ffailoverd%2Fcontrol.sock",
-        "description": "The control socket of a node: whoever may command, on the same host.",
+        "description": "The control socket of a node: whom section access names, on the same host.",
+    },
+    "remote": {
+        "url": "https://{address}:{port}",
+        "description": "The same from elsewhere, where access.remote is enabled: by a certificate of an operator.",
+        "variables": {"address": {"default": "127.0.0.1"}, "port": {"default": "7403"}},
     },
 }
-BOTH, PUBLIC, CONTROL = ("public", "control"), ("public",), ("control",)
+BOTH, PUBLIC, CONTROL = ("public", "control", "remote"), ("public",), ("control", "remote")
 JSON, LINES, TEXT, EVENTS = "application/json", "application/x-ndjson", "text/plain", "text/event-stream"
 PLACE = "#/components/schemas/"
 
@@ -67,6 +74,7 @@ class Operation:
     body: Any = None
 
 
+FORBIDDEN = Answer("the caller has not the role that this takes; not on the public listener", Forbidden)
 UNDERSTOOD = Answer("not understood: which place of the body, and why", media=TEXT)
 ASKED = {
     202: Answer("accepted: it goes on in the daemon; its events can be followed", doc.Accepted),
@@ -140,7 +148,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "The newest records of this node's audit. One record a line.",
         {200: Answer("some MB at most", dict[str, Any], LINES), 404: Answer("there is none", media=TEXT)},
     ),
-    _asked("/v1/promote", "Make a node primary. With allow_loss past what protects from loss.", control._Promote),
+    _asked("/v1/promote", "Make a node primary. Nothing acknowledged is lost.", control._Promote),
+    _asked("/v1/promote-forced", "Make a node primary past what protects from loss.", control._PromoteForced),
     Operation(
         CONTROL,
         "/v1/would-promote",
@@ -224,7 +233,7 @@ class _Schemas:
     """Every type that is answered or read, and a reference for each."""
 
     def __init__(self) -> None:
-        answers = [a.kind for o in OPERATIONS for a in o.answers.values() if a.kind is not None]
+        answers = [a.kind for o in OPERATIONS for a in _answers(o).values() if a.kind is not None]
         bodies = [o.body for o in OPERATIONS if o.body is not None]
         # Not by the type: dict[str, Any] is made anew each time. Two that are equal have one schema.
         self._of, together = TypeAdapter.json_schemas(
@@ -243,6 +252,11 @@ class _Schemas:
         return self._of[str(kind), "validation"]
 
 
+def _answers(operation: Operation) -> dict[int, Answer]:
+    """All of an operation: what the door answers is the same for each route behind it."""
+    return {**operation.answers, **({403: FORBIDDEN} if "control" in operation.where else {})}
+
+
 def _described(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": "-".join([operation.method, *re.findall(r"[a-z]+", operation.path.removesuffix(".json"))]),
@@ -250,8 +264,10 @@ def _described(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         "description": operation.text,
         "tags": list(operation.where),
         "servers": [SERVERS[name] for name in operation.where],
-        "responses": {str(code): _answered(answer, schemas) for code, answer in operation.answers.items()},
+        "responses": {str(code): _answered(answer, schemas) for code, answer in _answers(operation).items()},
     }
+    if "control" in operation.where:
+        found["x-failoverd-role"] = ROUTES[f"{operation.method.upper()} {operation.path}"].word
     parameters = [_parameter(name, "path", "", required=True) for name in re.findall(r"{(\w+)}", operation.path)]
     parameters += [_parameter(name, "query", text) for name, text in operation.query.items()]
     parameters += [_parameter(name, "header", text) for name, text in operation.headers.items()]

@@ -86,6 +86,7 @@ class Outbox:
         self._perform = perform
         self._refuse = refuse
         self._waiting: asyncio.Queue[tuple[tuple[Entry, ...], tuple[Effect, ...]]] = asyncio.Queue()
+        self._problem = ""  # of the newest batch
 
     def put(self, reaction: Reaction) -> None:
         """Take one reaction; returns at once."""
@@ -107,6 +108,13 @@ class Outbox:
             entries = [entry for some, _ in batch for entry in some]
             effects = [effect for _, some in batch for effect in some]
             await self._write_then_act(entries, effects)
+            for _ in batch:
+                self._waiting.task_done()
+
+    async def written(self) -> str:
+        """Wait until all that was put is on disk, or could not be: then why not."""
+        await self._waiting.join()
+        return self._problem
 
     async def close(self) -> None:
         """At the end of the daemon: nothing more is begun, and what was noted is on disk, the batch at work first."""
@@ -134,6 +142,7 @@ class Outbox:
             problem = f"the audit was not on disk within {AUDIT_WITHIN_MS} ms"
         except OSError as error:
             problem = f"the audit cannot be written: {error}"
+        self._problem = problem
         if problem:
             _log.error("audit failed", code="AUDIT_FAILED", reason=problem)
         for effect in effects:

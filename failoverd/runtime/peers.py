@@ -1,8 +1,12 @@
 """Reports between nodes: pushed to every other node, taken from every other node.
 
+A report that comes late, twice, or of a term that its sender has left changes nothing here, and is answered 409. One of
+a term that the store has not given is taken but for that, and counted.
+
 `push` never waits. Each peer has a task of its own that sends the newest report there is, one at a time: what came
 meanwhile replaces what had not been sent. So a peer that drops every packet costs one socket and one second at a time,
-and delays nobody else.
+and delays nobody else. No more than PACE are sent to one peer, however much changes: what it may be asked is bounded
+(runtime/http.py), and its renewals come out of the same share.
 
     push(report) ──> newest ──> task of mail2 ── POST /peer/v1/report ──> 204      (kept HTTPS connection, ≤ 1 s)
                            └──> task of mail3 …                              deliver(report) <── sender = certificate?
@@ -18,6 +22,7 @@ from starlette.routing import Route
 
 from failoverd import wire
 from failoverd.https import Link, LinkError
+from failoverd.runtime.rates import Buckets, Rate
 
 if TYPE_CHECKING:
     import ssl
@@ -25,10 +30,12 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from failoverd.core.lateness import Objection
     from failoverd.core.model import Node, NodeName, Report
 
 PATH = "/peer/v1/report"
 DEADLINE_MS = 1_000
+PACE = Rate(a_second=50, burst=50)
 _HEADERS = "content-type: application/json\r\n"
 
 
@@ -39,6 +46,7 @@ class _Peer:
         self._link = Link(address, port, ssl_context)
         self._newest: bytes | None = None
         self._waiting = asyncio.Event()
+        self._pace = Buckets(PACE)
         self._task: asyncio.Task[None] | None = None
         self.error = "nothing was sent yet"
 
@@ -51,6 +59,8 @@ class _Peer:
     async def _send_on(self) -> None:
         while True:
             await self._waiting.wait()
+            if not self._pace.take("", asyncio.get_running_loop().time()):
+                await asyncio.sleep(1 / PACE.a_second)  # and then the newest, not what waited
             self._waiting.clear()
             message = self._newest
             self._newest = None
@@ -84,7 +94,7 @@ class Peers:
         nodes: Mapping[NodeName, Node],
         port: int,
         ssl_context: ssl.SSLContext,
-        deliver: Callable[[Report], None],
+        deliver: Callable[[Report], Objection | None],
     ) -> None:
         self._own = own
         self._deliver = deliver
@@ -115,6 +125,10 @@ class Peers:
         except wire.WireError as error:
             return PlainTextResponse(str(error), 400)
         if report.sender != request.state.peer or report.sender == self._own:
-            return PlainTextResponse(f"a report of {report.sender} with the certificate of {request.state.peer}", 403)
-        self._deliver(report)
-        return Response(status_code=204)
+            reason = f"a report of {report.sender} with the certificate of {request.state.peer}"
+            request.state.refuse("PEER_IMPOSTOR", reason)
+            return PlainTextResponse(reason, 403)
+        why = self._deliver(report)
+        if why is not None and why.code:
+            request.state.refuse(why.code, why.reason)
+        return Response(status_code=204) if why is None or why.taken else PlainTextResponse(why.reason, 409)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING
 
 from failoverd.core.lease import Held, Memory
 from failoverd.core.model import Rejoin
+from failoverd.durable import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+BOOT_ID_OF_UNIT = "FAILOVERD_BOOT_ID"
 EXCHANGED_SIZE = 4096  # characters, a block of most disks; a memory takes some hundred, in other scripts a thousand
 
 
@@ -143,8 +146,14 @@ class LeaseFile:
 
 
 def boot_id() -> str:
-    """Return the kernel's name of this boot: CLOCK_BOOTTIME of another says nothing."""
-    return BOOT_ID.read_text().strip()
+    """Return the name of this boot: CLOCK_BOOTTIME of another says nothing.
+
+    Daemon, guard, drop and an administrator's command compare theirs. A unit for which systemd builds a view of /proc
+    has the kernel's own there, also in a container whose manager puts another one over it for all else; so every unit
+    gets the one that systemd itself sees (`%b`).
+    """
+    given = os.environ.get(BOOT_ID_OF_UNIT)
+    return str(uuid.UUID(given)) if given else BOOT_ID.read_text().strip()
 
 
 def _checksum(value: Mapping[str, object]) -> str:
@@ -184,11 +193,7 @@ def _exchange(path: Path, text: str) -> None:
         _overwrite(kept, text)  # the first time: what is to be the spare one, while there is room
     spare.replace(path)
     kept.replace(spare)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 def _overwrite(path: Path, text: str) -> None:

@@ -22,11 +22,20 @@ import structlog
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from failoverd.runtime import page, public_documents, public_health, public_metrics, public_nginx, public_openapi
+from failoverd.runtime import (
+    page,
+    public_documents,
+    public_health,
+    public_hosts,
+    public_metrics,
+    public_nginx,
+    public_openapi,
+)
 from failoverd.runtime.host import Refused
 from failoverd.runtime.http import Limits, Server, listen
 from failoverd.runtime.public_certificate import Certificate, CertificateError
 from failoverd.runtime.public_events import Events
+from failoverd.runtime.rates import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +45,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from failoverd.config import Config, Http
+    from failoverd.lives import Life
+    from failoverd.runtime.accepting import Admission
     from failoverd.runtime.public_shown import Shown
 
 # What is answered beside /v1/events: one function a module, from what is shown to its routes.
@@ -56,6 +67,7 @@ SLOW_S = 5.0  # a client that reads nothing for so long is dropped
 _REQUEST_LIMIT = 16 * 1024  # bytes: a request has no body worth reading
 _CONNECTIONS = 96  # a listener: events for CLIENTS, probes of load balancers, scrapes; the process may have 1024 files
 _OF_ONE = 48  # of them from one address
+_RATE = Rate(a_second=500, burst=1000)  # of one address: nginx's mail proxy asks at each login
 _AT_ONCE = 4
 _REQUEST_S = 3.0
 
@@ -78,12 +90,13 @@ class PublicServer:
         addresses: Sequence[str] | None = None,
         port: int | None = None,
         retry_s: float = RETRY_S,
+        admission: Admission | None = None,
     ) -> None:
         config = shown.config
         self._http: Http = config.http
         self._addresses = (config.this.address, LOOPBACK) if addresses is None else addresses
         self._port = self._http.port if port is None else port
-        self._retry_s = retry_s
+        self._retry_s, self._admission = retry_s, admission
         self._renew_s = RENEW_S
         files = self._http.certificate, self._http.key
         self._certificate = None if files[0] is None or files[1] is None else Certificate(files[0], files[1])
@@ -92,11 +105,13 @@ class PublicServer:
         self._events = Events(shown)
         routes = [Route("/v1/events", self._events, methods=["GET"])]
         self.routes: list[BaseRoute] = [*routes, *(route for make in ROUTES for route in make(shown))]
-        self._app = _Hurried(Starlette(routes=self.routes))
+        self._names = public_hosts.names_of(config)
+        self._app = _Hurried(public_hosts.OnlyOurs(Starlette(routes=self.routes), lambda: self._names))
         self._limits = Limits(
             request=_REQUEST_LIMIT,
             connections=_CONNECTIONS,
             of_one=_OF_ONE,
+            rate=_RATE,
             request_s=_REQUEST_S,
             admits=self._admits,
         )
@@ -110,12 +125,18 @@ class PublicServer:
         return any(address in network for network in self._networks)
 
     def reload(self, config: Config) -> None:
-        """Admit those whom `config` allows, from the next connection on."""
+        """Admit those whom `config` allows, by the names that it has, from the next request on."""
         self._networks = admitted(config)
+        self._names = public_hosts.names_of(config)
 
     def refused(self) -> tuple[Refused, ...]:
         """Where it does not listen, and why."""
         return tuple(self._refused.values())
+
+    def lives(self) -> tuple[Life, ...]:
+        """How long its certificate is good; nothing where it has none."""
+        life = self._certificate.life if self._certificate is not None else None
+        return (life,) if life is not None else ()
 
     async def start(self) -> None:
         """Listen where it can be, and go on trying where not. Raises nothing that the world can cause."""
@@ -159,7 +180,7 @@ class PublicServer:
             return False
         # A client that has gone without a word must not keep its connection for a quarter of an hour.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SLOW_S * 2000))
-        server = Server(self._app, listener, context, self._limits)
+        server = Server(self._app, listener, context, self._limits, admission=self._admission)
         try:
             await server.start()
         except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from failoverd import lives
 from failoverd.tls import public_context
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Certificate:
         self._files = (certificate, key)
         self._read: object = None
         self._newest: ssl.SSLContext | None = None
+        self.life: lives.Life | None = None  # of the newest
 
     def context(self) -> ssl.SSLContext:
         """What to listen with. Raises CertificateError."""
@@ -43,10 +45,11 @@ class Certificate:
             found = [(stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in (file.stat() for file in self._files)]
             if found == self._read:
                 return False
-            self._newest = public_context(certificate=certificate, key=key)
+            newest = public_context(certificate=certificate, key=key)
+            self.life = lives.shown("http", certificate, newest)
         except OSError as error:  # of which ssl.SSLError is one
             raise CertificateError(f"{certificate}: {error.strerror or error}") from None
-        self._read = found
+        self._read, self._newest = found, newest
         return True
 
     def _handed(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:

@@ -10,5 +10,6 @@ if TYPE_CHECKING:
 CODES: Mapping[str, str] = {
     "HTTP_PORT_TAKEN": "another program has the port of the public listener",
     "HTTP_NOT_LISTENING": "the public listener cannot be opened",
+    "HTTP_HOST": "the public listener is asked for under a name that is not its own",
     "HTTP_CERTIFICATE": "the certificate of the public listener cannot be used",
 }

@@ -182,11 +182,37 @@ def changes(scrape: Scrape) -> Iterator[Metric]:
     yield family
 
 
+def access(scrape: Scrape) -> Iterator[Metric]:
+    """Who asked for what they may not."""
+    counted = scrape.shown.controller.denials.counted
+    text = "Requests on the control socket, and from operators elsewhere, that were refused for want of a role."
+    values = (((name,), counted[name]) for name in ("socket", "remote"))
+    yield _counters("failoverd_access_denied", text, ["from"], values)
+
+
 def alerts(scrape: Scrape) -> Iterator[Metric]:
     """What waits to be told."""
     queued, dropped = scrape.shown.alerts()
     yield _gauge("failoverd_alerts_queued", "Alerts that wait on this node for a receiver.", queued)
     yield CounterMetricFamily("failoverd_alerts_dropped", "Alerts that a full queue has left out.", value=dropped)
+
+
+def trust(scrape: Scrape) -> Iterator[Metric]:
+    """Certificates between the nodes, and who was refused."""
+    known = scrape.shown.trust
+    if known is None:
+        return
+    me = scrape.status.node
+    own = {"certificate": "node", "ca": "ca", "http": "http", "operators": "operators"}
+    ends = (((me, own[one.of]) if one.of in own else (one.of, "node"), one.ends_s) for one in known.lives())
+    text = (
+        "When a certificate expires, in seconds since 1970: of a node and its CA, also as others showed it, of the"
+        " public port (http), and the CA of operators elsewhere."
+    )
+    yield _gauges("failoverd_certificate_expiration_timestamp_seconds", text, ["node", "kind"], ends, "seconds")
+    text = "What this node has refused since its daemon started, by port and by code; outgoing: whom it dialled."
+    counts = sorted(known.counts().items())
+    yield _counters("failoverd_peer_refused", text, ["port", "code"], counts)
 
 
 # What is told: one function each. Add one here, and its names to the table in tests/adapters/test_public_metrics.py.
@@ -198,7 +224,9 @@ METRICS: list[Callable[[Scrape], Iterable[Metric]]] = [
     probes,
     mail,
     changes,
+    access,
     alerts,
+    trust,
 ]
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from failoverd.ports import Clock
     from failoverd.runtime.controller import NodeController
     from failoverd.runtime.daemon import Daemon
+    from failoverd.runtime.trust import Trust
 
 JSON = "application/json"
 # An answer is of its moment: no cache may give it to anybody later. Nor is anything here to be run by a browser.
@@ -65,12 +66,15 @@ class Shown:
         daemon: Daemon,
         controller: NodeController,
         alerts: Callable[[], tuple[int, int]] = lambda: (0, 0),  # (how many wait, how many were left out)
+        *,
+        trust: Trust | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
         self.daemon = daemon
         self.controller = controller
         self.alerts = alerts
+        self.trust = trust
         self.changes = Changes(daemon)
         self.status = Recent(clock, lambda: _STATUS.dump_json(controller.status()))
         self.check = Recent(clock, lambda: _CHECK.dump_json(controller.check()))

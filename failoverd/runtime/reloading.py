@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic_core import PydanticCustomError
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from failoverd import config as configuration
@@ -32,6 +32,7 @@ from failoverd.config.reload import Difference, differences, in_words, merged
 from failoverd.core.effects import Entry
 from failoverd.core.events import Reconfigured
 from failoverd.probes.aside import Aside, ThreadRefusedError
+from failoverd.runtime.asked import Body, understood
 from failoverd.runtime.document_config import ConfigStatus, KeyChange, ReloadDocument
 from failoverd.runtime.host import Refused
 
@@ -48,11 +49,6 @@ if TYPE_CHECKING:
 READ_S = 10.0  # a file that is not read by then lies on a disk that hangs
 _STATUS, _RELOAD = TypeAdapter(ConfigStatus), TypeAdapter(ReloadDocument)
 _log = structlog.get_logger(__name__)
-
-
-class _Asked(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-    by: str = Field(max_length=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,12 +228,11 @@ class Reloader:
         return Response(_RELOAD.dump_json(await self.compare()), media_type="application/json")
 
     async def _asked(self, request: Request) -> Response:
-        try:
-            asked = _Asked.model_validate_json(await request.body())
-        except ValidationError as error:
-            return PlainTextResponse(str(error.errors(include_url=False, include_input=False)[0]["msg"]), 400)
+        asked = await understood(request, Body)
+        if isinstance(asked, Response):
+            return asked
         # Whoever asked may go away: what has begun is ended.
-        document = await asyncio.shield(asyncio.ensure_future(self.reload(asked.by)))
+        document = await asyncio.shield(asyncio.ensure_future(self.reload(request.state.actor)))
         return Response(_RELOAD.dump_json(document), media_type="application/json")
 
 

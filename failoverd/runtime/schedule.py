@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from failoverd.config import ImapService
 from failoverd.core.model import NodeKind, NodeName
@@ -33,10 +33,11 @@ from failoverd.runtime.prober import Scheduled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from failoverd.actions.queue import PostfixQueue
     from failoverd.config import Config, SmtpService
-    from failoverd.core.model import Observation
+    from failoverd.core.model import Observation, QueueFacts
     from failoverd.ports import Database, Fence, MovedStore, Probe
+    from failoverd.probes.disk import Writer
+    from failoverd.probes.host import Space
     from failoverd.runtime.watching import Watching
 
 UNIT_INTERVAL_MS = 500
@@ -80,6 +81,19 @@ def _made_of(service: ImapService | SmtpService) -> dict[str, object]:
     return {name: value for name, value in service if name not in _RHYTHM}
 
 
+def disks_of(config: Config) -> tuple[str, ...]:
+    """The file systems whose space is looked at: an arbiter has none of the mail's."""
+    return tuple(map(str, config.host.disks)) if config.this.kind is NodeKind.DATA else ("/",)
+
+
+class WaitingQueue(Protocol):
+    """What the probe needs of the mail queue."""
+
+    def waiting(self) -> QueueFacts:
+        """Count; blocking. Raises OSError."""
+        ...
+
+
 class Schedule:
     """Builds each probe once and says which of them run when a given node is primary."""
 
@@ -90,11 +104,14 @@ class Schedule:
         fence: Fence | None = None,
         locks: Path = Path("/run/failoverd"),  # where nothing else is said, the daemon's own runtime directory
         *,
-        queue: PostfixQueue | None = None,
+        queue: WaitingQueue | None = None,
         moved: MovedStore | None = None,
         watching: Watching | None = None,
+        write: Callable[[str], Writer] | None = None,
+        space: Callable[[str], Space] | None = None,
     ) -> None:
         self._config = config
+        self._write, self._space = write, space
         self._locks = locks
         self._made_with = (database, fence, queue, moved)
         self._me = Target(config.this.name, config.this.address)
@@ -115,7 +132,9 @@ class Schedule:
     def reloaded(self, config: Config) -> Schedule:
         """The same by another configuration. A probe that would be made alike goes on: it has something open."""
         database, fence, queue, moved = self._made_with
-        new = Schedule(config, database, fence, self._locks, queue=queue, moved=moved)
+        new = Schedule(
+            config, database, fence, self._locks, queue=queue, moved=moved, write=self._write, space=self._space
+        )
         for name, probe in self.services.items():
             if _made_of(self._config.services[name]) == _made_of(config.services[name]):
                 new.services[name] = probe
@@ -136,14 +155,13 @@ class Schedule:
 
     def _host(self) -> Scheduled:
         host = self._config.host
-        data = self._config.this.kind is NodeKind.DATA
         limits = HostLimits(
-            disks=tuple(str(path) for path in host.disks) if data else ("/",),
+            disks=disks_of(self._config),
             disk_min_free_percent=host.disk_min_free_percent,
             memory_min_free_percent=host.memory_min_free_percent,
             load_max_per_core=host.load_max_per_core,
         )
-        return Scheduled("host", HostProbe(limits), self._me, host.interval_ms, HOST_DEADLINE_MS)
+        return Scheduled("host", HostProbe(limits, self._space), self._me, host.interval_ms, HOST_DEADLINE_MS)
 
     def _data_node(self, database: Database) -> list[Scheduled]:
         config, me = self._config, self._me
@@ -160,7 +178,7 @@ class Schedule:
         own.append(Scheduled("vip", vip, me, VIP_INTERVAL_MS, VIP_INTERVAL_MS))
         disks = config.disks
         for path in map(str, disks.write):
-            writing = DiskProbe(path, self._locks)
+            writing = DiskProbe(path, self._locks, self._write)
             own.append(Scheduled(f"disk:{path}", writing, me, disks.interval_ms, disks.deadline_ms))
         return own
 

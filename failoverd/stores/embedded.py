@@ -6,6 +6,8 @@
     GET /store/v1/CLUSTER?after=N&wait_ms=W     200 record as soon as it is newer than N | 204 it was not within W
                                                 409 the store is older than N: it was restored from an old copy
     PUT /store/v1/CLUSTER   If-Match: "N"       200 record as stored | 412 the record that stands
+    /store/v1/CLUSTER/anchors                   see embedded_anchors.py
+                                                403 not the asker's to write (core/entitled.py) | 409 it goes back
 
 Why it is right:
 - A swap answers 200 only after SQLite has committed with `synchronous=FULL`. A lost answer leaves the caller not
@@ -17,18 +19,14 @@ Why it is right:
   record that it finds gets a version of this run, from the microseconds since 1970 on. A swap that was long on its way,
   or made for another copy, could else replace what an old one has at that number. That asks of the wall clock only that
   it was not set back between the two runs; within one, versions count on.
-- The file is made by `create` alone, complete and under its final name in one step. A file that is missing, damaged,
-  of something else or of a newer failoverd is refused: starting from nothing would forget who is primary.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -36,10 +34,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from failoverd import wire
-from failoverd.core.model import Record
+from failoverd.core.entitled import improper, older
+from failoverd.core.model import NodeName, Record
 from failoverd.https import Answer, Link, LinkError
 from failoverd.ports import StoreUnavailableError
-from failoverd.stores.memory import renumbered
+from failoverd.stores import embedded_anchors
+from failoverd.stores.embedded_file import StoreFile, StoreFileError
 
 if TYPE_CHECKING:
     import ssl
@@ -48,177 +48,50 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from failoverd.core.anchor import Anchor
+
 PATH = "/store/v1"
 WAIT_MS = 1_000  # how long one request of a watch may wait: what a healthy holder renews within
 _WAIT_LIMIT_MS = 10_000
 _QUEUE_LIMIT = 64  # swaps waiting for the disk; the next is refused, certain not to happen
-_APPLICATION_ID = 0x666F7664  # "fovd" in the file's header
-_SCHEMA = 1
+_QUEUE_OF_ONE = 16  # of them from one node, which has one under way, and others only where their answers did not come
 _CLOSE_S = 2.0
 
 _T = TypeVar("_T")
 
 
-class StoreFileError(Exception):
-    """The database file cannot be used as it is; the text says why and what to do."""
+class _ImproperError(Exception):
+    """A swap that is not its asker's to make. It did not happen."""
 
-
-class _File:
-    """The SQLite file. Every method blocks and is called from one thread, the one that opened it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = self._open()
-
-    @staticmethod
-    def create(path: Path) -> None:
-        """Make an empty store, durable when this returns. Raises StoreFileError when there is one, OSError."""
-        new = path.with_name(path.name + ".new")
-        new.unlink(missing_ok=True)  # left by a creation that was interrupted: it never got its name
-        connection = sqlite3.connect(new, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={_SCHEMA}")
-            connection.execute(
-                "CREATE TABLE record (cluster TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT"
-            )
-        except sqlite3.Error as error:
-            raise StoreFileError(f"{path}: cannot be created: {error}") from error
-        finally:
-            connection.close()  # also empties and removes the write-ahead log
-        _sync(new)
-        try:
-            os.link(new, path)  # unlike a rename, never replaces a store that is there
-        except FileExistsError:
-            raise StoreFileError(f"{path}: there is a store already") from None
-        finally:
-            new.unlink()
-        _sync(path.parent)
-
-    def _open(self) -> sqlite3.Connection:
-        _check_header(self._path)
-        address = f"{self._path.absolute().as_uri()}?mode=rw"
-        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=1.0)
-        try:
-            # Before the first read: in this mode the log's index is in memory, and a second process cannot open it.
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("COMMIT")
-            connection.execute("PRAGMA synchronous=FULL")
-            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.Error as error:
-            connection.close()
-            hint = " (does another failoverd have it?)" if "locked" in str(error) else ""
-            raise StoreFileError(f"{self._path}: {error}{hint}") from error
-        if mode != "wal" or found != "ok":
-            connection.close()
-            raise StoreFileError(f"{self._path}: damaged: journal mode {mode}, check: {found}")
-        return connection
-
-    def load(self) -> dict[str, Record]:
-        """Every cluster's record. Raises StoreFileError when one cannot be understood."""
-        records = {}
-        try:
-            rows = self._connection.execute("SELECT cluster, version, body FROM record").fetchall()
-        except sqlite3.Error as error:
-            raise StoreFileError(f"{self._path}: {error}") from error
-        for cluster, version, body in rows:
-            try:
-                record = wire.decode_record(body)
-            except wire.WireError as error:
-                raise StoreFileError(f"{self._path}: record of {cluster}: {error}") from error
-            if record.version != version:
-                raise StoreFileError(f"{self._path}: record of {cluster}: version {record.version} in row {version}")
-            records[cluster] = record
-        return records
-
-    def begin_run(self, first_version: int) -> dict[str, Record]:
-        """Every cluster's record, with a version that no earlier run has given. Raises StoreFileError."""
-        records = {cluster: renumbered(record, first_version) for cluster, record in self.load().items()}
-        execute = self._connection.execute
-        try:
-            execute("BEGIN IMMEDIATE")
-            for cluster, record in records.items():
-                body = wire.encode_record(record)
-                execute("UPDATE record SET version = ?, body = ? WHERE cluster = ?", (record.version, body, cluster))
-            execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreFileError(f"{self._path}: cannot be written: {error}") from error
-        return records
-
-    def swap(self, cluster: str, expected_version: int, record: Record) -> tuple[bool, Record]:
-        """See ports.Store; durable when this returns. Raises sqlite3.Error: it may have happened or not."""
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            row = execute("SELECT version, body FROM record WHERE cluster = ?", (cluster,)).fetchone()
-            standing = Record() if row is None else wire.decode_record(row[1])
-            swapped = standing.version == expected_version
-            if swapped:
-                standing = replace(record, version=expected_version + 1)
-                execute(
-                    "INSERT INTO record (cluster, version, body) VALUES (?, ?, ?)"
-                    " ON CONFLICT (cluster) DO UPDATE SET version = excluded.version, body = excluded.body",
-                    (cluster, standing.version, wire.encode_record(standing)),
-                )
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
-        return swapped, standing
-
-    def reopen(self) -> dict[str, Record]:
-        """After an error: a fresh connection recovers the log, and the file says what really happened."""
-        self._connection.close()
-        self._connection = self._open()
-        return self.load()
-
-    def close(self) -> None:
-        """Give the file up."""
-        self._connection.close()
-
-
-def _check_header(path: Path) -> None:
-    """Look at the file before SQLite does, which would already change another program's."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise StoreFileError(f"{path}: {error.strerror}; only a new cluster starts without its store") from error
-    # Fields of the header: https://www.sqlite.org/fileformat.html#the_database_header
-    if header[:16] != b"SQLite format 3\0" or int.from_bytes(header[68:72], "big") != _APPLICATION_ID:
-        raise StoreFileError(f"{path}: not a store of failoverd, or damaged")
-    schema = int.from_bytes(header[60:64], "big")
-    if schema > _SCHEMA:
-        raise StoreFileError(f"{path}: written by a newer failoverd (schema {schema}, this one knows {_SCHEMA})")
-    if schema < _SCHEMA:
-        raise StoreFileError(f"{path}: schema {schema} is not known, expected {_SCHEMA}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def __init__(self, code: str, why: str, status: int) -> None:
+        super().__init__(why)
+        self.code, self.status = code, status
 
 
 class EmbeddedStoreServer:
     """Serves the file at `path`. `await start()` before the routes are served, `await close()` when they are not.
 
     `first_version` is to be beyond all versions of earlier runs, also of those that the file knows nothing of.
+    `anchored` is called on the loop with each anchor that is kept. `entitled`: whether it looks at who writes what. The
+    contract of a store knows nothing of that.
     """
 
-    def __init__(self, path: Path, *, first_version: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        first_version: int = 0,
+        anchored: Callable[[Anchor], None] = lambda _anchor: None,
+        entitled: bool = True,
+    ) -> None:
         self._path = path
+        self._anchored = anchored
+        self._entitled = entitled
+        self._waiting_of: dict[str, int] = {}
         self._first_version = first_version
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._waiting = 0
-        self._file: _File | None = None
+        self._file: StoreFile | None = None
         self._records: dict[str, Record] | None = None  # None: not known, the file must be read again
         self._changed = asyncio.Condition()
         self._closing = False
@@ -226,7 +99,7 @@ class EmbeddedStoreServer:
     @staticmethod
     def create(path: Path) -> None:
         """Make an empty store at `path`; blocking. Only ever at a cluster's first start. Raises StoreFileError."""
-        _File.create(path)
+        StoreFile.create(path)
 
     async def start(self) -> None:
         """Open the file. Raises StoreFileError, and then nothing was changed."""
@@ -237,6 +110,8 @@ class EmbeddedStoreServer:
         return [
             Route(PATH + "/{cluster}", self._get, methods=["GET"]),
             Route(PATH + "/{cluster}", self._put, methods=["PUT"]),
+            Route(PATH + "/{cluster}/anchors", self._get_anchors, methods=["GET"]),
+            Route(PATH + "/{cluster}/anchors", self._post_anchor, methods=["POST"]),
         ]
 
     async def close(self) -> None:
@@ -250,8 +125,8 @@ class EmbeddedStoreServer:
                     await self._in_worker(self._file.close)
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _open(self) -> tuple[_File, dict[str, Record]]:
-        file = _File(self._path)
+    def _open(self) -> tuple[StoreFile, dict[str, Record]]:
+        file = StoreFile(self._path)
         try:
             return file, file.begin_run(self._first_version)
         except StoreFileError:
@@ -304,11 +179,26 @@ class EmbeddedStoreServer:
         known = await self._record(cluster)  # also reads the file again when that is due
         if isinstance(known, Response):
             return known
-        if self._waiting >= _QUEUE_LIMIT:
+        asker = request.state.peer if self._entitled else ""
+        if self._waiting >= _QUEUE_LIMIT or self._waiting_of.get(asker, 0) >= _QUEUE_OF_ONE:
             return PlainTextResponse("too many swaps are waiting for the disk", 503)
-        file = self._opened()
+        self._waiting_of[asker] = self._waiting_of.get(asker, 0) + 1
         try:
-            swapped, standing = await self._in_worker(lambda: file.swap(cluster, int(tag[1:-1]), record))
+            return await self._swap(request, NodeName(asker), cluster, (int(tag[1:-1]), record))
+        finally:
+            self._waiting_of[asker] -= 1
+
+    async def _swap(self, request: Request, asker: NodeName, cluster: str, swap: tuple[int, Record]) -> Response:
+        file, (expected, record) = self._opened(), swap
+
+        def check(standing: Record) -> None:
+            self._check(standing, record, asker)
+
+        try:
+            swapped, standing = await self._in_worker(lambda: file.swap(cluster, expected, record, check))
+        except _ImproperError as why:
+            request.state.refuse(why.code, str(why))
+            return PlainTextResponse(str(why), why.status)
         except (sqlite3.Error, wire.WireError) as error:
             self._records = None
             await self._tell()
@@ -317,7 +207,33 @@ class EmbeddedStoreServer:
             self._records[cluster] = standing
         if swapped:
             await self._tell()
+        elif self._entitled and (late := older(standing, record)):  # its version alone has refused it
+            request.state.refuse("PEER_REPLAY", late)
         return _answer(200 if swapped else 412, standing)
+
+    async def _get_anchors(self, request: Request) -> Response:
+        return self._busy() or await embedded_anchors.get(request, self._with_connection)
+
+    async def _post_anchor(self, request: Request) -> Response:
+        return self._busy() or await embedded_anchors.post(request, self._with_connection, self._anchored)
+
+    def _busy(self) -> Response | None:
+        """Anchors can wait, and swaps must not wait for them."""
+        if self._closing or self._waiting:
+            return PlainTextResponse("the store is closing" if self._closing else "swaps are waiting for the disk", 503)
+        return None
+
+    async def _with_connection(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        file = self._opened()
+        return await self._in_worker(lambda: file.with_connection(work))
+
+    def _check(self, standing: Record, record: Record, asker: NodeName) -> None:
+        if not self._entitled:
+            return
+        if why := older(standing, record):
+            raise _ImproperError("PEER_REPLAY", why, 409)
+        if why := improper(standing, record, asker):
+            raise _ImproperError("PEER_IMPOSTOR", why, 403)
 
     async def _record(self, cluster: str) -> Record | Response:
         if self._closing:
@@ -331,7 +247,7 @@ class EmbeddedStoreServer:
                 return PlainTextResponse(str(error), 503)
         return self._records.get(cluster, Record())
 
-    def _opened(self) -> _File:
+    def _opened(self) -> StoreFile:
         if self._file is None:
             raise AssertionError("the store's routes are served before start()")
         return self._file
@@ -387,6 +303,21 @@ class EmbeddedStore:
                 seen = record.version
                 yield record
 
+    async def put_anchor(self, anchor: Anchor) -> None:
+        """See ports.Store."""
+        body = wire.encode_anchors((anchor,))
+        answer = await self._ask(self._link, "POST", f"{self._path}/anchors", self._timeout_ms, body=body)
+        self._require(answer, 204)
+
+    async def anchors(self) -> tuple[Anchor, ...]:
+        """See ports.Store."""
+        answer = await self._ask(self._link, "GET", f"{self._path}/anchors", self._timeout_ms)
+        self._require(answer, 200)
+        try:
+            return wire.decode_anchors(answer.body)
+        except wire.WireError as error:
+            raise StoreUnavailableError(f"{self._where}: {error}") from error
+
     async def close(self) -> None:
         """See ports.Store."""
         self._link.close()
@@ -400,10 +331,13 @@ class EmbeddedStore:
         except LinkError as error:
             raise StoreUnavailableError(f"{self._where}: {error}") from error
 
-    def _record(self, answer: Answer, *good: int) -> Record:
+    def _require(self, answer: Answer, *good: int) -> None:
         if answer.status not in good:
             text = answer.body[:200].decode(errors="replace")
             raise StoreUnavailableError(f"{self._where}: {answer.status} {text}")
+
+    def _record(self, answer: Answer, *good: int) -> Record:
+        self._require(answer, *good)
         try:
             return wire.decode_record(answer.body)
         except wire.WireError as error:

@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from failoverd.core.model import Record
-from failoverd.ports import StoreUnavailableError
+from failoverd.ports import ANCHORS_KEPT, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from failoverd.core.anchor import Anchor
 
 
 def renumbered(record: Record, first_version: int) -> Record:
@@ -27,6 +29,7 @@ class MemoryCell:
 
     def __init__(self) -> None:
         self.record = Record()
+        self.anchors: list[Anchor] = []
 
     def begin_run(self, record: Record, first_version: int) -> None:
         """Its process was started, with this copy in its place: no version of another run stands in this one."""
@@ -38,6 +41,11 @@ class MemoryCell:
             return False, self.record
         self.record = replace(record, version=expected_version + 1)
         return True, self.record
+
+    def put_anchor(self, anchor: Anchor) -> None:
+        """See ports.Store.put_anchor."""
+        same = [a for a in self.anchors if (a.term, a.by, a.moment) == (anchor.term, anchor.by, anchor.moment)]
+        self.anchors = [*(a for a in self.anchors if a not in same[1:]), anchor][-ANCHORS_KEPT:]
 
 
 class MemoryStore:
@@ -94,6 +102,16 @@ class MemoryStore:
                 raise StoreUnavailableError(f"version {record.version} here, {seen} there: an old copy?")
             seen = record.version
             yield record
+
+    async def put_anchor(self, anchor: Anchor) -> None:
+        """See ports.Store."""
+        self._require()
+        self._cell.put_anchor(anchor)
+
+    async def anchors(self) -> tuple[Anchor, ...]:
+        """See ports.Store."""
+        self._require()
+        return tuple(self._cell.anchors)
 
     async def close(self) -> None:
         """See ports.Store."""

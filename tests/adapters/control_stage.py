@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import pwd
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from failoverd.core.health import Sendings
 from failoverd.core.model import Node, NodeKind, NodeName
 from failoverd.core.policy import Policy
 from failoverd.core.view import View
-from failoverd.runtime.control import Controller, ControlServer, EventLog
+from failoverd.runtime.control import Controller, ControlServer
 from failoverd.runtime.document import (
     Accepted,
     BoundStatus,
@@ -38,12 +40,25 @@ from failoverd.runtime.document import (
     VipStatus,
 )
 from failoverd.runtime.document_history import Change, HistoryDocument, PastEvent, Phase
+from failoverd.runtime.event_log import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import TracebackType
 
     from starlette.routing import Route
+
+    from failoverd.runtime.access import Access
+    from failoverd.runtime.document_access import Forbidden
+
+
+def me() -> str:
+    """What this process is called in the record, as the system's own tools would say it."""
+    name = login = pwd.getpwuid(os.geteuid()).pw_name
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        login = pwd.getpwuid(int(Path("/proc/self/loginuid").read_text())).pw_name
+    return name if login == name else f"{login} (as {name})"
+
 
 UP = ServiceStatus(verdict="up", votes={"mail1": "ok", "mail2": "ok", "arbiter": "ok"})
 
@@ -301,6 +316,9 @@ class Stage(Controller):
         self.previewed: list[tuple[str, bool]] = []
         self.logs: dict[str, EventLog] = {}
         self.taken = threading.Event()
+        self.turned_away: list[tuple[str, str, Refused]] = []
+        self.shut_out: list[tuple[str, str, Forbidden]] = []
+        self.recorded: list[tuple[str, str, str, str, dict[str, str]]] = []
 
     def status(self) -> StatusDocument:  # noqa: D102 - see Controller
         return self.document
@@ -312,7 +330,16 @@ class Stage(Controller):
         return self.seen
 
     def audit(self) -> Path:  # noqa: D102 - see Controller
-        return self.directory / "audit.jsonl"
+        return self.directory
+
+    def refused(self, what: str, by: str, why: Refused) -> None:  # noqa: D102 - see Controller
+        self.turned_away.append((what, by, why))
+
+    def noted(self, kind: str, text: str, by: str, *, code: str = "", **detail: str) -> None:  # noqa: D102 - see Controller
+        self.recorded.append((kind, text, by, code, detail))
+
+    def denied(self, where: str, what: str, why: Forbidden) -> None:  # noqa: D102 - see Controller
+        self.shut_out.append((where, what, why))
 
     async def history(self) -> HistoryDocument:  # noqa: D102 - see Controller
         return self.past
@@ -373,10 +400,10 @@ class Stage(Controller):
 class Running:
     """A stage's server in a thread of its own, as the daemon is a process of its own."""
 
-    def __init__(self, path: Path, stage: Stage, routes: Iterable[Route] = ()) -> None:
+    def __init__(self, path: Path, stage: Stage, routes: Iterable[Route] = (), access: Access | None = None) -> None:
         self.path = path
         self.stage = stage
-        self.server = ControlServer(path, stage, routes)
+        self.server = ControlServer(path, stage, routes, access)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 

@@ -46,7 +46,7 @@ class Cluster:
 
     def __init__(self, config_file: Path, place: Path, drill: dict[str, Any] | None = None) -> None:
         self.place = place
-        authority = Authority(place)
+        self.authority = authority = Authority(place)
         # Of this process alone: tests of other trees may run on this machine.
         net = f"127.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
         addresses = {name: f"{net}.{10 + number}" for number, name in enumerate(NAMES)}

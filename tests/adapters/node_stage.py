@@ -20,13 +20,13 @@ from failoverd.core.model import (
     Role,
 )
 from failoverd.core.view import View
-from failoverd.runtime.assembly import policy_of
 from failoverd.runtime.clock import BootClock, epoch_ms
 from failoverd.runtime.controller import NodeController
 from failoverd.runtime.daemon import Daemon
 from failoverd.runtime.document import Accepted, Event, Refused
 from failoverd.runtime.executor import Executor, Worker
 from failoverd.runtime.outbox import Outbox
+from failoverd.runtime.thresholds import policy_of
 from failoverd.stores.memory import MemoryCell, MemoryStore
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ class Node:
     """The arbiter's daemon and its controller, a store in memory and an audit on disk."""
 
     def __init__(self, config: Config, place: Path, record: Record, epoch: Callable[[], int] = epoch_ms) -> None:
+        self.missing = ""  # of the record being on most nodes
+        self.copying = asyncio.Event()  # set: who has it is known
+        self.copying.set()
         clock, unused = BootClock(), Unused()
         anything: Any = unused
         self.cell = MemoryCell()
@@ -107,7 +110,11 @@ class Node:
             perform=self.daemon.perform,
             refuse=self.daemon.refuse,
         )
-        self.controller = NodeController(self.daemon, config, clock)
+        self.controller = NodeController(self.daemon, config, clock, copied=self._copied)
+
+    async def _copied(self, node: NodeName) -> str:
+        await self.copying.wait()
+        return self.missing and f"{self.missing} ({node})"
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

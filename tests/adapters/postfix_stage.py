@@ -95,7 +95,7 @@ class Stage:
     def __init__(self, anchor: int, directory: Path) -> None:
         self.view = Path(f"/proc/{anchor}/root")
         self._enter = ["nsenter", "-t", str(anchor), "-m", "-n", "-r", "-w"]
-        within = [*self._enter, *confined("failoverd.service")]  # with no more rights than the daemon gives them
+        within = [*self._enter, *confined("failoverd-helper.service")]  # which runs them for the daemon
         self.tools = {name: self._script(directory / name, [*within, path]) for name, path in TOOLS.items()}
         self.servers: list[subprocess.Popen[bytes]] = []
         self.postsuper = Path(self.tools["postsuper"])

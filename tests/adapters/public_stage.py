@@ -55,7 +55,7 @@ class Unused:
 class Stage:
     """One node as `view` has it, and its listener on a free port of loopback."""
 
-    def __init__(self, config_file: Path, view: View) -> None:
+    def __init__(self, config_file: Path, view: View, trust: Any = None) -> None:
         unused: Any = Unused()
         self.clock = StillClock()
         self.daemon = Daemon(
@@ -70,7 +70,7 @@ class Stage:
         self.daemon.store_error = ""
         config = load(config_file, view.me.name)
         self.controller = NodeController(self.daemon, config, self.clock)
-        self.shown = Shown(config, self.clock, self.daemon, self.controller)
+        self.shown = Shown(config, self.clock, self.daemon, self.controller, trust=trust)
         self.server = PublicServer(self.shown, addresses=(HERE,), port=0)
 
     def knows(self, **changes: object) -> None:

@@ -11,6 +11,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ from mariadb_servers import (
 )
 
 from failoverd.databases.mariadb import MariaDb
+from failoverd.rebuild import CODES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from failoverd.ports import Result
 
+Nodes = tuple["NodeStage", "NodeStage", "NodeStage"]
 LOST = "row {}; it's\nlost"
 SYSTEMCTL = """#!/bin/sh
 # systemctl stop|start UNIT, for one server
@@ -263,3 +267,49 @@ def fill(server: Server, megabytes: int) -> None:
 
 def certificates(authority: Authority) -> dict[str, Files]:
     return {name: authority.node(name, address) for name, address in ADDRESSES.items()}
+
+
+def lost_rows(node: NodeStage) -> list[tuple[int, str]]:
+    return [(row["id"], row["text"]) for row in node.server.run("SELECT * FROM app.lost ORDER BY id")]
+
+
+def apply_sql(node: NodeStage, sql: Path) -> None:
+    with sql.open("rb") as text:
+        command = [str(node.programs / "mariadb"), "--no-defaults", f"--socket={node.server.socket}", "--user=root"]
+        subprocess.run(command, stdin=text, check=True)
+
+
+def same_data(one: NodeStage, other: NodeStage) -> None:
+    tables = "mail.domains, mail.users, app.writes, failoverd.journal"
+    assert one.server.run(f"CHECKSUM TABLE {tables}") == other.server.run(f"CHECKSUM TABLE {tables}")
+
+
+def refused(run: Run, code: str) -> str:
+    assert run.end() == 3, (run.said, run.errors)
+    assert run.said[-1]["code"] == code, run.said
+    assert code in CODES
+    assert code in run.errors
+    return str(run.said[-1]["reason"])
+
+
+def mariabackups(node: NodeStage) -> list[str]:
+    found = subprocess.run(["pgrep", "-f", f"mariadb-backup.*{node.server.socket}"], capture_output=True, check=False)
+    return found.stdout.decode().split()
+
+
+def conversation(node: NodeStage, files: Files | None) -> ssl.SSLSocket:
+    """Connect to a node's donor as whoever has those files."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if files is not None:
+        context.load_cert_chain(files.certificate, files.key)
+    plain = socket.create_connection((ADDRESSES[node.name], 7401), timeout=10)
+    return context.wrap_socket(plain)
+
+
+def held_back(node: NodeStage) -> contextlib.closing[Any]:
+    """A session that holds up the node's applier; its receiver goes on."""
+    session = node.server.connect()
+    session.cursor().execute("LOCK TABLES app.writes READ")
+    return contextlib.closing(session)

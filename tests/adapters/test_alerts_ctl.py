@@ -10,7 +10,7 @@ import pytest
 import yaml
 from alert_stage import Answer, Sink, free_port, receiver, until
 from click.testing import CliRunner, Result
-from control_stage import BEHIND, UNSYNCED, Running, Stage
+from control_stage import BEHIND, UNSYNCED, Running, Stage, me
 from test_alerts_nodes import Cluster
 
 from failoverd.ctl.app import app
@@ -35,7 +35,8 @@ class Told:
         self.cluster = Cluster(config_file, tmp_path, receiver("desk", sink.url), dead)
         self.alerting = self.cluster.start("arbiter")
         self.path = tmp_path / "control.sock"
-        self.server = ControlServer(self.path, Stage(), self.alerting.control_routes())
+        self.stage = Stage()
+        self.server = ControlServer(self.path, self.stage, self.alerting.control_routes())
         self.cluster.call(self.server.start())
 
     def close(self) -> None:
@@ -99,9 +100,19 @@ def test_a_test_goes_through_the_queue_before_what_waits_and_says_what_became_of
     assert ctl(told.path).exit_code == Exit.WARNINGS
 
 
+def test_a_test_is_recorded_with_who_asked_to_whom_and_what_came_of_it(told: Told) -> None:
+    ctl(told.path, "test")
+    begun, ended = told.stage.recorded
+    assert begun[:4] == ("request", "a test message to desk, pager", me(), "")
+    words = "desk: taken; pager: ALERT_UNDELIVERED: no connection: ECONNREFUSED"
+    assert ended[:4] == ("request-result", words, me(), "ALERT_UNDELIVERED")
+    assert ended[4] == {**begun[4], "outcome": "failed"}
+
+
 def test_a_receiver_that_is_none(told: Told) -> None:
     tested = ctl(told.path, "test", "nobody")
     assert tested.exit_code == Exit.USAGE
+    assert told.stage.recorded == [], "nobody was told anything"
     assert "alerts.receivers has: desk, pager" in tested.output
 
 

@@ -27,8 +27,8 @@ from failoverd.notify import herald as herald_module
 from failoverd.runtime import alerting as module
 from failoverd.runtime.alerting import Alerting
 from failoverd.runtime.clock import BootClock
-from failoverd.runtime.http import NodeServer
-from failoverd.tls import server_context
+from failoverd.runtime.node_server import NodeServer
+from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -85,7 +85,13 @@ class Cluster:
         sendings = SimpleNamespace(process=f"{name}-{time.monotonic_ns()}")
         view = SimpleNamespace(me=node, sendings=sendings, reports=(), record=None)
         daemon = SimpleNamespace(state=SimpleNamespace(view=view), observed=lambda _: None)
-        alerting = Alerting(config, BootClock(), as_daemon(daemon), as_controller(Seeing(self, name)))
+        alerting = Alerting(
+            config,
+            BootClock(),
+            as_daemon(daemon),
+            as_controller(Seeing(self, name)),
+            client_context(ca=files.ca, certificate=files.certificate, key=files.key),
+        )
 
         async def starting() -> NodeServer:
             server = NodeServer(

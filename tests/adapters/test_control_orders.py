@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from click.testing import CliRunner, Result
-from control_stage import HEALTHY, Running, Stage
+from control_stage import HEALTHY, Running, Stage, me
 
 from failoverd.core.orders import AHEAD_MOST_MS
-from failoverd.ctl import request
 from failoverd.ctl.app import app
 from failoverd.ctl.exits import Exit
 from failoverd.runtime.document import Event, MaintenanceStatus, Reason, Refused, ScheduledStatus
@@ -83,7 +82,7 @@ def test_an_order_reaches_the_daemon_as_it_was_said(
 ) -> None:
     shown = ended_with(running, DONE, *command)
     assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (Exit.DONE, f"done: {said}")
-    assert running.stage.asked == [tuple(request.who() if word == "BY" else word for word in asked)]
+    assert running.stage.asked == [tuple(me() if word == "BY" else word for word in asked)]
 
 
 def test_a_scheduled_switchover_carries_its_moment(running: Running) -> None:
@@ -93,7 +92,7 @@ def test_a_scheduled_switchover_carries_its_moment(running: Running) -> None:
     assert shown.exit_code == Exit.DONE, shown.output
     assert "failoverctl promote --cancel takes it back" in shown.stdout
     (asked,) = running.stage.asked
-    assert asked == ("schedule", "mail2", request.who(), "kernel", str(round(due.timestamp() * 1000)))
+    assert asked == ("schedule", "mail2", me(), "kernel", str(round(due.timestamp() * 1000)))
 
 
 def test_a_pause_that_a_node_has_not_seen_is_not_called_done(running: Running) -> None:
@@ -150,7 +149,7 @@ def test_what_makes_no_sense_is_usage_and_asks_nothing(running: Running, command
         ("/v1/pause", {"by": "anna", "reason": "x", "for_ms": AHEAD_MOST_MS + 1}, "for_ms"),
         ("/v1/pause", {"by": "anna", "reason": "x", "for_ms": "3600"}, "for_ms"),
         ("/v1/pause", {"by": "anna", "reason": "x", "until": 1}, "until"),
-        ("/v1/pause", {"reason": "x"}, "by"),
+        ("/v1/pause", {"by": "a" * 65, "reason": "x"}, "by"),
         ("/v1/resume", {"by": "anna", "reason": "x"}, "reason"),
         ("/v1/maintenance", {"by": "anna", "node": "mail3", "on": True}, "reason"),
         ("/v1/maintenance", {"by": "anna", "node": "mail3", "on": "yes", "reason": "x"}, "on"),
@@ -159,7 +158,7 @@ def test_what_makes_no_sense_is_usage_and_asks_nothing(running: Running, command
         ("/v1/schedule", {"by": "anna", "node": "mail2", "at_ms": 0}, "at_ms"),
         ("/v1/schedule", {"by": "anna", "node": "mail2", "at_ms": 10**15}, "at_ms"),
         ("/v1/schedule", {"by": "anna", "node": "mail2"}, "at_ms"),
-        ("/v1/cancel-scheduled", {}, "by"),
+        ("/v1/cancel-scheduled", {"by": 1}, "by"),
     ],
 )
 def test_a_body_that_is_not_understood_names_its_key_and_asks_nothing(

@@ -133,7 +133,7 @@ def test_show_through_the_daemon(original: tuple[Path, Records], tmp_path: Path)
         stage.directory = tmp_path
         result = ctl(tmp_path / "nowhere", "show", socket=str(place.path))
     assert result.exit_code == Exit.UNREACHABLE
-    assert "No such file" in result.stderr
+    assert "no audit.jsonl there" in result.stderr.partition("; and ")[2]
 
 
 def test_verify_says_that_it_is_whole(written: tuple[Path, Records]) -> None:
@@ -141,7 +141,7 @@ def test_verify_says_that_it_is_whole(written: tuple[Path, Records]) -> None:
     result = ctl(directory, "verify")
     assert result.exit_code == Exit.DONE, result.output
     assert result.stdout.endswith(
-        "whole: no number is missing, every line is a record, every input is as it was written\n"
+        "whole: every line is a record and holds the hash of the one before, every input is as it was written\n"
     )
     assert f"{len(records)} records, {records[0]['time']} to {records[-1]['time']}" in result.stdout
     assert json.loads(ctl(directory, "verify", "-o", "json").stdout)["whole"] is True
@@ -154,7 +154,7 @@ def test_verify_names_the_first_broken_place_and_ends_with_1(written: tuple[Path
     result = ctl(directory, "verify")
     assert result.exit_code == Exit.FAILED
     assert f"NOT whole: 1 places, the first is audit.jsonl, line 7, byte {byte}" in result.stdout
-    assert "number 8 follows 6: 1 records are missing" in result.stdout
+    assert "number 8 follows 6: 1 record is missing" in result.stdout
     document = json.loads(ctl(directory, "verify", "-o", "json").stdout)
     assert document["whole"] is False
     assert (document["found"][0]["line"], document["found"][0]["byte"]) == (7, byte)
@@ -182,13 +182,32 @@ def test_export_csv_is_rfc_4180_and_no_cell_is_a_formula(written: tuple[Path, Re
     rewrite(directory, records)
     text = ctl(directory, "export", "--format", "csv").stdout_bytes.decode()
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert text.splitlines()[0] == "seq,time,node,term,kind,rule,code,text,detail,input_digest"
+    assert text.splitlines()[0] == ("seq,time,node,term,kind,rule,code,text,detail,input_digest,actor,result,prev")
     assert text.count("\r\n") == len(records) + 1 + 1  # a row's end each, and one within a cell
     assert [row["text"] for row in rows[: len(evil)]] == [f"'{cell}" for cell in evil[:-1]] + [evil[-1]]
     assert [int(row["seq"]) for row in rows] == [record["seq"] for record in records]
     for row, record in zip(rows, records, strict=True):
         assert row["input_digest"] == record.get("input", {}).get("digest", "")
         assert json.loads(row["detail"] or "{}") == record.get("detail", {})
+
+
+def test_export_cef_has_a_line_a_record_and_the_filters_hold(written: tuple[Path, Records]) -> None:
+    directory, records = written
+    records[2]["actor"], records[4]["text"] = "anna", "one\nof two lines"
+    rewrite(directory, records)
+    lines = ctl(directory, "export", "--format", "cef").stdout_bytes.decode().splitlines()
+    assert [line.partition(" externalId=")[2].partition(" ")[0] for line in lines] == [str(r["seq"]) for r in records]
+    assert all(line.startswith("CEF:0|failoverd|failoverd|") for line in lines)
+
+    def kept(*arguments: str) -> list[Any]:
+        result = ctl(directory, "export", "--format", "json", *arguments)
+        return [json.loads(line) for line in result.stdout_bytes.decode().splitlines()]
+
+    assert kept("--actor", "anna") == [records[2]]
+    assert kept("--actor", "failoverd") == [*records[:2], *records[3:]]
+    until = "2026-03-01T12:00:05Z"
+    assert kept("--until", until) == [r for r in records if r["time"] <= "2026-03-01T12:00:05.000Z"] != records
+    assert kept("--since", until, "--until", until) == [r for r in records if r["time"] == "2026-03-01T12:00:05.000Z"]
 
 
 def test_export_needs_a_format(written: tuple[Path, Records]) -> None:

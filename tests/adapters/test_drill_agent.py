@@ -102,7 +102,7 @@ def test_a_lock_that_is_kept_lasts_and_one_that_is_not_lapses_with_all_of_its_dr
         child = int((await job.progress())["child"])
         await agents.inject("mail1", DRILL, "service-hang", CAST)
         for _ in range(15):  # three times as long as it holds, in all
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
             await locked(agents)
         assert runs(child)
         assert (await agents.facts("mail1")).fault
@@ -114,7 +114,7 @@ def test_a_lock_that_is_kept_lasts_and_one_that_is_not_lapses_with_all_of_its_dr
         assert (await refused(agents.start("mail1", DRILL, "tables", {"do": "echo"}))).code == "DRILL_RUNNING"
         await locked(agents, OTHER)
 
-    story(cluster, tell, lease_s=0.5)
+    story(cluster, tell, lease_s=1.5)
     assert any("--signal=SIGCONT" in line for line in cluster.asked())
 
 
@@ -239,7 +239,11 @@ def test_a_node_tells_what_it_is_and_what_it_allows(cluster: Cluster) -> None:
 # ---- jobs ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_told_lines_and_tells_lines_and_each_reader_gets_all_of_them(cluster: Cluster) -> None:
+def test_a_job_is_told_lines_and_tells_lines_and_each_reader_gets_all_of_them(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/failoverd-drill-agent.service")
+
     async def tell(agents: Agents) -> None:
         job = await begun(agents, "echo", "audit")
         await job.tell({"one": 1})
@@ -248,7 +252,7 @@ def test_a_job_is_told_lines_and_tells_lines_and_each_reader_gets_all_of_them(cl
         await job.tell({"end": True})
         said: list[str] = []
         done = await job.result(dict, said.append)
-        assert done == {"kind": "audit", "environment": ["LANG", "PATH", "PYTHONUNBUFFERED"]}
+        assert done == {"kind": "audit", "environment": ["CREDENTIALS_DIRECTORY", "LANG", "PATH", "PYTHONUNBUFFERED"]}
         assert said == ["mail1: ü"]
         again = [line async for line in agents.stream("mail1", job.path)]
         assert again == [{"progress": {"one": 1}}, {"progress": {"text": "ü"}}, {"done": done}]

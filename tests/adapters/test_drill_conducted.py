@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from control_stage import me
 from drill_agent_stage import DRILL, OTHER, UNIT, until
 from drill_coordinator_stage import ME, Conducted, quick
 
-from failoverd.drill import coordinator, counting, recover
+from failoverd.drill import comparing, coordinator, counting, recover
 from failoverd.drill.calls import Agents
 from failoverd.drill.model import PhaseName
 from failoverd.drill.report import kept
@@ -79,7 +80,7 @@ def test_a_drill_goes_through_all_phases_and_leaves_its_evidence_on_every_node(c
     assert set(signals[1:]) == {"--signal=SIGCONT"}
     stages = [order["stage"] for order in map(json.loads, cluster.lines("orders")) if "stage" in order]
     assert stages == ["fault", "load"]
-    assert ("acknowledge", "anna", f"drill {DRILL}") in cluster.daemon.asked
+    assert ("acknowledge", me(), f"drill {DRILL}, begun by anna") in cluster.daemon.asked
     assert "clean mail2" in cluster.lines("jobs")
     for name in ("mail1", "mail2", "mail3", "arbiter"):
         place = cluster.state(name) / DIRECTORY / DRILL
@@ -120,7 +121,7 @@ def test_a_switchover_is_asked_of_the_daemon_and_breaks_nothing(cluster: Conduct
         await all_given_back(cluster)
 
     story(cluster, tell)
-    assert ("mail2", "anna", f"drill {DRILL}") in cluster.daemon.asked
+    assert ("mail2", me(), f"drill {DRILL}, begun by anna") in cluster.daemon.asked
     assert not [line for line in cluster.asked() if "failoverd-fault" in line]
     assert cluster.drill().fault is None
 
@@ -354,7 +355,7 @@ def test_a_job_that_fails_fails_its_phase(
     assert ("start failoverd-fault.service" in cluster.asked()) == (phase is PhaseName.CONSISTENCY)
 
 
-def test_a_mistake_of_failoverds_own_is_named_and_everything_is_taken_back(cluster: Conducted) -> None:
+def test_a_job_that_says_what_is_not_understood_fails_its_phase(cluster: Conducted) -> None:
     cluster.jobs(mailboxes_mail3={"done": {"node": "mail3"}})
 
     async def tell() -> None:
@@ -362,8 +363,25 @@ def test_a_mistake_of_failoverds_own_is_named_and_everything_is_taken_back(clust
         await all_given_back(cluster)
 
     story(cluster, tell)
+    assert (cluster.drill().code, cluster.result(PhaseName.CONSISTENCY).code) == ("DRILL_NO_AGENT", "DRILL_NO_AGENT")
+    assert cluster.drill().reason.startswith("mail3 (another version of failoverd?): 3 validation errors")
+
+
+def test_a_mistake_of_failoverds_own_is_named_and_everything_is_taken_back(
+    cluster: Conducted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*_: object) -> object:
+        raise ZeroDivisionError("of nothing")
+
+    monkeypatch.setattr(comparing, "consistency", mistaken)
+
+    async def tell() -> None:
+        assert await cluster.conduct() == "failed"
+        await all_given_back(cluster)
+
+    story(cluster, tell)
     assert (cluster.drill().code, cluster.result(PhaseName.CONSISTENCY).code) == ("DRILL_BUG", "DRILL_BUG")
-    assert "ValidationError: 3 validation errors for MailboxesDone" in cluster.drill().reason
+    assert cluster.drill().reason == "ZeroDivisionError: of nothing"
     assert any("Traceback" in line for line in cluster.told)
 
 

@@ -343,7 +343,7 @@ def test_a_unit_that_was_about_to_end_is_started_again_until_the_request_is_take
     socket: Path, manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drilling_module, "LAUNCH_AGAIN_S", 0.02)
-    assert Client(socket).post("/v1/drill", {"scenario": REQUIRED, "by": "anna"})[0] == 202
+    assert Client(socket).post("/v1/drill", {"scenario": REQUIRED})[0] == 202
     wait_for(lambda: len(manager.asked) > 1, name="it is started again")
     (tmp_path / REQUEST).unlink()
     assert set(manager.asked) == {("start", UNIT)}
@@ -422,7 +422,7 @@ def test_what_is_not_understood_is_named_and_nothing_begins(
     socket: Path, manager: Manager, tmp_path: Path, body: dict[str, object]
 ) -> None:
 
-    code, answer = Client(socket).post("/v1/drill", {"by": "anna", **body})  # type: ignore[dict-item]
+    code, answer = Client(socket).post("/v1/drill", body)
     assert (code, manager.asked) == (400, []), answer
     assert set(body) & set(answer.decode().partition(":")[0].split(".")) or not body
     assert not (tmp_path / REQUEST).exists()

@@ -27,6 +27,7 @@ from mariadb_servers import (
     private_network,
     wait_for,
 )
+from postfix_stage import confined
 
 from failoverd.core.lease import Held, Memory
 from failoverd.runtime.clock import BootClock
@@ -86,6 +87,7 @@ class Node:
         with self.log.open("ab") as log:
             self.guard = subprocess.Popen(
                 [
+                    *confined("failoverd-guard.service"),
                     *(sys.executable, "-m", "failoverd", "guard", "--node", "mail1"),
                     *("--config", str(config), "--runtime", str(self.runtime)),
                 ],
@@ -306,7 +308,8 @@ def test_without_a_lease_nothing_is_touched(node: Node) -> None:
 
 def drop(node: Node, state: Path, *more: str) -> int:
     """Run `failoverd drop`; its exit code."""
-    command = [sys.executable, "-m", "failoverd", "drop", "--node", "mail1", "--config", str(node.config)]
+    failoverd = [sys.executable, "-m", "failoverd"]
+    command = [*confined("failoverd-drop.service"), *failoverd, "drop", "--node", "mail1", "--config", str(node.config)]
     directories = ["--runtime", str(node.runtime), "--state", str(state)]
     with node.log.open("ab") as log:
         return subprocess.run([*command, *directories, *more], check=False, stderr=log, timeout=60).returncode

@@ -16,13 +16,14 @@ from failoverd.audit.file import AuditFile
 from failoverd.core.model import Node, NodeKind, NodeName
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.history import DEADLINE_MS, Historian, Past
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.node_server import NodeServer
 from failoverd.tls import client_context, server_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from failoverd.audit.chain import Written
     from failoverd.runtime.document_history import HistoryDocument
 
 MAIL1, MAIL2, MAIL3 = NodeName("mail1"), NodeName("mail2"), NodeName("mail3")
@@ -34,13 +35,16 @@ class Noted:
     """One node's audit and past, whose wall clock the test sets."""
 
     def __init__(self, place: Path, name: NodeName) -> None:
-        self.path = place / f"{name}.jsonl"
-        self.past = Past(self.path)
+        self.path = place / name / "audit.jsonl"
+        self.past = Past(self.path.parent)
         self.name = name
         self.at_ms = 0
-        self.audit = AuditFile(self.path, name, BootClock(), wall=self._wall, told=self.past.noted)
+        self.audit = AuditFile(self.path, name, BootClock(), wall=self._wall, told=self._told)
         self.past.upto = self.audit.sequence
         self.past.load()
+
+    def _told(self, written: list[Written]) -> None:
+        self.past.noted([each.record for each in written])
 
     def _wall(self) -> datetime:
         return datetime.fromtimestamp(NOON + self.at_ms / 1000, UTC)
@@ -165,7 +169,7 @@ def test_a_request_whose_asked_node_is_gone_is_known_to_have_ended_from_the_prim
 
 def test_a_daemon_that_is_started_again_knows_what_was_noted_before(nodes: dict[NodeName, Noted]) -> None:
     for node in nodes.values():
-        again = Past(node.path)
+        again = Past(node.path.parent)
         again.upto = node.audit.sequence
         again.load()
         assert again.known == node.past.known != Past().known
@@ -174,7 +178,7 @@ def test_a_daemon_that_is_started_again_knows_what_was_noted_before(nodes: dict[
 def test_what_is_noted_while_the_tail_is_read_is_neither_lost_nor_told_twice(nodes: dict[NodeName, Noted]) -> None:
     node = nodes[MAIL2]
     lines = [json.loads(line) for line in node.path.read_text().splitlines()]
-    again = Past(node.path)
+    again = Past(node.path.parent)
     again.upto = 3
     again.noted(lines[3:])  # written since the start; the file has them too
     again.load()
@@ -185,14 +189,15 @@ def test_lines_that_are_none_are_no_reason_not_to_know_the_others(nodes: dict[No
     node = nodes[MAIL1]
     torn = b'{"v":1,"seq":2,"ti\n[]\n{"seq":1}\n{"time":"yesterday","node":"mail1","kind":"term","seq":1}\n\xff\n'
     node.path.write_bytes(torn + node.path.read_bytes() + b'{"v":1')
-    again = Past(node.path)
+    again = Past(node.path.parent)
     again.upto = node.audit.sequence
     again.load()
     assert again.known == node.past.known
 
 
 def test_an_audit_that_cannot_be_read_leaves_what_is_noted_from_now_on(tmp_path: Path) -> None:
-    past = Past(tmp_path)  # a directory
+    (tmp_path / "audit").touch()  # no directory
+    past = Past(tmp_path / "audit")
     past.load()
     past.noted([{"time": "2026-03-01T12:00:00.000Z", "node": "mail1", "kind": "paused", "text": "paused by anna"}])
     assert [event.text for event in past.known.events] == ["paused by anna"]

@@ -180,7 +180,7 @@ def test_a_busy_store_is_not_left_and_who_keeps_it_is_named(place: Path) -> None
     assert checked(take(here)) == DONE
     with subprocess.Popen(["sleep", "600"], cwd=place) as standing:
         try:
-            result = release(here, SHORT_MS)
+            result = release(here, 3 * SHORT_MS)
             assert checked(result) == (Outcome.FAILED, "STORE_BUSY")
             assert f"sleep[{standing.pid}]" in result.reason
             assert mounted(place) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,6 +17,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOUR_MS = 3_600_000
+
+
+def test_an_order_ends_once_its_record_is_on_most_nodes(config_file: Path, tmp_path: Path) -> None:
+    """What it does waits for nothing: only its last word does."""
+
+    async def tell(node: Node) -> None:
+        node.copying.clear()
+        answer = await node.controller.pause("anna", "moving the rack")
+        await node.until(
+            lambda: node.daemon.state.view.record is not None and bool(node.daemon.state.view.record.paused)
+        )
+        ending = asyncio.ensure_future(node.ended(answer))
+        while not node.audited("request-result"):  # noqa: ASYNC110 - it is in the record, and not said yet
+            await asyncio.sleep(0.01)
+        assert not ending.done()
+        node.copying.set()
+        last = (await ending)[-1]
+        assert (last.text, last.code, last.succeeded) == ("paused by anna: moving the rack", "", True)
+
+    story(config_file, tmp_path, tell)
+
+
+def test_where_most_nodes_lack_the_record_an_order_says_which(config_file: Path, tmp_path: Path) -> None:
+    async def tell(node: Node) -> None:
+        node.missing = "its record is on arbiter only"
+        last = (await node.ended(await node.controller.pause("anna", "moving the rack")))[-1]
+        assert last.text == "paused by anna: moving the rack; its record is on arbiter only (arbiter)"
+        assert (last.code, last.succeeded) == ("AUDIT_UNCOPIED", True), "it is done all the same"
+        refused = await node.controller.confirm_fenced("mail9", "anna", "no such node")
+        assert codes(refused) == ["BLK_NO_SUCH_NODE"], "and what touched nothing waits for nobody"
+
+    story(config_file, tmp_path, tell)
 
 
 def now_ms() -> int:

@@ -33,9 +33,16 @@ def file(tmp_path: Path) -> Path:
     included.write_text('[server]\nread_only\nloose-x-y = "z"\n')
     path = tmp_path / "my.cnf"
     path.write_text(FILES.format(included=included))
-    for place in (tmp_path, *list(tmp_path.parents)[:2]):
-        place.chmod(0o755)
+    open_to_others(tmp_path)
     return path
+
+
+def open_to_others(directory: Path) -> None:
+    """Let another user come to it: pytest's directories are root's alone."""
+    for place in (directory, *directory.parents):
+        if place.stat().st_mode & 0o001:
+            return
+        place.chmod(0o755)
 
 
 def started(directory: Path, *arguments: str, name: str = "mariadbd") -> subprocess.Popen[bytes]:
@@ -72,9 +79,7 @@ def test_the_last_one_counts_wherever_it_stands_and_the_unit_s_rights_are_enough
 
 
 def test_a_file_that_is_named_and_missing_is_not_known(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
+    open_to_others(tmp_path)
     process = started(tmp_path, "--defaults-file=/nowhere/my.cnf")
     try:
         with pytest.raises(UnreadableError, match=r"^/nowhere/my\.cnf is not there$"):

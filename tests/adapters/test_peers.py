@@ -19,7 +19,7 @@ from failoverd import wire
 from failoverd.core.model import Claim, Health, Node, NodeKind, NodeName, Report, Role
 from failoverd.https import Answer, Link, LinkError
 from failoverd.runtime import peers as module
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.node_server import NodeServer
 from failoverd.runtime.peers import PATH, Peers
 from failoverd.tls import client_context, server_context
 

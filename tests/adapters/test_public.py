@@ -115,7 +115,7 @@ def test_by_default_the_network_of_the_vip_and_this_host_may_look(config_file: P
 @pytest.mark.parametrize(
     "sent",
     [
-        b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /v1/status HTTP/1.1\r\nhost: mail2\r\n\r\n",
         b"\x16\x03\x01\x00",
         b"POST / HTTP/1.1\r\ncontent-length: 9999\r\n\r\n",
     ],
@@ -137,6 +137,35 @@ def test_who_is_beyond_allow_is_told_403_and_nothing_else(config_file: Path, sen
         assert await asked(HERE) == b"HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         if sent.startswith(b"GET"):
             assert await asked("127.0.0.2") == b"HTTP/1.1 200 OK\r\n"
+
+    stage.tell(story)
+
+
+@pytest.mark.parametrize(
+    ("host", "version", "status"),
+    [
+        ("mail2", "1.1", b"200"),
+        ("127.0.0.1:7480", "1.1", b"200"),
+        ("status.example.org", "1.1", b"200"),  # http.names
+        ("evil.example", "1.1", b"421"),
+        ("mail2.evil.example:7480", "1.1", b"421"),
+        ("mail2\r\nhost: evil.example", "1.1", b"421"),
+        ("upstream", "1.0", b"200"),  # no browser's
+    ],
+)
+def test_it_answers_to_its_own_names_only(config_file: Path, host: str, version: str, status: bytes) -> None:
+    text = config_file.read_text().replace("names: []", "names: [status.example.org]", 1)
+    config_file.write_text(text)
+    stage = Stage(config_file, views.view("mail2"))
+
+    async def story(_: httpx.AsyncClient) -> None:
+        reader, writer = await asyncio.open_connection(HERE, stage.server.ports[HERE])
+        writer.write(f"GET /v1/version HTTP/{version}\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+        async with asyncio.timeout(DEADLINE_S):
+            answer = await reader.read()
+        writer.transport.abort()
+        assert answer.split()[1] == status
+        assert (b"HTTP_HOST" in answer) == (status == b"421")
 
     stage.tell(story)
 
@@ -487,7 +516,7 @@ def test_who_does_not_read_is_dropped_and_costs_one_event(config_file: Path, mon
             sleeper.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(sleeper, (HERE, stage.server.ports[HERE]))
-            await loop.sock_sendall(sleeper, b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
+            await loop.sock_sendall(sleeper, b"GET /v1/events HTTP/1.1\r\nhost: mail2\r\n\r\n")
             async with asyncio.timeout(60):
                 await until(lambda: stage.server._events._clients)
                 (slow,) = stage.server._events._clients

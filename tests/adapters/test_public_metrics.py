@@ -19,6 +19,7 @@ from failoverd.core.health import Sighting
 from failoverd.core.lease import Held
 from failoverd.core.model import Facts, Health, NodeName, Observation, Reading, Request, Thread
 from failoverd.core.monitoring import LatencyFacts, LoginFacts, ProcessFacts, SessionFacts, StatementFacts
+from failoverd.lives import Life
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.public import PublicServer
 from failoverd.runtime.public_shown import Shown
@@ -58,8 +59,11 @@ NAMES = {
     "failoverd_sql_slow_queries_total": set(),
     "failoverd_postfix_cpu_percent": set(),
     "failoverd_changes_total": {"kind"},
+    "failoverd_access_denied_total": {"from"},
     "failoverd_alerts_queued": set(),
     "failoverd_alerts_dropped_total": set(),
+    "failoverd_certificate_expiration_timestamp_seconds": {"node", "kind"},
+    "failoverd_peer_refused_total": {"port", "code"},
 }
 MEASURED: dict[str, Facts] = {
     "latency": LatencyFacts((("imap", "mail1", 40), ("imap", "mail2", 8), ("smtp", "mail1", 25))),
@@ -94,6 +98,19 @@ ILL = measuring(
 )
 
 
+class Refusing:
+    """Knows of a certificate of each kind, and has refused somebody."""
+
+    def lives(self) -> tuple[Life, ...]:
+        """In the year 2027."""
+        own = Life("certificate", 0, 1.8e9), Life("ca", 0, 1.9e9), Life("mail1", 0, 1.85e9)
+        return *own, Life("http", 0, 1.7e9), Life("operators", 0, 2e9)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Of two ports."""
+        return {("peer", "PEER_EXPIRED"): 3, ("rebuild", "PEER_STRANGER"): 1}
+
+
 def scraped(config_file: Path, view: View, accept: str = "") -> tuple[str, str]:
     """(content type, text)."""
     got = []
@@ -103,7 +120,7 @@ def scraped(config_file: Path, view: View, accept: str = "") -> tuple[str, str]:
         assert answer.status_code == httpx.codes.OK
         got.append((answer.headers["content-type"], answer.text))
 
-    Stage(config_file, view).tell(story)
+    Stage(config_file, view, Refusing()).tell(story)
     return got[0]
 
 
@@ -145,6 +162,20 @@ def test_the_same_in_openmetrics_with_units(config_file: Path) -> None:
 def test_whatever_is_asked_for_one_of_the_two_is_given(config_file: Path, accept: str) -> None:
     kind, _ = scraped(config_file, views.view("mail2"), accept)
     assert kind.startswith("application/openmetrics-text" if "openmetrics" in accept else "text/plain")
+
+
+def test_certificates_and_refusals(config_file: Path) -> None:
+    told = samples(scraped(config_file, views.view("mail2"))[1])
+    ends = "failoverd_certificate_expiration_timestamp_seconds"
+    assert {key[1:]: value for key, value in told.items() if key[0] == ends} == {
+        ("node", "mail2"): 1.8e9,
+        ("ca", "mail2"): 1.9e9,
+        ("node", "mail1"): 1.85e9,
+        ("http", "mail2"): 1.7e9,
+        ("operators", "mail2"): 2e9,
+    }
+    assert told["failoverd_peer_refused_total", "PEER_EXPIRED", "peer"] == 3
+    assert told["failoverd_peer_refused_total", "PEER_STRANGER", "rebuild"] == 1
 
 
 def test_the_primary(config_file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -29,16 +30,17 @@ JSON, LINES = "application/json", "application/x-ndjson"
 PUBLIC = [o for o in openapi.OPERATIONS if "public" in o.where]
 CONTROL = [o for o in openapi.OPERATIONS if "control" in o.where]
 BODIES = {
-    "/v1/promote": {"node": "mail2", "by": "anna", "reason": "kernel update"},
+    "/v1/promote": {"node": "mail2", "reason": "kernel update"},
+    "/v1/promote-forced": {"node": "mail2", "reason": "they burnt"},
     "/v1/would-promote": {"node": "mail2", "allow_loss": True},
-    "/v1/confirm-fenced": {"node": "mail1", "by": "anna", "reason": "pulled both plugs"},
-    "/v1/pause": {"by": "anna", "reason": "moving the rack"},
-    "/v1/resume": {"by": "anna"},
-    "/v1/maintenance": {"node": "mail3", "on": False, "by": "anna"},
-    "/v1/acknowledge": {"by": "anna"},
-    "/v1/schedule": {"node": "mail2", "by": "anna", "at_ms": 1},
-    "/v1/cancel-scheduled": {"by": "anna"},
-    "/v1/rejoin": {"node": "mail3", "donor": "", "anew": False, "by": "anna"},
+    "/v1/confirm-fenced": {"node": "mail1", "reason": "pulled both plugs"},
+    "/v1/pause": {"reason": "moving the rack"},
+    "/v1/resume": {},
+    "/v1/maintenance": {"node": "mail3", "on": False},
+    "/v1/acknowledge": {},
+    "/v1/schedule": {"node": "mail2", "at_ms": 1},
+    "/v1/cancel-scheduled": {},
+    "/v1/rejoin": {"node": "mail3", "donor": "", "anew": False},
     "/v1/alerts/test": {"receiver": ""},
 }
 
@@ -108,7 +110,7 @@ def test_what_the_control_socket_answers_fits(config_file: Path, tmp_path: Path)
     async def story() -> None:
         config = load(config_file, "arbiter")
         node = Node(config, tmp_path, HELD)
-        alerting = Alerting(config, BootClock(), node.daemon, node.controller)
+        alerting = Alerting(config, BootClock(), node.daemon, node.controller, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         path = tmp_path / "control.sock"
         server = ControlServer(path, node.controller, alerting.control_routes())
         transport = httpx.AsyncHTTPTransport(uds=str(path))

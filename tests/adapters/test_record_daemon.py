@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from control_stage import me
 from pydantic import TypeAdapter
 from test_node_controller import HELD, Node, story
 
@@ -66,23 +67,23 @@ def test_what_is_asked_is_noted_with_its_end_and_what_is_refused_with_its_input(
     refused, again = (record for record in written if record["kind"] == "request-refused")
     assert (again["text"], "input" in again) == ("promote mail9", False)  # noted, and not with all of it once more
     assert (refused["text"], refused["code"]) == ("promote mail9", "BLK_NO_SUCH_NODE")
-    assert refused["detail"]["by"] == "anna"
+    assert refused["detail"]["by"] == me(), "and not who the client says it is"
     assert decode(inputs.unpacked(refused["input"])).record == HELD
     asked, ended = (record for record in written if record["kind"] in ("request", "request-result"))
-    assert asked["text"] == "anna pauses"
+    assert asked["text"] == f"{me()} pauses"
     assert asked["detail"]["request"] == ended["detail"]["request"]
-    assert (ended["detail"]["outcome"], ended["text"]) == ("done", "paused by anna: moving the rack")
+    assert (ended["detail"]["outcome"], ended["text"]) == ("done", f"paused by {me()}: moving the rack")
     assert told[0].changes == ()
 
-    past = Past(tmp_path / "audit.jsonl")
+    past = Past(tmp_path)
     past.upto = len(written)
     past.load()
     alone = Historian(cluster="lab", own=load(config_file, "arbiter").this.name, past=past, nodes={})
     document = asyncio.run(alone.history())
     assert from_json(HistoryDocument, TypeAdapter(HistoryDocument).dump_json(document)) == document
     assert [(event.text, event.outcome) for event in document.events] == [
-        ("paused by anna: moving the rack", "done"),
-        ("anna pauses", "done"),
+        (f"paused by {me()}: moving the rack", "done"),
+        (f"{me()} pauses", "done"),
         ("promote mail9", "refused"),
         ("promote mail9", "refused"),
     ]

@@ -19,13 +19,13 @@ from failoverd.config import load
 from failoverd.core.model import NodeName
 from failoverd.ctl.app import app
 from failoverd.ctl.exits import Exit
-from failoverd.runtime.assembly import policy_of
 from failoverd.runtime.clock import BootClock
 from failoverd.runtime.control import ControlServer
 from failoverd.runtime.public import PublicServer
 from failoverd.runtime.public_shown import Shown
 from failoverd.runtime.reloading import Part, Reloader
 from failoverd.runtime.schedule import Schedule
+from failoverd.runtime.thresholds import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

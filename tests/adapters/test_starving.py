@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mariadb_servers import private_network, wait_for
 from node_certificates import Authority
+from postfix_stage import confined
 
 from failoverd.core.lease import Held, Memory
 from failoverd.core.model import NodeName, Record
@@ -87,7 +88,8 @@ class Node:
 
     def start(self, stderr: int) -> None:
         """Start it; its log goes to `stderr`."""
-        command = [sys.executable, "-m", "failoverd", "run", "--node", self.name, "--config", str(self.config)]
+        rights = confined("failoverd.service")
+        command = [*rights, sys.executable, "-m", "failoverd", "run", "--node", self.name, "--config", str(self.config)]
         # No systemd of this machine is asked for anything.
         environment = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"}
         directories = ["--state", str(self.state), "--runtime", str(self.runtime)]
@@ -154,7 +156,7 @@ def pair(example: str, tmp_path: Path) -> Iterator[Pair]:
         text = re.sub(r"ca: \S+/tls/ca.crt", f"ca: {mine.ca}", example)
         text = text.replace("ttl: 3s", f"ttl: {TTL_MS}ms")
         text = text.replace("write: [/var/lib/mysql, /srv/mail]", f"write: [{written}]")
-        text = text.replace("{directory: /var/lib/failoverd/audit}", f"{{directory: {disks[name].place}/audit}}")
+        text = text.replace("{directory: /var/lib/failoverd/audit,", f"{{directory: {disks[name].place}/audit,")
         before, _, rest = text.partition("peer:\n")
         after = rest[rest.index("\n\n") :]
         peer = f"peer:\n  port: 7400\n  ca: {mine.ca}\n  certificate: {mine.certificate}\n  key: {mine.key}"
@@ -166,18 +168,15 @@ def pair(example: str, tmp_path: Path) -> Iterator[Pair]:
         return Node(name, config, disks[name].place, runtime)
 
     arbiter, holder = node("arbiter"), node("mail1")
-    other = files["mail2"]
+    other = files["mail1"]  # nobody else may make it the primary
     context = client_context(ca=other.ca, certificate=other.certificate, key=other.key)
 
-    def asked(work: Callable[[EmbeddedStore], Any]) -> Any:
-        async def ask() -> Any:
-            store = EmbeddedStore("https://10.89.1.14:7400", context, 2000, cluster="lab")
-            try:
-                return await work(store)
-            finally:
-                await store.close()
+    # One connection for all that is asked: a node that makes one for each is shown out (PEER_LIMIT).
+    runner = asyncio.Runner()
+    store = EmbeddedStore("https://10.89.1.14:7400", context, 2000, cluster="lab")
 
-        return asyncio.run(ask())
+    def asked(work: Callable[[EmbeddedStore], Any]) -> Any:
+        return runner.run(work(store))
 
     def reachable() -> bool:
         with contextlib.suppress(Exception):
@@ -198,6 +197,8 @@ def pair(example: str, tmp_path: Path) -> Iterator[Pair]:
             LeaseFile(holder.runtime, boot_id()).write(Held(1, stored.version, CLOCK.now_ms() + TTL_MS))
             yield Pair(arbiter, holder, disks, written, lambda: asked(lambda store: store.read()))
         finally:
+            runner.run(store.close())
+            runner.close()
             for disk in disks.values():
                 disk.heal()
             for started in (holder, arbiter):

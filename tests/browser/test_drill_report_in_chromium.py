@@ -35,8 +35,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [NARROW, WIDE])
+@pytest.mark.parametrize(("width", "scheme"), [(NARROW, "dark"), (WIDE, "light")])
 @pytest.mark.parametrize("name", NAMES)
 def test_nobody_is_kept_out_and_nothing_is_asked_for(
     browser: Browser, files: Path, name: str, width: int, scheme: str

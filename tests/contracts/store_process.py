@@ -10,13 +10,15 @@ import signal
 import sys
 from pathlib import Path
 
-from failoverd.runtime.http import NodeServer
+from failoverd.runtime.http import Limits
+from failoverd.runtime.node_server import NodeServer
+from failoverd.runtime.rates import Rate
 from failoverd.stores.embedded import EmbeddedStoreServer
 from failoverd.tls import server_context
 
 
 async def main(file: Path, port: int, ca: Path, certificate: Path, key: Path) -> None:
-    store = EmbeddedStoreServer(file)
+    store = EmbeddedStoreServer(file, entitled=False)
     await store.start()
     server = NodeServer(
         address="127.0.0.1",
@@ -24,6 +26,7 @@ async def main(file: Path, port: int, ca: Path, certificate: Path, key: Path) ->
         ssl_context=server_context(ca=ca, certificate=certificate, key=key),
         nodes={"mail1", "mail2", "arbiter"},
         routes=store.routes(),
+        limits=Limits(handshakes=(Rate(1000, 1000), Rate(1000, 1000))),  # more clients than a cluster has
     )
     await server.start()
     stop = asyncio.Event()

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from node_certificates import Authority, Files
 
+from failoverd.core.anchor import Anchor, Head, Moment
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import Floor, NodeName, Record, Request
-from failoverd.ports import Store, StoreUnavailableError
+from failoverd.ports import ANCHORS_KEPT, Store, StoreUnavailableError
 from failoverd.stores import STORES, Access
 from failoverd.stores.memory import MemoryStore
 from failoverd.tls import client_context
@@ -24,6 +25,7 @@ from failoverd.tls import client_context
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+MAIL1 = NodeName("mail1")
 TIMEOUT_MS = 400
 SLACK_S = 1.0  # what a busy machine may add to a deadline
 FULL = Record(
@@ -304,5 +306,55 @@ def test_a_restarted_store_has_kept_its_record(place: Place) -> None:
         assert replace(found, version=stored.version) == stored
         assert found.version >= stored.version
         assert await other.compare_and_swap(found.version, FULL) == (True, replace(FULL, version=found.version + 1))
+
+    run(place, story)
+
+
+def anchor(term: int, *, moment: Moment = "begin", at_ms: int = 1, seq: int = 5) -> Anchor:
+    """Make one of mail1, whose certificate the clients show."""
+    heads = (Head(MAIL1, seq, f"{term:064x}"), Head(NodeName("mail2"), 7, "ab" * 32))
+    return Anchor(term, MAIL1, moment, at_ms, heads)
+
+
+def test_anchors_are_kept_in_their_order_and_are_no_part_of_the_record(place: Place) -> None:
+    async def story(one: Store, other: Store) -> None:
+        assert await one.anchors() == ()
+        stored = (await one.compare_and_swap(0, FULL))[1]
+        told = [anchor(1), anchor(1, moment="end"), anchor(2)]
+        for each in told:
+            await one.put_anchor(each)
+        assert await other.anchors() == tuple(told)
+        assert await other.read() == stored, "the version is the same: nobody's swap has failed for it"
+
+    run(place, story)
+
+
+def test_of_one_moment_the_first_anchor_and_the_newest_are_kept(place: Place) -> None:
+    async def story(one: Store, _: Store) -> None:
+        for at_ms in (1, 2, 3, 4):
+            await one.put_anchor(anchor(1, at_ms=at_ms))
+        assert await one.anchors() == (anchor(1, at_ms=1), anchor(1, at_ms=4))
+
+    run(place, story)
+
+
+def test_the_oldest_anchors_make_room(place: Place) -> None:
+    async def story(one: Store, _: Store) -> None:
+        for term in range(1, ANCHORS_KEPT + 4):
+            await one.put_anchor(anchor(term))
+        assert [each.term for each in await one.anchors()] == list(range(4, ANCHORS_KEPT + 4))
+
+    run(place, story)
+
+
+def test_anchors_outlive_a_restart_of_the_store_and_need_one_that_answers(place: Place) -> None:
+    async def story(one: Store, _: Store) -> None:
+        await one.put_anchor(anchor(1))
+        await place.stop()
+        for call in (one.anchors, lambda: one.put_anchor(anchor(2))):
+            with pytest.raises(StoreUnavailableError):
+                await call()
+        await place.start()
+        assert await one.anchors() == (anchor(1),)
 
     run(place, story)

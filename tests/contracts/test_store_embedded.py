@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sqlite3
 from dataclasses import dataclass, replace
@@ -12,13 +13,14 @@ import httpx
 import psutil
 import pytest
 from starlette.applications import Starlette
-from test_store import FULL, EmbeddedPlace, authority, embedded
+from test_store import FULL, EmbeddedPlace, anchor, authority, embedded
 
 from failoverd import wire
-from failoverd.core.model import Record
+from failoverd.core.model import NodeName, Record
 from failoverd.https import Link
 from failoverd.ports import Store, StoreUnavailableError
-from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer, StoreFileError
+from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
+from failoverd.stores.embedded_file import StoreFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,7 +171,7 @@ def fill_up(server: EmbeddedStoreServer) -> None:
 
 def test_a_swap_that_the_disk_refuses_is_unavailable_and_the_file_is_read_again(file: Path) -> None:
     async def story() -> None:
-        server = EmbeddedStoreServer(file)
+        server = EmbeddedStoreServer(file, entitled=False)
         await server.start()
         app = httpx.AsyncClient(
             transport=httpx.ASGITransport(Starlette(routes=server.routes())), base_url="http://store"
@@ -193,7 +195,7 @@ def swapped(path: Path, *expected: int, first_version: int) -> list[int]:
     """A run of the server: the versions that swaps which expect these are answered with."""
 
     async def run() -> list[int]:
-        server = EmbeddedStoreServer(path, first_version=first_version)
+        server = EmbeddedStoreServer(path, first_version=first_version, entitled=False)
         await server.start()
         app = httpx.AsyncClient(
             transport=httpx.ASGITransport(Starlette(routes=server.routes())), base_url="http://store"
@@ -280,3 +282,40 @@ def test_hundreds_of_unanswered_calls_leave_nothing_open(embedded: EmbeddedPlace
         await store.close()
 
     asyncio.run(story())
+
+
+def test_an_anchor_needs_its_node_s_certificate(embedded: EmbeddedPlace) -> None:
+    async def story() -> None:
+        await embedded.start()
+        store = embedded.client()  # with the certificate of mail1
+        with pytest.raises(StoreUnavailableError, match="403 an anchor of mail2 with the certificate of mail1"):
+            await store.put_anchor(replace(anchor(1), by=NodeName("mail2")))
+        assert await store.anchors() == ()
+        await store.close()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_file_of_the_version_before_takes_anchors_and_keeps_its_number(embedded: EmbeddedPlace) -> None:
+    """The table comes with the first anchor, so that an older failoverd still opens the file."""
+
+    async def story() -> None:
+        await embedded.start()
+        store = embedded.client()
+        await store.compare_and_swap(0, FULL)
+        await embedded.stop()
+        assert tables(embedded.file) == {"record"}
+        await embedded.start()
+        await store.put_anchor(anchor(1))
+        await embedded.stop()
+        assert tables(embedded.file) == {"record", "anchor"}
+        with contextlib.closing(sqlite3.connect(embedded.file)) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        await store.close()
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def tables(file: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failoverd.core.alerts import LATE_MS, SERVES_LATE_MS, Alert, Course, Look, follow, standing
+from failoverd.core.alerts import LATE_MS, RECORDED_LATE_MS, SERVES_LATE_MS, Alert, Course, Look, follow, standing
 from failoverd.core.findings import Severity
 from failoverd.core.telling import EMPTY, Book, Entry, Kind, Queued, Standing, excess, watched
 
@@ -92,6 +92,23 @@ def test_a_failover_is_told_when_the_new_primary_serves_with_how_long_nobody_did
         " as arbiter saw it"
     )
     assert follow(course, replace(taken, serving=frozenset({"mail2"})), 9000).happened == course.happened
+
+
+def test_a_failover_is_told_once_its_record_is_on_most_nodes_or_with_what_is_missing_of_that() -> None:
+    before = follow(Course(), PEACE, 1000)
+    taken = replace(PEACE, term=8, holder="mail2", serving=frozenset({"mail2"}), recorded=None)
+    waiting = follow(follow(before, taken, 3000), taken, 3500)
+    assert waiting.changed == before.changed, "not yet"
+
+    def told(recorded: str | None, now_ms: int) -> str:
+        changed = follow(waiting, replace(taken, recorded=recorded), now_ms).changed
+        assert changed is not None
+        assert changed.number == 8
+        return changed.alert.reason
+
+    assert told("", 4000).endswith("nobody served for 2.0 s, as arbiter saw it"), "and not until it could be told"
+    assert told("its record is on mail2 only", 4000).endswith("; its record is on mail2 only")
+    assert "nobody served for 2.0 s" in told(None, 3000 + RECORDED_LATE_MS + 1)
 
 
 def test_a_primary_that_is_gone_served_until_its_last_report() -> None:

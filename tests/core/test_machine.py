@@ -109,11 +109,13 @@ def test_a_new_run_replaces_the_former_as_soon_as_it_has_heard_this_node() -> No
     assert after(state(view("mail2", sendings=sendings)), Reported(told)).view.fresh[MAIL1].process == "mail1#2"
 
 
-def test_a_newer_term_in_a_report_is_kept_on_disk_and_ends_this_nodes_own() -> None:
-    reaction = step(state(view("mail1")), Reported(report("mail2", "mail1", number=8, term=TERM + 1)), NOW)
+def test_a_newer_term_of_the_store_is_kept_on_disk_and_ends_this_nodes_own() -> None:
+    taken = record(version=41, term=TERM + 1, holder=NodeName("mail2"))
+    reaction = step(state(view("mail1")), StoreSeen(taken), NOW)
     assert reaction.state.view.held is None
     first_two = [effect for effect in reaction.effects if isinstance(effect, Remember | KeepLease)]
-    assert first_two == [Remember(Memory(TERM + 1, caught_up=RUN)), KeepLease(None)]
+    kept = Memory(TERM + 1, holder=NodeName("mail2"), ttl_ms=taken.ttl_ms, caught_up=RUN)
+    assert first_two == [Remember(kept), KeepLease(None)]
     assert said(reaction, "superseded")
     assert StepKind.CLOSE_GATE in kinds(reaction)
 
@@ -121,7 +123,7 @@ def test_a_newer_term_in_a_report_is_kept_on_disk_and_ends_this_nodes_own() -> N
 def test_what_was_seen_of_others_is_forgotten_with_their_term() -> None:
     seen = view("mail2").sightings
     before = state(view("mail2", sightings=(*seen, sighting("imap", "mail1", failures=4))))
-    assert after(before, Reported(report("mail1", "mail2", number=8, term=TERM + 1))).view.sightings == seen
+    assert after(before, StoreSeen(record(version=41, term=TERM + 1))).view.sightings == seen
 
 
 # ---- the store's record ---------------------------------------------------------------------------------------------

@@ -281,6 +281,55 @@ def test_a_node_in_maintenance_is_not_made_anew_by_itself_and_follows_all_the_sa
     assert rules.decide(known).id == "replica-follows"
 
 
+# ---- whose it was ---------------------------------------------------------------------------------------------------
+
+
+OTHERS = {"paused": "bert: a rack", "maintenance": (replace(DISK, by="bert"),), "scheduled": replace(NIGHT, by="bert")}
+FAN = replace(DISK, by="carl", reason="a fan")
+EACH: list[tuple[Order, dict[str, object], str]] = [
+    (PauseAsked("carl: a rack", "carl"), {}, "paused"),
+    (PauseAsked("", "carl"), OTHERS, "paused"),
+    (MaintenanceAsked(MAIL3, "carl", FAN), {}, "maintenance"),
+    (MaintenanceAsked(MAIL3, "carl", FAN), OTHERS, "maintenance"),
+    (MaintenanceAsked(MAIL3, "carl", None), OTHERS, "maintenance"),
+    (AcknowledgeAsked(TERM, "carl", "a cable"), {}, "acknowledged"),
+    (ScheduleAsked("carl", replace(NIGHT, by="carl")), {}, "scheduled"),
+    (ScheduleAsked("carl", None, "s1"), OTHERS, "scheduled"),
+]
+
+
+def whose(reaction: Reaction, kind: str) -> set[str]:
+    return {dict(entry.detail).get("by", "") for entry in reaction.entries if entry.kind == kind}
+
+
+@pytest.mark.parametrize(("order", "before", "kind"), EACH)
+def test_the_record_of_every_node_says_who_gave_an_order(order: Order, before: dict[str, object], kind: str) -> None:
+    """Asked on one node, told by the store to all, also to one that has seen the cluster last before bert's."""
+    known = record(**before)
+    ordered = replace(orders.applied(known, order), version=41)
+    assert whose(step(state(view("mail2", record=known)), StoreSeen(ordered), NOW), kind) == {"carl"}
+    asked = step(state(holder(**before)), order, NOW)
+    assert whose(asked, "asked") == {"carl"}
+    assert orders.applied(ordered, order) is ordered, "and once it stands nobody gives it once more"
+
+
+def test_what_runs_out_is_nobodys() -> None:
+    order = PauseAsked("carl: a rack", "carl", WALL)
+    paused = orders.applied(record(), order)
+    assert orders.by_whom(paused, orders.PAUSE) == "carl"
+    over = orders.without_run_out(holder(), paused)
+    assert (over.paused, over.ordered) == ("", ())
+    told = step(state(view("mail2", epoch_ms=EPOCH, record=paused)), StoreSeen(replace(over, version=41)), NOW)
+    assert whose(told, "paused") == {""}
+
+
+def test_an_order_that_changes_nothing_is_not_given_to_whoever_came_second() -> None:
+    once = orders.applied(record(), PauseAsked("", "carl"))
+    assert once == record()
+    first = orders.applied(record(), AcknowledgeAsked(TERM, "carl", ""))
+    assert orders.applied(first, AcknowledgeAsked(TERM, "dora", "")) is first
+
+
 # ---- acknowledgement ------------------------------------------------------------------------------------------------
 
 FLAPPING = (NOW - 3000, NOW - 2000, NOW - 1000)

@@ -68,7 +68,7 @@ def test_within_a_change_they_wait_and_change_nothing_of_it(what: str) -> None:
     assert reloaded.state.view.policy == POLICY
     assert reloaded.state.policy == NEAR
     assert reloaded.effects == plain.effects
-    assert reloaded.state.changed(policy=None) == plain.state
+    assert reloaded.state.changed(policy=None, policy_by="") == plain.state
     assert [entry for entry in reloaded.entries if entry.kind != "reconfigured"] == list(plain.entries)
 
 

@@ -66,7 +66,10 @@ def silent(**changes: Any) -> View:
 
 
 def untouched() -> View:
-    known = view("mail1", record=Record(), watch=None, held=None, highest_term=0, gate=GateState.UNKNOWN, served_term=0)
+    never = {name: {"term": 0} for name in ("mail2", "mail3", "arbiter")}
+    known = view(
+        "mail1", never, record=Record(), watch=None, held=None, highest_term=0, gate=GateState.UNKNOWN, served_term=0
+    )
     seen = sighting("vip", "mail1")
     reading = replace(seen.observation.reading, facts=VipFacts(present=True))
     return replace(known, sightings=(replace(seen, observation=replace(seen.observation, reading=reading)),))

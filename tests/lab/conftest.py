@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 
 UNITS = ("dovecot.service", "postfix@-.service", "mariadb.service", "failoverd.service")
 
+# Who uses one of these has other hosts than the usual ones: these tests stand together, at the end.
+OTHER_HOSTS = {"patiently", "fresh", "lab_anew"}
 TOLD = 14  # of each host's audit, where a test has failed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make the usual hosts anew once, and not after each file that has had others."""
+    items.sort(key=lambda item: bool(OTHER_HOSTS & set(getattr(item, "fixturenames", ()))))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -24,8 +32,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add what the hosts say to a failed test: the next one changes it."""
     report = yield
-    if report.failed and call.when == "call" and "lab" in getattr(item, "funcargs", {}):
-        report.sections.append(("what the hosts say", "\n".join(_told(item.funcargs["lab"]))))
+    labs = [given for given in getattr(item, "funcargs", {}).values() if isinstance(given, Lab)]
+    if report.failed and call.when == "call" and labs:
+        report.sections.append(("what the hosts say", "\n".join(_told(labs[0]))))
     return report
 
 
@@ -54,6 +63,8 @@ def lab_of_the_session() -> Iterator[Lab]:
 @pytest.fixture
 def lab(lab_of_the_session: Lab) -> Iterator[Lab]:
     """Give the lab with one primary and two healthy replicas; afterwards every host is on, and free of faults."""
+    if not lab_of_the_session.is_usual:  # a test has had other hosts
+        lab_of_the_session.up()
     Cluster(lab_of_the_session).end_flap_block()
     Cluster(lab_of_the_session).wait_until_settled(60)
     yield lab_of_the_session
@@ -62,12 +73,17 @@ def lab(lab_of_the_session: Lab) -> Iterator[Lab]:
             lab_of_the_session.boot(host)
         lab_of_the_session.heal(host)
         lab_of_the_session.allow(host)
-        units = UNITS if host in layout.DATA_NODES else ("failoverd.service",)
-        lab_of_the_session.exec(host, "systemctl", "unmask", "--runtime", *units)
-        lab_of_the_session.exec(host, "rm", "-rf", layout.DROP_IN)
-        lab_of_the_session.exec(host, "systemctl", "daemon-reload")
-        lab_of_the_session.exec(host, "systemctl", "reset-failed")
-        lab_of_the_session.exec(host, "systemctl", "start", *units)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: _start_all(lab_of_the_session, host), layout.HOSTS))
+
+
+def _start_all(lab: Lab, host: str) -> None:
+    units = " ".join(UNITS if host in layout.DATA_NODES else ("failoverd.service",))
+    undo = (
+        f"systemctl unmask --runtime {units}; rm -rf {layout.DROP_IN}; systemctl daemon-reload"
+        f"; systemctl reset-failed; systemctl start {units}"
+    )
+    lab.exec(host, "sh", "-ec", undo)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hosts import Lab
     from trials.cluster import Cluster
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 FILE = "/etc/failoverd/failoverd.yaml"
 USERS = 60  # of whom each submits a mail a minute: some do so in ten seconds

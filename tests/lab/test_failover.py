@@ -132,13 +132,6 @@ def kill_daemon(lab: Lab, host: str) -> None:
     lab.exec(host, "kill", "-9", daemon)
 
 
-def test_a_killed_daemon_that_is_started_again_keeps_the_role(lab: Lab, cluster: Cluster) -> None:
-    old, term = cluster.primary(), cluster.term()
-    kill_daemon(lab, old)
-    wait_for(f"{old} serves", lambda: cluster.holders_of_vip() == [old] and cluster.is_heard(old), MOVED_S)
-    assert (cluster.primary(), cluster.term()) == (old, term)
-
-
 def test_a_killed_daemon_loses_the_virtual_ip_by_the_lease_and_another_node_takes_over(
     lab: Lab, cluster: Cluster
 ) -> None:

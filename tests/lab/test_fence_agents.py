@@ -14,13 +14,12 @@ import pytest
 from hosts import layout
 from hosts.power_switch import PowerSwitch, fencing
 from hosts.shell import wait_for
-from trials.cluster import audit_of
+from trials.cluster import Cluster, audit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hosts import Lab
-    from trials.cluster import Cluster
 
 pytestmark = pytest.mark.lab
 
@@ -37,9 +36,9 @@ def boot_ms() -> int:
 class Configured:
     """The cluster under another configuration, until `back`."""
 
-    def __init__(self, lab: Lab, cluster: Cluster) -> None:
-        self._lab, self._cluster = lab, cluster
-        self._shipped = lab.path(layout.ARBITER, CONFIGURATION).read_text()
+    def __init__(self, lab: Lab) -> None:
+        self._lab, self._cluster = lab, Cluster(lab)
+        self._shipped = self._text = lab.path(layout.ARBITER, CONFIGURATION).read_text()
         self.ttl_ms = 0
 
     def set(self, *, ttl_s: int, demote_budget_s: int, fencing: str) -> None:
@@ -48,19 +47,23 @@ class Configured:
         text, count = re.subn(r"(?m)^lease: .*$", lease, self._shipped)
         assert count == 1
         self.ttl_ms = ttl_s * 1000
-        self._write(f"{text}\n{fencing}")
-        for host in layout.HOSTS:
-            self._lab.exec(host, "/opt/failoverd/bin/failoverd", "check")
-        self._restart()
-        wait_for("one primary and two healthy replicas", self._healthy, SETTLED_S)
+        self._have(f"{text}\n{fencing}")
 
     def back(self) -> None:
         """Give every host the shipped configuration again, whatever has become of it."""
         for host in layout.HOSTS:
             if self._lab.pid(host) is None:
                 self._lab.boot(host)
-        self._write(self._shipped)
-        self._restart()
+        self._have(self._shipped)
+
+    def _have(self, text: str) -> None:
+        """Write it and restart all, unless the test before had the same."""
+        if text != self._text:
+            self._text = text
+            for host in layout.HOSTS:
+                self._lab.path(host, CONFIGURATION).write_text(text)
+            for host in (layout.ARBITER, *layout.DATA_NODES):
+                self._lab.exec(host, "systemctl", "restart", "failoverd.service")
         wait_for("one primary and two healthy replicas", self._healthy, SETTLED_S)
 
     def _healthy(self) -> bool:
@@ -80,18 +83,11 @@ class Configured:
         status = self._cluster.status(host)
         return status is None or any(blocker["code"] == "BLK_HOLD_OFF" for blocker in status["failover"]["blockers"])
 
-    def _write(self, text: str) -> None:
-        for host in layout.HOSTS:
-            self._lab.path(host, CONFIGURATION).write_text(text)
 
-    def _restart(self) -> None:
-        for host in (layout.ARBITER, *layout.DATA_NODES):
-            self._lab.exec(host, "systemctl", "restart", "failoverd.service")
-
-
-@pytest.fixture
-def configured(lab: Lab, cluster: Cluster) -> Iterator[Configured]:
-    place = Configured(lab, cluster)
+@pytest.fixture(scope="module")
+def configured(lab_of_the_session: Lab) -> Iterator[Configured]:
+    """Give the configuration that each test sets; the shipped one is back after the last of them."""
+    place = Configured(lab_of_the_session)
     yield place
     place.back()
 
@@ -190,6 +186,7 @@ def test_a_frozen_primary_is_switched_off(lab: Lab, cluster: Cluster, configured
         comes_home(lab, cluster, old, new)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "code"), [("fails", "FENCE_FAILED"), ("hangs", "FENCE_TIMEOUT")])
 def test_a_fence_that_was_not_confirmed_opens_nothing(
     lab: Lab, cluster: Cluster, configured: Configured, fault: str, code: str

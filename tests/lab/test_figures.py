@@ -13,6 +13,7 @@ import pytest
 from referee import is_killed, overlap_ms
 from trials import figures
 from trials.figures import Attempt
+from trials.watch import closed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,3 +98,24 @@ def test_a_process_that_was_killed_runs_nothing_any_more() -> None:
             assert time.monotonic() < end
         process.wait()
     assert is_killed(process.pid)
+
+
+def test_what_was_closed_for_more_than_a_blink_is_told() -> None:
+    def line(at: float, what: str, value: object, host: str = "mail1") -> dict[str, object]:
+        return {"at": at, "host": host, "what": what, "value": value}
+
+    seen = [line(0, "vip", True), line(20, "reachable", [25, 993]), line(40, "reachable", [25, 993, 3306])]
+    assert closed(seen, "mail1", since=100, until=9000) == []
+    blink = [line(1000, "reachable", [993, 3306]), line(1100, "reachable", [25, 993, 3306])]
+    assert closed([*seen, *blink], "mail1", since=100, until=9000) == []
+    shut = [
+        line(1000, "reachable", [993]),
+        line(1200, "reachable", [25, 993]),
+        line(1400, "reachable", [25, 993, 3306]),
+    ]
+    assert closed([*seen, *shut], "mail1", since=100, until=9000) == ["reachable: not as before for 400 ms at 900 ms"]
+    assert closed([*seen, *shut], "mail1", since=1300, until=9000) == [], "it was before, but for a blink"
+    assert closed([*seen, line(8000, "vip", False)], "mail1", since=0, until=9000) == [
+        "vip: not as before for 1000 ms at 8000 ms"
+    ]
+    assert closed([*seen, line(8000, "vip", False, "mail2")], "mail1", since=0, until=9000) == []

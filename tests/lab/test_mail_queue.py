@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hosts import Lab
     from trials.cluster import Cluster
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 WAITING = 20
 DEFER = "defer_transports"

@@ -16,7 +16,7 @@ from faultmatrix.rebuilds import took_s
 from faultmatrix.results import Results, markdown
 from faultmatrix.scene import Scene
 from faultmatrix.table import MANY, ROWS, Outcome, Row, expected
-from faultmatrix.trial import Result, Run, too_long
+from faultmatrix.trial import Result, too_long
 from hosts import LabError, layout
 from trials.figures import PROTOCOLS
 
@@ -228,15 +228,6 @@ def test_a_replica_that_diverged_is_made_anew_and_what_it_had_is_saved(monkeypat
         scene.rejoin("mail2")
     assert scene._rejoin_if_diverged("mail2", failing.row) is None
     assert failing.saved
-
-
-@pytest.mark.lab
-def test_a_restarted_daemon_moves_nothing(lab: Lab, cluster: Cluster, tmp_path: Path) -> None:
-    before = cluster.primary()
-    done = Run(lab, row("failoverd-restarted"), 1, tmp_path).run()
-    assert done.problems == []
-    assert done.safe
-    assert (done.primary, done.term_changes) == (before, 0)
 
 
 @pytest.mark.lab

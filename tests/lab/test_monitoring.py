@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hosts import Lab
     from trials.cluster import Cluster
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 FILE = "/etc/failoverd/failoverd.yaml"
 SHORT = (("interval: 10s", "interval: 1s"), ("window: 5m}", "window: 10s}"), ("window: 1h}", "window: 10s}"))

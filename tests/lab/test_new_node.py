@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 from hosts import layout
 from hosts.shell import wait_for
+from test_goes_on import patient
 from trials.cluster import Cluster
 from trials.lost import Auditor
-from trials.watch import Watch, now_ms
+from trials.watch import PATIENCE_S, Watch, now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from hosts import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 RUNBOOK = layout.TREE / "runbooks/replace-a-node.md"
 OLD, NEW = "mail3", layout.SPARE
@@ -27,10 +27,11 @@ HOME_S = 60.0
 
 
 @pytest.fixture
-def lab_anew(lab: Lab) -> Iterator[Lab]:
-    """Give the lab that others use, and give it back to them as it was."""
-    yield lab
-    lab.up()
+def lab_anew(lab_of_the_session: Lab) -> Lab:
+    """Give hosts whose lease outlasts a restart of the daemon on a busy machine. They are others afterwards."""
+    lab_of_the_session.up(configure=patient)
+    Cluster(lab_of_the_session).wait_until_settled(HOME_S)
+    return lab_of_the_session
 
 
 def follow_the_runbook(lab: Lab) -> None:
@@ -49,15 +50,16 @@ def test_a_fifth_host_takes_the_place_of_a_node_and_no_client_notices(lab_anew: 
         cluster.wait_until_settled()
     term = cluster.term()
     lab.add_spare()
-    with Watch(lab, tmp_path, "watch") as watch:
+    file = lab.path(NEW, "/etc/failoverd/failoverd.yaml")
+    file.write_text(patient(file.read_text()))  # the administrator has put the cluster's own file there
+    with Watch(lab, tmp_path, "watch", patience_s=PATIENCE_S) as watch:
         watch.wait_until_steady()
         began = now_ms()
         follow_the_runbook(lab)
         wait_for(f"{NEW} follows", lambda: cluster.is_healthy_replica(NEW), HOME_S)
         watch.wait_until_served(HOME_S)
         watch.stop_client()
-        noticed = [attempt for attempt in watch.attempts if attempt.start >= began and not attempt.ok]
-        assert noticed == []
+        assert watch.noticed(layout.FIRST_PRIMARY, began) == []
         fates = Auditor(lab).fates(watch.attempts, cluster.primary())
         assert {protocol: fate.lost for protocol, fate in fates.items()} == {"sql": (), "smtp": (), "imap": ()}
     assert (cluster.primary(), cluster.term()) == (layout.FIRST_PRIMARY, term)

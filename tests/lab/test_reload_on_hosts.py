@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hosts import layout
 from hosts.shell import wait_for
-from trials.watch import Watch, now_ms
+from trials.watch import PATIENCE_S, Watch, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,12 +78,23 @@ def shipped(lab: Lab) -> Iterator[dict[str, str]]:
         reload(lab, host)
 
 
+def another_disk_is_written_to(lab: Lab, host: str, good: str) -> None:
+    """By failoverd-helper, which takes the same file before it is asked for anything of it."""
+    mount = lab.path(host, "/srv/more")
+    mount.mkdir()
+    write(lab, host, edited(good, ("disks: {write: [", "disks: {write: [/srv/more, ")))
+    reload(lab, host)
+    wait_for("the helper writes there", (mount / ".failoverd-probe").exists, SEEN_S)
+    write(lab, host, good)
+    reload(lab, host)
+
+
 def test_reloads_on_the_primary_apply_and_refuse_and_no_client_notices(
     lab: Lab, cluster: Cluster, shipped: dict[str, str], tmp_path: Path
 ) -> None:
     primary, term = cluster.primary(), cluster.term()
     good, daemon = shipped[primary], process(lab, primary)
-    with Watch(lab, tmp_path, "watch") as watch:
+    with Watch(lab, tmp_path, "watch", patience_s=PATIENCE_S) as watch:
         watch.wait_until_steady()
         began = now_ms()
 
@@ -103,6 +114,8 @@ def test_reloads_on_the_primary_apply_and_refuse_and_no_client_notices(
         write(lab, primary, good)
         reload(lab, primary)
         wait_for("the load is allowed again", lambda: "LOAD_HIGH" not in found(cluster, primary), SEEN_S)
+
+        another_disk_is_written_to(lab, primary, good)
 
         # What needs a restart is named, with why, and left as it was; what stands beside it is applied.
         write(lab, primary, edited(good, ("port: 7480", "port: 7481"), ("hold_off: 10s", "hold_off: 11s")))
@@ -134,8 +147,7 @@ def test_reloads_on_the_primary_apply_and_refuse_and_no_client_notices(
 
         watch.wait_until_served(SEEN_S)
         watch.stop_client()
-        failed_ones = [attempt for attempt in watch.attempts if attempt.start >= began and not attempt.ok]
-        assert [(one.protocol, one.error, round(one.start - began)) for one in failed_ones] == []
+        assert watch.noticed(primary, began) == []
     assert (cluster.primary(), cluster.term(), process(lab, primary)) == (primary, term, daemon)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
     from trials.cluster import Cluster
 
-pytestmark = [pytest.mark.lab, pytest.mark.browser]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.browser]
 PORT = 7480
 MOVED_MS = 20_000
 LOST_MS = 15_000

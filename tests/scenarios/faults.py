@@ -165,6 +165,10 @@ class Faults:
         """The right copy is put back."""
         self.world.store.put_back()
 
+    def do_tell_term(self, name: str, term: str) -> None:
+        """Its reports speak of a term that it was never given; 0: of its own again."""
+        self.world.node(name).told_term = int(term)
+
     def do_busy_store(self, name: str) -> None:
         """Somebody stands in the mail store."""
         self.world.node(name).store_busy = True

@@ -9,6 +9,7 @@ Which effects wait for their record, and which go ahead of one that is long in c
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sim_executor import Executor
@@ -220,7 +221,8 @@ class Daemon:
             return
         match effect:
             case Push(report):
-                node, send, event = self.node, self.world.network.send, Reported(report)
+                node, send = self.node, self.world.network.send
+                event = Reported(replace(report, term=node.told_term) if node.told_term else report)
                 for other in self.world.nodes:
                     if other is not node:
                         send(node, other, other.hear, event)

@@ -29,6 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from failoverd.core.effects import Effect, Entry, Perform, Purpose, Push, Step, StepKind, Swap
+from failoverd.core.entitled import improper, older
 from failoverd.runtime.outbox import CLOSING
 
 if TYPE_CHECKING:
@@ -127,6 +128,12 @@ class Judge:
             self.violated("one-mount", f"{node.name} mounts the store, term {self.term} is {self.holders[self.term]}'s")
 
     # ---- the store --------------------------------------------------------------------------------------------
+
+    def entitled(self, before: Record, wanted: Record, caller: Node) -> None:
+        """A swap reached the store that fits: what production's store would refuse, nobody may ask."""
+        why = older(before, wanted) or improper(before, wanted, caller.name)
+        if why:
+            self.violated("terms-grow", why)
 
     def stored(self, before: Record, after: Record, swap: Swap) -> None:
         """The store took a swap."""

@@ -73,6 +73,7 @@ class Node:
         self.mounted = False  # the mail store, where it moves with the role
         self.mount_calls = 0  # mount or umount that the kernel has not ended
         self.store_busy = False  # somebody stands in it
+        self.told_term = 0  # that its reports speak of, where it is broken
         self.store_refused = False  # its program says that this node cannot have it
         self.unread = False  # its failoverd cannot look at the database, which clients use as before
         self.daemon: Daemon | None = None
@@ -239,6 +240,7 @@ class Node:
         database.can_start, database.read_only_blocked, database.apply_ms = True, False, 1
         database.disk_hung = database.disk_full = self.audit_fails = False
         self.store_busy = self.store_refused = self.unread = False
+        self.told_term = 0
         for service in self.services.values():
             service.can_start = True
             service.up = self.mounted or not self.policy.store_moves

@@ -76,6 +76,8 @@ class Store:
             self._world.network.send(self._home, caller, call.answer, None, None)  # connection refused
             return
         before = self.record
+        if swap.expected_version == before.version:
+            self._world.judge.entitled(before, swap.record, caller)
         won, record = self._cell.swap(swap.expected_version, swap.record)
         if won:
             self._changed(before, record, swap)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from failoverd.audit.chain import Head, Written, digest, genesis
 from failoverd.audit.file import AuditDamagedError, AuditFile
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def audit(path: Path) -> Iterator[AuditFile]:
-    file = AuditFile(path, "mail1", Clock(), wall)
+    file = AuditFile(path, "mail1", Clock(), wall, cluster="mail")
     yield file
     file.close()
 
@@ -57,12 +59,52 @@ def test_a_record_has_its_head_and_the_callers_fields(audit: AuditFile, path: Pa
         [{"event": "decided", "term": 7, "rule": "primary-lost-by-quorum"}, {"event": "odd", "text": "\ud800\n ü"}]
     )
     assert path.read_text().splitlines()[0] == (
-        '{"v":1,"seq":1,"time":"2026-03-01T12:00:00.123Z","boot_ms":1001,"node":"mail1","term":7,'
-        '"event":"decided","rule":"primary-lost-by-quorum"}'
-    )
+        '{"v":2,"seq":1,"prev":"5d1e5d","time":"2026-03-01T12:00:00.123Z","boot_ms":1001,"node":"mail1",'
+        '"cluster":"mail","term":7,"event":"decided","rule":"primary-lost-by-quorum"}'
+    ).replace("5d1e5d", hashlib.sha256(b"failoverd audit 2\nmail\nmail1\n").hexdigest())
     second = records(path)[1]
     assert (second["seq"], second["term"], second["text"]) == (2, None, "\ud800\n ü")
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_each_record_holds_the_hash_of_the_line_before(audit: AuditFile, path: Path) -> None:
+    assert audit.head == genesis("mail", "mail1")
+    audit.append([{"event": "a"}, {"event": "b"}])
+    audit.append([{"event": "c"}])
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert [record["prev"] for record in records(path)[1:]] == [hashlib.sha256(line).hexdigest() for line in lines[:2]]
+    assert audit.head == Head(3, hashlib.sha256(lines[2]).hexdigest())
+    audit.close()
+    again = AuditFile(path, "mail1", Clock(), wall, cluster="mail")
+    assert again.head == Head(3, hashlib.sha256(lines[2]).hexdigest())
+    again.close()
+
+
+def test_what_is_on_disk_is_told_with_its_line(path: Path) -> None:
+    told: list[Written] = []
+    audit = AuditFile(path, "mail1", Clock(), wall, told.extend)
+    audit.append([{"event": "a"}, {"event": "b"}])
+    audit.close()
+    path.write_bytes(path.read_bytes() + b"torn")
+    AuditFile(path, "mail1", Clock(), wall, told.extend).close()
+    assert b"".join(each.line for each in told) == path.read_bytes()
+    assert [each.record["seq"] for each in told] == [1, 2, 3]
+    assert told[-1].head.seq == 3
+    assert told[-1].record["kind"] == "audit-repaired"
+
+
+def test_a_chain_goes_on_from_records_of_version_1(path: Path) -> None:
+    path.parent.mkdir()
+    old = b"".join(b'{"v":1,"seq":%d,"time":"2026-03-01T11:00:00Z","node":"mail1"}\n' % number for number in (1, 2))
+    path.write_bytes(old)
+    with closing(AuditFile(path, "mail1", Clock(), wall)) as audit:
+        audit.append([{"event": "a"}])
+    assert path.read_bytes().startswith(old)
+    chained, last = records(path)[2:]
+    assert (chained["v"], chained["seq"], chained["kind"]) == (2, 3, "audit-chained")
+    assert chained["prev"] == digest(old.splitlines(keepends=True)[1])
+    assert (chained["unchained_bytes"], chained["unchained_sha256"]) == (len(old), digest(old))
+    assert (last["seq"], last["event"]) == (4, "a")
 
 
 def test_the_sequence_goes_on_after_a_restart(audit: AuditFile, path: Path) -> None:
@@ -96,8 +138,10 @@ def test_a_torn_end_is_kept_aside_and_told(audit: AuditFile, path: Path, torn: b
     assert path.read_bytes().startswith(whole)
     *_, last = records(path)
     assert last["seq"] == 4
-    assert last["event"] == "audit-repaired"
+    assert last["kind"] == "audit-repaired"
     assert last["torn_bytes"] == len(torn)
+    assert last["torn_sha256"] == hashlib.sha256(torn).hexdigest()
+    assert last["prev"] == hashlib.sha256(whole.splitlines(keepends=True)[-1]).hexdigest()
     assert (path.parent / str(last["kept_in"])).read_bytes() == torn
     AuditFile(path, "mail1", Clock(), wall).close()
     assert len(records(path)) == 4
@@ -113,7 +157,7 @@ def test_an_end_without_any_record_is_an_error(path: Path) -> None:
 
 def test_a_second_writer_is_refused(audit: AuditFile, path: Path) -> None:
     audit.append([{"event": "a"}])
-    with pytest.raises(BlockingIOError):
+    with pytest.raises(BlockingIOError, match="another failoverd writes its record there"):
         AuditFile(path, "mail1", Clock(), wall)
     audit.append([{"event": "b"}])
 

@@ -49,7 +49,34 @@ def test_the_input_is_the_view_with_its_digest_and_the_version() -> None:
 
 def test_what_tells_of_no_decision_has_none() -> None:
     (line,) = inputs.lines([Entry("step", 7, "primary-serves", "open-gate")])
-    assert line == {"term": 7, "kind": "step", "rule": "primary-serves", "text": "open-gate"}
+    assert line == {
+        "term": 7,
+        "actor": "failoverd",
+        "kind": "step",
+        "rule": "primary-serves",
+        "result": "begun",
+        "text": "open-gate",
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "actor", "result"),
+    [
+        ("decision", (), "failoverd", "decided"),
+        ("request", (("by", "anna"), ("request", "r1")), "anna", "accepted"),
+        ("request-refused", (("by", "anna"),), "anna", "refused"),
+        ("request-dropped", (), "failoverd", "dropped"),
+        ("request-result", (("outcome", "done"),), "failoverd", "done"),
+        ("request-ended", (("succeeded", "false"),), "failoverd", "failed"),
+        ("step-ended", (("outcome", "unknown"),), "failoverd", "unknown"),
+        ("promised", (("by", ""),), "failoverd", "noted"),
+    ],
+)
+def test_each_says_who_and_what_came_of_it(
+    kind: str, detail: tuple[tuple[str, str], ...], actor: str, result: str
+) -> None:
+    (line,) = inputs.lines([Entry(kind, 7, "primary-serves", "…", detail=detail)])
+    assert (line["actor"], line["result"], line["rule"], line["term"]) == (actor, result, "primary-serves", 7)
 
 
 def test_one_view_is_written_once_in_one_append() -> None:

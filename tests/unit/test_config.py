@@ -15,8 +15,9 @@ from failoverd.actions.mount import MountedStore
 from failoverd.config import Config, ConfigError, Fencing, load, membership_digest
 from failoverd.core.model import Node, NodeKind, NodeName
 from failoverd.fencing.agent import AgentFence
-from failoverd.runtime import assembly, local
+from failoverd.runtime import local
 from failoverd.runtime.schedule import Schedule
+from failoverd.runtime.thresholds import policy_of
 
 REFUSALS = Path(__file__).with_name("config-refusals.txt")
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
@@ -54,6 +55,22 @@ def test_the_arbiter_needs_no_database_password(config_file: Path, example: str,
     assert "cannot be read" in str(refusal(config_file, "mail1"))
 
 
+def test_a_secret_may_be_a_credential_that_systemd_has_loaded(
+    config_file: Path, example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, count = re.subn(r"(?m)^(  password_file): \S+/database$", r"\1: credential:database", example)
+    assert count == 1
+    config_file.write_text(text)
+    (tmp_path / "database").write_text("loaded-lab-password\n")
+    (tmp_path / "database").chmod(0o400)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load(config_file, "mail1").database.password.get_secret_value() == "loaded-lab-password"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "nothing"))
+    assert "cannot be read" in str(refusal(config_file, "mail1"))
+    config_file.write_text(text.replace("credential:database", "credential:../database"))
+    assert "is no credential's name" in str(refusal(config_file, "mail1"))
+
+
 def test_nothing_can_be_changed(config_file: Path) -> None:
     config = load(config_file, "mail1")
     with pytest.raises(ValidationError):
@@ -72,7 +89,7 @@ def without(example: str, *keys: str) -> str:
 
 def test_the_example_shows_the_defaults(config_file: Path, example: str) -> None:
     shown = load(config_file, "mail1")
-    blocks = re.sub(r"(?m)^(?:monitoring|drill):\n(?:  .*\n)+", "", example)
+    blocks = re.sub(r"(?m)^(?:monitoring|drill|access):\n(?:  .*\n)+", "", example)
     fewer = without(
         *(blocks, "lease", "flapping", "rpo", "audit", "alerts", "rejoin", "rebuild", "http"),
         *("x.rebuild_port", "x.interval", "x.deadline", "x.failures", "x.patience"),
@@ -274,14 +291,14 @@ def fence_secret(tmp_path: Path) -> Path:
 def test_fencing_is_off_unless_it_is_configured(config_file: Path) -> None:
     config = load(config_file, "mail1")
     assert config.fencing == Fencing()
-    assert assembly.fence_of(config) is None
-    assert assembly.policy_of(config).fenced == ()
+    assert local.fence_of(config) is None
+    assert policy_of(config).fenced == ()
 
 
 def test_a_node_is_steady_no_sooner_than_the_most_patient_look_ends(config_file: Path, example: str) -> None:
-    assert assembly.policy_of(load(config_file, "mail1")).steady_ms == 6000  # interval 1s + patience 5s
+    assert policy_of(load(config_file, "mail1")).steady_ms == 6000  # interval 1s + patience 5s
     config_file.write_text(example.replace("patience: 5s", "patience: 1s"))
-    assert assembly.policy_of(load(config_file, "mail1")).steady_ms == 5000
+    assert policy_of(load(config_file, "mail1")).steady_ms == 5000
 
 
 def test_the_fencing_of_the_example_is_read_as_its_comment_says(
@@ -295,9 +312,9 @@ def test_the_fencing_of_the_example_is_read_as_its_comment_says(
     assert (strip.agent, strip.options) == ("fence_apc_snmp", {"ip": "192.0.2.9", "plug": "3"})
     assert "fence-lab-password" not in f"{config!r} {config.model_dump()} {config.model_dump_json()}"
     assert [secret.get_secret_value() for secret in config.fencing.secrets] == ["fence-lab-password"]
-    policy = assembly.policy_of(config)
+    policy = policy_of(config)
     assert (policy.fenced, policy.fence_required, policy.fence_ms) == (("mail1",), False, 10_000)
-    assert isinstance(assembly.fence_of(config), AgentFence)
+    assert isinstance(local.fence_of(config), AgentFence)
 
 
 def test_the_arbiter_needs_no_fencing_password(config_file: Path, example: str, tmp_path: Path) -> None:
@@ -322,7 +339,7 @@ def test_all_must_agree_whether_a_fence_is_waited_for_and_not_how_it_is_done(
     config_file.write_text(text.replace("required: false", "required: true"))
     required = load(config_file, "mail1")
     assert membership_digest(required) != without_any
-    assert assembly.policy_of(required).fence_required
+    assert policy_of(required).fence_required
 
 
 # ---- the public listener --------------------------------------------------------------------------------------------
@@ -361,7 +378,7 @@ def test_a_shared_mail_store_that_is_everywhere_is_neither_taken_nor_left(config
     config = load(config_file, "mail1")
     assert not config.mail_store.moves
     assert local.mail_store_of(config, tmp_path) is None
-    assert not assembly.policy_of(config).store_moves
+    assert not policy_of(config).store_moves
 
 
 @pytest.mark.parametrize(
@@ -377,7 +394,7 @@ def test_a_store_that_is_mounted_moves_and_says_whom_no_agent_keeps_from_it(
     config_file.write_text(with_store(example, f"{{kind: shared, path: /srv/mail, timeout: 20s, mount: {mount}}}"))
     config = load(config_file, "mail1")
     assert isinstance(local.mail_store_of(config, tmp_path), MountedStore)
-    policy = assembly.policy_of(config)
+    policy = policy_of(config)
     assert (policy.store_moves, policy.store_ms, policy.store_unfenced) == (True, 20_000, unfenced)
 
 
@@ -387,7 +404,7 @@ def test_a_fence_that_is_waited_for_keeps_others_from_a_file_system_of_one_node(
     text = uncommented(example, fence_secret).replace("required: false", "required: true")
     store = "{kind: shared, path: /srv/mail, mount: {source: /dev/san/mail, type: ext4, exclusive: fencing}}"
     config_file.write_text(with_store(text, store))
-    policy = assembly.policy_of(load(config_file, "mail2"))
+    policy = policy_of(load(config_file, "mail2"))
     assert policy.fence_required
     assert policy.store_unfenced == ("mail2", "mail3"), "only mail1 has an agent in the example"
 
@@ -406,7 +423,7 @@ def test_a_program_moves_the_store_and_need_not_lie_on_the_arbiter(
     config_file.write_text(with_store(example, f"{{kind: hook, path: /srv/mail, program: {program}}}"))
     config = load(config_file, "mail1")
     assert isinstance(local.mail_store_of(config, tmp_path), StoreHook)
-    assert assembly.policy_of(config).store_moves
+    assert policy_of(config).store_moves
     program.unlink()
     assert load(config_file, "arbiter").mail_store.moves
     assert "cannot be read: No such file" in str(refusal(config_file))

@@ -25,7 +25,7 @@ from failoverd.config.reload import (
 from failoverd.config.schema import schema
 from failoverd.config.values import duration_ms
 from failoverd.core import reconfigure
-from failoverd.runtime.assembly import policy_of
+from failoverd.runtime.thresholds import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -72,7 +72,7 @@ def test_when_everything_is_taken_back_a_disk_that_takes_nothing_ends_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(book_module, "durable", full)
+        patch.setattr(book_module, "write_durably", full)
         with pytest.raises(OSError, match="No space"):
             book.begin(PhaseName.INJECT)
         book.leniently()
@@ -151,7 +151,7 @@ def test_a_disk_that_takes_no_more_leaves_the_former_state(tmp_path: Path, monke
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(book_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         book.end("passed")
     assert on_disk(tmp_path).phases[-1].outcome == "under-way"

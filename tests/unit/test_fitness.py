@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from failoverd import fencing, notify, probes
+from failoverd import credentials, fencing, notify, probes, refusals
 from failoverd.core import repair
 from failoverd.core.findings import FINDINGS, Severity
 from failoverd.runtime import fitness, host
@@ -23,6 +23,8 @@ CODES = sorted(
         *fencing.CODES,
         *host.CODES,
         *notify.CODES,
+        *credentials.CODES,
+        *refusals.CODES,
         *FROM_THE_DATABASE,
         "GATE_CHANGED",
         "NEEDS_REJOIN",

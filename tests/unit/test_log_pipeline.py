@@ -9,6 +9,7 @@ import re
 import shutil
 from contextlib import closing
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from outside.logstash import Filter
 from outside.shipped import LOGSTASH, flat, inputs, sent, wrong
 from pydantic import SecretStr
 
+from failoverd.audit import layout
 from failoverd.audit.file import AuditFile
 from failoverd.audit.reading import NAME
 from failoverd.core.effects import Entry
@@ -71,7 +73,7 @@ def written(tmp_path: Path) -> tuple[list[str], list[str]]:
         status = os.fstat(stream.fileno())
         journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         stop = logging.start([SecretStr(SECRET)], stream=stream, environment=journal)
-        broken = AuditFile(tmp_path / "gone/audit", "mail1", BootClock())
+        broken = AuditFile(tmp_path / "gone" / NAME, "mail1", BootClock())
         broken.close()
         shutil.rmtree(tmp_path / "gone")
         (tmp_path / "gone").touch()  # no directory any more
@@ -94,7 +96,8 @@ def test_filebeat_reads_what_failoverd_writes(written: tuple[list[str], list[str
     assert inputs().keys() == {"journald", "filestream"}
     unit = TREE / "systemd" / inputs()["journald"]["include_matches.match"][0].removeprefix("_SYSTEMD_UNIT=")
     assert unit.is_file()
-    assert inputs()["filestream"]["paths"] == [f"/var/lib/failoverd/audit/{NAME}"]
+    assert inputs()["filestream"]["paths"] == [f"/var/lib/failoverd/audit/{name}" for name in (NAME, "audit-*.jsonl")]
+    assert fnmatch(layout.name_of(4712), "audit-*.jsonl")
     assert all(isinstance(sent("journald", line)["failoverd"], dict) for line in log)
     assert any("view" in json.loads(line).get("input", {}) for line in audit), "there is something to drop"
     assert not any("view" in sent("filestream", line)["failoverd"].get("input", {}) for line in audit)
@@ -121,7 +124,11 @@ def test_each_line_of_the_log_gets_its_names_and_its_time(written: tuple[list[st
 def test_each_record_of_the_audit_gets_its_names_and_its_time(written: tuple[list[str], list[str]]) -> None:
     records = [json.loads(line) for line in written[1]]
     events = [flat(Filter(LOGSTASH)(sent("filestream", line))) for line in written[1]]
-    assert [event["message"] for event in events] == [DECIDED.text, REFUSED.text, "audit-repaired"]
+    assert [event["message"] for event in events] == [
+        DECIDED.text,
+        REFUSED.text,
+        records[-1]["text"],
+    ]
     assert [event["event.sequence"] for event in events] == [1, 2, 3]
     assert [event["@timestamp"] for event in events] == [datetime.fromisoformat(record["time"]) for record in records]
     assert events[0]["rule.name"] == "primary-serves"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING
 
 import views
@@ -49,6 +50,14 @@ def test_it_is_a_valid_document_with_a_name_for_each_operation() -> None:
 def test_each_server_is_described_route_by_route(config_file: Path, tmp_path: Path) -> None:
     stage = Stage(config_file, views.view("mail2"))
     assert described(PUBLIC) == routed(stage.server.routes), "runtime/openapi.py lists what the public listener answers"
-    alerting = Alerting(stage.shown.config, stage.clock, stage.daemon, stage.controller)
+    alerting = Alerting(
+        stage.shown.config,
+        stage.clock,
+        stage.daemon,
+        stage.controller,
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+    )
     control = ControlServer(tmp_path / "control.sock", stage.controller, alerting.control_routes())
-    assert described(CONTROL) == routed(control._app.routes), "runtime/openapi.py lists what the control socket answers"
+    assert described(CONTROL) == routed(control.door.app.routes), (
+        "runtime/openapi.py lists what the control socket answers"
+    )

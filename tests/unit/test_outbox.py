@@ -112,6 +112,31 @@ def test_what_was_noted_is_on_disk_when_the_daemon_ends_and_nothing_more_is_begu
     assert journal.happened == ["remembered 7", "recorded open-gate"]
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_who_waits_for_a_record_is_told_when_it_is_on_disk_or_why_not(broken: bool) -> None:
+    journal = Journal(broken=broken)
+
+    async def scene() -> str:
+        outbox = Outbox(
+            worker=Worker("audit"),
+            audit=journal,
+            remember=lambda _memory: None,
+            perform=journal.perform,
+            refuse=journal.refuse,
+        )
+        running = asyncio.ensure_future(outbox.run())
+        outbox.put(Reaction(STATE, (), (ENTRY,)))
+        async with asyncio.timeout(5):
+            said = await outbox.written()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return said
+
+    said = asyncio.run(scene())
+    assert said.startswith("the audit cannot be written") == broken
+    assert journal.happened == ([] if broken else ["recorded open-gate"])
+
+
 def test_what_closes_does_not_wait_for_a_slow_disk_and_what_opens_does() -> None:
     disk = threading.Event()
     journal = Journal(disk=disk)

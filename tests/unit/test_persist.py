@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from failoverd.core.lease import Held, Memory
 from failoverd.core.model import NodeName, Rejoin
 from failoverd.runtime.clock import BootClock
-from failoverd.runtime.persist import EXCHANGED_SIZE, LeaseFile, Noted, StateError, TermFile, boot_id
+from failoverd.runtime.persist import BOOT_ID_OF_UNIT, EXCHANGED_SIZE, LeaseFile, Noted, StateError, TermFile, boot_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -189,8 +189,11 @@ def test_a_damaged_lease_is_none(tmp_path: Path, content: bytes) -> None:
     assert LeaseFile(tmp_path, "b").read() is None
 
 
-def test_the_boot_has_a_name_and_a_clock() -> None:
+def test_the_boot_has_a_name_and_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     assert boot_id() == boot_id() != ""
+    ours = boot_id()
+    monkeypatch.setenv(BOOT_ID_OF_UNIT, ours.replace("-", ""))  # as systemd writes it
+    assert boot_id() == ours
     clock = BootClock()
     assert 0 < clock.now_ms() <= clock.now_ms()
 

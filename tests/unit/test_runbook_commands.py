@@ -24,7 +24,8 @@ GROUPS = {name for name in COMMANDS if isinstance(load(name), click.Group)}
 def lines(page: Path) -> list[tuple[str, bool]]:
     """Give what follows `failoverctl` in each command of the page; and whether it is there to be typed as it stands."""
     text = page.read_text(encoding="utf-8")
-    blocks = [(line, True) for block in FENCED.findall(text) for line in block.splitlines()]
+    whole = [re.sub(r"\\\n\s*", "", block) for block in FENCED.findall(text)]
+    blocks = [(line, True) for block in whole for line in block.splitlines()]
     spans = [(" ".join(span.split()), False) for span in QUOTED.findall(FENCED.sub("", text))]
     found = []
     for line, typed in [*blocks, *spans]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from failoverd import actions, databases, drill, fencing, notify, probes, rebuild
+from failoverd import actions, credentials, databases, drill, fencing, notify, probes, rebuild, refusals, setup
 from failoverd.config import reload
 from failoverd.core import alerts, candidates, orders, repair
 from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
-from failoverd.runtime import host, public_codes
+from failoverd.ctl import removable
+from failoverd.runtime import access_codes, copies_kept, host, public_codes
 
 REPOSITORY = Path(__file__).parents[2]
 RUNBOOKS = REPOSITORY / "runbooks"
@@ -35,8 +36,14 @@ OTHER_CODES = {
 # Texts of the source that look like codes and are none.
 NO_CODES = {
     "AFTER_SYNC",  # MariaDB's
+    "CREDENTIALS_DIRECTORY",  # systemd's, in the environment
     "FAILOVERD_AUDIT",  # names in the environment
+    "FAILOVERD_BOOT_ID",
     "FAILOVERD_SOCKET",
+    "FAILOVERD_HOST",
+    "FAILOVERD_CERTIFICATE",
+    "FAILOVERD_KEY",
+    "FAILOVERD_CA",
     "FAILOVERD_CONFIG",
     "JOURNAL_STREAM",
     "LC_ALL",
@@ -45,10 +52,11 @@ NO_CODES = {
     "SOURCE_DATE_EPOCH",
     "SYSLOG_IDENTIFIER",  # a field of the journal
     "SC_CLK_TCK",  # of sysconf
-    "SUDO_USER",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
+    "XDG_CONFIG_HOME",
     "HTTP_REQUEST",  # OpenSSL's
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE",
     "RECORD_LAYER_FAILURE",
     "UNKNOWN_PROTOCOL",
     "WRONG_VERSION_NUMBER",
@@ -70,16 +78,31 @@ CODES = {
     *actions.CODES,
     *host.CODES,
     *public_codes.CODES,
+    *access_codes.CODES,
+    *copies_kept.CODES,
     *reload.CODES,
+    *credentials.CODES,
+    *refusals.CODES,
     *fencing.CODES,
     *rebuild.CODES,
     *drill.CODES,
+    *setup.CODES,
+    *removable.CODES,
     *FINDINGS,
     *OTHER_CODES,
 }
 PAGES = sorted([*(RUNBOOKS / "rules").iterdir(), *(RUNBOOKS / "codes").iterdir()])
 CASES = sorted((RUNBOOKS / "cases").iterdir())
-JOBS = ("mail-store", "replace-a-node", "lost-quorum", "monthly-maintenance", "quarterly-drill")
+JOBS = (
+    "access",
+    "install",
+    "mail-store",
+    "replace-a-node",
+    "lost-quorum",
+    "monthly-maintenance",
+    "quarterly-drill",
+    "audit-verify",
+)
 OTHERS = [RUNBOOKS / f"{name}.md" for name in ("README", *JOBS)]
 EVERYTHING = [*PAGES, *CASES, *OTHERS]
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from failoverd import wire
+from failoverd.core.anchor import Anchor, Head
 from failoverd.core.gtid import GtidSet
 from failoverd.core.model import (
     Claim,
@@ -21,6 +22,7 @@ from failoverd.core.model import (
     Identity,
     Maintenance,
     NodeName,
+    Ordered,
     RebuildFacts,
     Record,
     Rejoin,
@@ -134,6 +136,7 @@ records = st.builds(
     acknowledged_by=texts,
     scheduled=st.none() | st.builds(Scheduled, texts, names, texts, texts, numbers, numbers),
     schedule_ended=st.none() | st.builds(RequestEnded, texts, st.booleans(), st.booleans(), texts, texts),
+    ordered=st.lists(st.builds(Ordered, texts, texts), max_size=3).map(tuple),
 )
 
 REPORT = Report(
@@ -271,3 +274,32 @@ def test_size_is_limited_both_ways() -> None:
         wire.encode_report(replace(REPORT, findings=(("A", "x" * wire.REPORT_LIMIT),)))
     with pytest.raises(wire.WireError, match=r"report: \d+ bytes"):
         wire.decode_report(b" " * (wire.REPORT_LIMIT + 1))
+
+
+ANCHOR = Anchor(3, NodeName("mail1"), "begin", 1_700_000_000_000, (Head(NodeName("mail1"), 9, "0f" * 32),))
+
+
+def test_anchors_come_out_as_they_went_in() -> None:
+    told = (ANCHOR, replace(ANCHOR, moment="end", heads=()))
+    assert wire.decode_anchors(wire.encode_anchors(told)) == told
+
+
+@pytest.mark.parametrize(
+    ("anchor", "said"),
+    [
+        (replace(ANCHOR, term=-1), "anchors.0.term: -1 is not between"),
+        (replace(ANCHOR, by=NodeName("")), "nodes without a name"),
+        (replace(ANCHOR, heads=ANCHOR.heads * 2), "named twice"),
+        (replace(ANCHOR, heads=(replace(ANCHOR.heads[0], hash="0F" * 32),)), "not 64 hexadecimal digits"),
+        (replace(ANCHOR, heads=(replace(ANCHOR.heads[0], seq=2**63),)), f"heads: {2**63} is not between"),
+    ],
+)
+def test_an_anchor_that_is_none_is_refused(anchor: Anchor, said: str) -> None:
+    with pytest.raises(wire.WireError) as caught:
+        wire.decode_anchors(wire.encode_anchors((anchor,)))
+    assert said in str(caught.value)
+
+
+def test_a_moment_that_is_none_is_refused() -> None:
+    with pytest.raises(wire.WireError, match="moment"):
+        wire.decode_anchors(wire.encode_anchors((ANCHOR,)).replace(b'"begin"', b'"middle"'))

@@ -99,7 +99,7 @@ def _plan(line: bytes) -> LoadPlan:
 def _json(line: bytes) -> object:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OrderError(f"no JSON: {error}") from None
 
 

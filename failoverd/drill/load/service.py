@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from failoverd.drill.load.answers import AnswerError, Outcome
@@ -32,7 +32,7 @@ class Account:
     """One of the drill's."""
 
     name: str
-    password: str
+    password: str = field(repr=False)
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from client.exchanges import EXCHANGES, Service
 from client.wire import ProtocolError, Wire
 
 INTERVAL_MS = 50
-TIMEOUT_S = 1.0
+TIMEOUT_S = 1.0  # of an attempt
 _FLUSH_S = 0.1
 _PAUSE_S = 0.05  # after a failure: a refused connection is refused within a millisecond
 
@@ -41,9 +41,18 @@ _PAUSE_S = 0.05  # after a failure: a refused connection is refused within a mil
 class Client:
     """Starts attempts by the clock and writes what became of each."""
 
-    def __init__(self, service: Service, out: TextIO, *, protocols: list[str], live: bool, writers: int = 0) -> None:
+    def __init__(
+        self,
+        service: Service,
+        out: TextIO,
+        *,
+        protocols: list[str],
+        live: bool,
+        writers: int = 0,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self._service, self._out, self._protocols, self._live = service, out, protocols, live
-        self._writers = writers
+        self._writers, self._timeout_s = writers, timeout_s
         self._run = f"{time.time_ns() // 1_000_000:x}"
         self._attempts: set[asyncio.Task[bool]] = set()
         self._late: list[float] = []
@@ -91,7 +100,7 @@ class Client:
         wire: Wire = kind.tcp()
         error = ""
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 await exchange(wire, self._service, ident)
         except TimeoutError:
             error = f"time-out at {wire.stage}"
@@ -159,7 +168,14 @@ async def _main(arguments: argparse.Namespace) -> None:
         imap_password=layout.USER_PASSWORD,
     )
     with arguments.out.open("w") as out:
-        client = Client(service, out, protocols=arguments.protocols, live=arguments.live, writers=arguments.full_rate)
+        client = Client(
+            service,
+            out,
+            protocols=arguments.protocols,
+            live=arguments.live,
+            writers=arguments.full_rate,
+            timeout_s=arguments.timeout,
+        )
         await client.run(stop)
 
 
@@ -171,6 +187,7 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+", choices=list(EXCHANGES), default=list(EXCHANGES))
     parser.add_argument("--live", action="store_true", help="print counts each second")
     parser.add_argument("--full-rate", type=int, default=0, metavar="N", help="N writers a protocol that never pause")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_S, metavar="S", help="of an attempt; default: 1")
     arguments = parser.parse_args()
     with contextlib.suppress(OSError):
         os.nice(

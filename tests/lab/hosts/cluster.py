@@ -90,6 +90,7 @@ def start_failoverd(lab: Lab, pool: Executor) -> None:
     for host in layout.HOSTS:
         enable(lab.path(host, "/"), unit)
         enable(lab.path(host, "/"), "failoverd-guard.service")
+        enable(lab.path(host, "/"), "failoverd-helper.service")
         enable(lab.path(host, "/"), "failoverd-gate.service", "sysinit.target")
     for host in layout.DATA_NODES:
         enable(lab.path(host, "/"), "failoverd-donor.service")

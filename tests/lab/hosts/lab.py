@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import bare as no_failoverd
 from . import cgroups, cluster, containers, debian, faults, layout, network, pressure, provision, venv
 from . import disks as own_disks
 from .layers import clear_half_built, unmount_below
@@ -49,6 +50,7 @@ class Lab:
 
     def __init__(self, say: Callable[[str], None] = _silent) -> None:
         self._say = say
+        self._usual = False
 
     # ---- the whole -------------------------------------------------------------------------------------------
 
@@ -58,21 +60,29 @@ class Lab:
         failoverd: bool = True,
         disks: bool = False,
         configure: Callable[[str], str] = _unchanged,
+        installed: bool = True,
+        prepared: bool = True,
     ) -> None:
         """Start from clean: all hosts booted, the mail cluster laid out and serving, failoverd adopting it.
 
         With `disks`, databases and mail store each have a file system of their own (see disks.py). `configure` gets
-        the text of failoverd's configuration and gives what the hosts shall have.
+        the text of failoverd's configuration and gives what the hosts shall have. Not `installed`: no program,
+        unit or configuration of failoverd is there, and root of each host has ssh to the others. Nor `prepared`: no
+        certificate, password, account or table either.
         """
+        self._usual = failoverd and installed and prepared and not disks and configure is _unchanged
         with self._lock():
             self._clean()
             data, lower = self._layers()
-            source = self._copy_source()
+            over, lower = ([self._copy_source()], lower) if installed else ([], [self._ssh(), lower[-1]])
+            layout.STATE.mkdir(parents=True, exist_ok=True)
             network.up()
             run("cp", "-a", str(data / "mail"), str(layout.STATE / "mail"))
             (layout.STATE / "pki").symlink_to(data / "pki")
             for host in layout.HOSTS:
-                containers.insert_disks(host, [source, data / host, *lower])
+                containers.insert_disks(host, [*over, data / host, *lower])
+                if not prepared:
+                    no_failoverd.strip(layout.STATE / "hosts" / host / "root")
                 _edit(layout.STATE / "hosts" / host / "root/etc/failoverd/failoverd.yaml", configure)
             if disks:
                 own_disks.insert(own_disks.MAIL, layout.STATE / "mail")
@@ -83,7 +93,9 @@ class Lab:
                 self._say("four hosts are on; waiting for their services")
                 cluster.lay_out(self, pool)
                 self._say("mail1 is primary with the virtual IP, mail2 and mail3 replicate; every mail service answers")
-                if failoverd:
+                if not prepared:
+                    no_failoverd.forget_failoverd(self)
+                if failoverd and installed:
                     cluster.start_failoverd(self, pool)
 
     def down(self) -> None:
@@ -106,6 +118,11 @@ class Lab:
             debian.install_outside_packages(self._say)
             return debian.base(self._say)
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether this object has put up the four hosts as they are without any option, and no fifth one since."""
+        return self._usual
+
     def is_up(self) -> bool:
         """Tell whether the lab stands, whatever has become of single hosts."""
         return network.is_up()
@@ -113,6 +130,7 @@ class Lab:
     def add_spare(self) -> None:
         """Switch on one more mail server, as an administrator has set it up before failoverd comes to it."""
         host = layout.SPARE
+        self._usual = False
         with self._lock():
             data, lower = self._layers()
             containers.insert_disks(host, [layout.STATE / "source", data / host, *lower])
@@ -311,12 +329,17 @@ class Lab:
             self._say("note: the tree has no failoverd package to install yet")
         return data, [*([deps] if deps else []), base]
 
+    def _ssh(self) -> Path:
+        with self._lock("build.lock"):
+            return no_failoverd.ssh(self._say)
+
     def _copy_source(self) -> Path:
         """Make the topmost layer from the tree."""
         place = layout.STATE / "source"
         place.mkdir(parents=True)
         if (layout.TREE / "failoverd").exists():
             venv.copy_source(place)
+            venv.compile_source(place)
         for missing in venv.copy_unit_and_config(place):
             self._say(f"note: the tree has no {missing} yet")
         return place

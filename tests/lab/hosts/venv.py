@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import debian, layout
 from .layers import digest, layer, overlay, run_in_root
+from .shell import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ def _build_deps(place: Path, base_root: Path) -> None:
                 f"python3 -m venv {VENV} && {VENV}/bin/pip install --no-cache-dir --quiet -e {VENV}/src"
                 f" && ln -sf {VENV}/bin/failoverctl /usr/local/bin/failoverctl"
             ),
-            *_pip_settings(),
+            *machine_settings(),
             timeout_s=600,
         )
     shutil.rmtree(place / VENV.lstrip("/") / "src/failoverd")  # a file that the tree has dropped must not live on here
@@ -55,6 +56,16 @@ def copy_source(place: Path) -> None:
             (source / name).touch()
 
 
+def compile_source(place: Path) -> None:
+    """Compile it, as pip and the package do: the daemon may not write there, and has a part of a lease to start in.
+
+    By Debian's Python, which is the hosts'; what another release had compiled would not be read.
+    """
+    run(
+        "/usr/bin/python3", "-m", "compileall", "-q", "-s", str(place), "-p", "/", str(place / VENV.lstrip("/") / "src")
+    )
+
+
 def copy_unit_and_config(place: Path) -> list[str]:
     """Copy what else of the tree a host runs; give what the tree does not have."""
     wanted = {
@@ -63,6 +74,7 @@ def copy_unit_and_config(place: Path) -> list[str]:
             for name in (
                 "failoverd.service",
                 "failoverd-guard.service",
+                "failoverd-helper.service",
                 "failoverd-drop.service",
                 "failoverd-gate.service",
                 "failoverd-donor.service",
@@ -85,8 +97,8 @@ def copy_unit_and_config(place: Path) -> list[str]:
     return missing
 
 
-def _pip_settings() -> list[str]:
-    """Let pip in the root use the machine's own settings: certificates, index, and the local places these name."""
+def machine_settings() -> list[str]:
+    """Let what fetches something in a root use the machine's settings: certificates, index, local places these name."""
     home = Path.home()
     files = [Path("/etc/pip.conf"), home / ".config/pip/pip.conf", home / ".pip/pip.conf"]
     settings = {

@@ -40,19 +40,29 @@ class Attempt:
 
 
 class Tail:
-    """A file of JSON lines that grows: each call of `new` gives what has come since."""
+    """A file of JSON lines that grows: each call of `new` gives what has come since, also over one closing of it."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._at = path, 0
+        self._path, self._at, self._file = path, 0, 0
 
     def new(self) -> list[dict[str, object]]:
         """Give the complete lines that were not given before; none while there is no file."""
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._at)
-                data = file.read()
+            file = self._path.stat().st_ino
         except FileNotFoundError:
             return []
+        found: list[dict[str, object]] = []
+        if self._file and file != self._file:  # an audit is closed each day: it has another name then
+            closed = (path for path in self._path.parent.glob("*.jsonl") if path.stat().st_ino == self._file)
+            found = [line for path in closed for line in self._rest(path)]
+            self._at = 0
+        self._file = file
+        return found + self._rest(self._path)
+
+    def _rest(self, path: Path) -> list[dict[str, object]]:
+        with path.open("rb") as file:
+            file.seek(self._at)
+            data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         self._at += len(whole)
         return [json.loads(line) for line in whole.splitlines()]

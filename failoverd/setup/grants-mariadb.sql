@@ -1,0 +1,1 @@
+../../config/grants-mariadb.sql

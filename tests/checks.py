@@ -79,7 +79,7 @@ BOTH = ("-n", "2", "--dist", "loadfile")
 AT_ONCE = ("-n", "3", "--dist", "loadfile")
 HOSTS = "tests/lab"  # has the four hosts, and nothing beside it
 # What stands in one line runs side by side, and the lines one after the other.
-FAST = ((Part("tests", ("--fast",), 420),),)
+FAST = ((Part("tests", ("--fast", *AT_ONCE), 900),),)
 ALL = (
     (
         Part("tests that compute", ("-m", NEITHER, *BOTH, *COMPUTING), 420, gives_way=True),

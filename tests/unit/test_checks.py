@@ -1,4 +1,4 @@
-"""tests/checks.py runs every test: the places where it looks for a kind have all that are of it."""
+"""tests/checks.py leaves no test out: the places where it looks for a kind have all that are of it."""
 
 from __future__ import annotations
 

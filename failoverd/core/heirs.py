@@ -132,7 +132,12 @@ def proof_missing(view: View, positions: dict[NodeName, GtidSet], handed: GtidSe
         f"final positions of {needed} data nodes are needed to prove that nothing acknowledged is lost, "
         f"heard: {', '.join(proving) or 'none'}"
     )
-    forgetful = ", ".join(name for name in positions if name not in proving)
-    if forgetful:
-        text += f" (not counted: {forgetful}, whose database was started and has not caught up with a primary since)"
-    return Rejected(view.me.name, "BLK_RPO_UNPROVEN", text)
+    return Rejected(view.me.name, "BLK_RPO_UNPROVEN", text + not_counted([n for n in positions if n not in proving]))
+
+
+def not_counted(forgetful: list[NodeName]) -> str:
+    """The rest of a sentence on who was heard."""
+    if not forgetful:
+        return ""
+    names = ", ".join(forgetful)
+    return f" (not counted: {names}, whose database was started and has not caught up with a primary since)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
-from failoverd.core import afford, bounded, candidates, lease, repair
+from failoverd.core import afford, bounded, candidates, heirs, lease, repair
 from failoverd.core.model import Health, NodeKind, NodeName
 from failoverd.core.quorum import majority
 from failoverd.runtime import document as doc
@@ -231,20 +231,7 @@ def failover_of(view: View, *, store_error: str) -> doc.FailoverStatus:
             doc.Reason(code="BLK_QUORUM", reason=f"{majority(len(observers))} observers are needed, heard: {names}")
         )
     election = candidates.failover(view) if view.lease_is_over() else candidates.planned(view)
-    needed = len(view.data_nodes) - view.policy.acknowledgements
-    others = [
-        n
-        for n in view.data_nodes
-        if n.name != view.holder and view.facts_of(n.name) is not None and not view.rebuilding(n.name)
-    ]
-    if view.holder is not None and len(others) < needed and not bounded.applies(view):
-        heard_of = ", ".join(n.name for n in others) or "none"
-        blockers.append(
-            doc.Reason(
-                code="BLK_RPO_UNPROVEN",
-                reason=f"{needed} replicas must be heard to prove that nothing acknowledged is lost, heard: {heard_of}",
-            )
-        )
+    blockers += _unprovable(view)
     near = () if view.lease_is_over() else bounded.within(view)  # no switchover, perhaps, but a failover
     best = election.best or next((name for name in near if view.maintenance_of(name) is None), None)
     return doc.FailoverStatus(
@@ -253,6 +240,25 @@ def failover_of(view: View, *, store_error: str) -> doc.FailoverStatus:
         rejected=tuple(reason_of(r) for r in election.rejected),
         blockers=tuple(blockers),
     )
+
+
+def _unprovable(view: View) -> list[doc.Reason]:
+    """Too few replicas could prove, without the primary's word, that a new one has all that was acknowledged."""
+    holder, needed = view.holder, len(view.data_nodes) - view.policy.acknowledgements
+    if holder is None or bounded.applies(view):
+        return []
+    heard = [
+        n.name
+        for n in view.data_nodes
+        if n.name != holder and view.facts_of(n.name) is not None and not view.rebuilding(n.name)
+    ]
+    proving = [name for name in heard if heirs.forgot_nothing(view, name, holder)]
+    if len(proving) >= needed:
+        return []
+    text = f"{needed} replicas must be heard to prove that nothing acknowledged is lost, heard: "
+    text += ", ".join(proving) or "none"
+    text += heirs.not_counted([name for name in heard if name not in proving])
+    return [doc.Reason(code="BLK_RPO_UNPROVEN", reason=text)]
 
 
 def _unsettled(view: View) -> list[doc.Reason]:

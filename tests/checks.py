@@ -49,6 +49,7 @@ DEBIAN = {  # what root and browser tests call on this machine: a program, and t
     "chromium": "chromium",
     "groff": "groff-base",  # the manual pages are read by both
     "mandoc": "mandoc",
+    "etcd": "etcd-server etcd-client",
     "dh": "debhelper",  # the Debian package is built
     "lintian": "lintian",
     "/lib/systemd/systemd-journal-remote": "systemd-journal-remote",  # it writes a journal from a text

@@ -176,7 +176,7 @@ class Members:
             check=False,
         )
 
-    def enable_auth(self, password: str = "root-password") -> None:
+    def enable_auth(self, password: str) -> None:
         """Switch authentication on; from now on etcdctl is root."""
         self.etcdctl("user", "add", f"root:{password}")
         self.etcdctl("user", "grant-role", "root", "root")

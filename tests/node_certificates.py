@@ -90,6 +90,10 @@ class Authority:
         units = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []
         return self._issued(name, common or name, units, [ExtendedKeyUsageOID.CLIENT_AUTH], [], days=days)
 
+    def nameless(self, name: str) -> Files:
+        """Certificate and key of a client without a CN, which is all that etcd's gateway takes with authentication."""
+        return self._issued(name, "", [], [ExtendedKeyUsageOID.CLIENT_AUTH], [x509.DNSName(name)], days=10)
+
     def _issued(
         self,
         name: str,
@@ -102,7 +106,8 @@ class Authority:
         since_days: float = 20,
     ) -> Files:
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([*more, x509.NameAttribute(NameOID.COMMON_NAME, common)])
+        named = [x509.NameAttribute(NameOID.COMMON_NAME, common)] if common else []
+        subject = x509.Name([*more, *named])
         builder = self._builder(subject, key.public_key(), days=days, since_days=since_days)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         if names:

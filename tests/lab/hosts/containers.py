@@ -52,6 +52,8 @@ def start(host: str) -> None:
     store = [f"--bind={mail_store()}:/srv/mail"] if host != layout.ARBITER else []
     if disks.is_inserted(host):
         store.append(f"--bind={disks.data(host)}:/var/lib/mysql")
+    if disks.is_inserted(f"etcd-{host}"):
+        store.append(f"--bind={disks.data(f'etcd-{host}')}:/var/lib/etcd")
     nspawn = cgroups.joining(
         group,
         [

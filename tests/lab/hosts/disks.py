@@ -1,7 +1,8 @@
-"""Disks of their own for the database of each data node and for the mail store, and what can befall a disk.
+"""Disks of their own for the database of each data node, for the mail store and for etcd, and what can befall a disk.
 
     STATE/disks           in memory: as quick as a good disk, and no slower for what else this machine writes
-    STATE/disks/NAME.img ── ext4 on a loop device ── STATE/disks/NAME/data    NAME: the host's name, or `mail`
+    STATE/disks/NAME.img ── ext4 on a loop device ── STATE/disks/NAME/data    NAME: the host's name, `mail`, or
+                                                           `etcd-` and a member's name
 
 The lab's hosts live on an overlay, which cannot hang, fill up or become read-only by itself. `lab.up(disks=True)` puts
 the data that matters on file systems that can; without it nothing here is mounted, and the lab is as quick as ever.
@@ -21,6 +22,7 @@ MAIL = "mail"
 _SIZE, _ALL = "640M", "3G"
 _INODE_EVERY = "4096"  # bytes: mail is many small files
 _PLACE = layout.STATE / "disks"
+_THROTTLE = Path("/sys/fs/cgroup/blkio/blkio.throttle.write_iops_device")
 
 
 def data(name: str) -> Path:
@@ -68,8 +70,7 @@ def fill(name: str) -> None:
 
 def break_read_only(name: str) -> None:
     """Let the file system meet an error of its own and become read-only, as ext4 does with `errors=remount-ro`."""
-    device = Path(run("findmnt", "-n", "-o", "SOURCE", str(_PLACE / name)).stdout.strip()).name
-    trigger = Path("/sys/fs/ext4") / device / "trigger_fs_error"
+    trigger = Path("/sys/fs/ext4") / _device(name) / "trigger_fs_error"
     if not trigger.exists():
         raise LabError(f"this kernel has no {trigger}: it cannot be told that a disk fails")
     trigger.write_text("1")
@@ -79,6 +80,18 @@ def well(name: str) -> None:
     """End a hang and give the space back."""
     run("fsfreeze", "--unfreeze", str(_PLACE / name), check=False)
     (_PLACE / name / "filler").unlink(missing_ok=True)
+
+
+def slow(name: str, writes: int) -> None:
+    """Let the disk do no more than that many writes a second, until 0; whoever syncs a file waits for several."""
+    if not _THROTTLE.exists():
+        raise LabError(f"this kernel has no {_THROTTLE}: no disk can be made slow")
+    device = Path("/sys/class/block") / _device(name) / "dev"
+    _THROTTLE.write_text(f"{device.read_text().strip()} {writes}\n")
+
+
+def _device(name: str) -> str:
+    return Path(run("findmnt", "-n", "-o", "SOURCE", str(_PLACE / name)).stdout.strip()).name
 
 
 def repair(name: str) -> None:
@@ -98,8 +111,10 @@ def repair(name: str) -> None:
 
 
 def release_all() -> None:
-    """End every hang: what waits for a hung disk cannot even be killed."""
+    """End every hang and every slowness: what waits for a hung disk cannot even be killed."""
     if _PLACE.exists():
         for place in _PLACE.iterdir():
             if place.is_dir() and os.path.ismount(place):
                 run("fsfreeze", "--unfreeze", str(place), check=False)
+                if _THROTTLE.exists():
+                    slow(place.name, 0)

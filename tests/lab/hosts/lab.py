@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import bare as no_failoverd
-from . import cgroups, cluster, containers, debian, faults, layout, network, pressure, provision, venv
+from . import cgroups, cluster, containers, debian, etcd, faults, layout, network, pressure, provision, venv
 from . import disks as own_disks
 from .layers import clear_half_built, unmount_below
 from .shell import LabError, living, run, wait_for
@@ -45,6 +45,15 @@ def _edit(path: Path, change: Callable[[str], str]) -> None:
         path.write_text(change(path.read_text()))
 
 
+def _insert_own_disks(*, with_etcd: bool) -> None:
+    """Put on file systems of their own what a row of the fault matrix lets a disk do something to."""
+    own_disks.insert(own_disks.MAIL, layout.STATE / "mail")
+    for host in layout.DATA_NODES:
+        own_disks.insert(host, layout.STATE / "hosts" / host / "root/var/lib/mysql")
+    for host in etcd.MEMBERS if with_etcd else ():
+        own_disks.insert(etcd.disk(host), layout.STATE / "hosts" / host / f"root{etcd.HOME}")
+
+
 class Lab:
     """Four hosts and a client, on this machine, as root. Any number of objects may stand for the one lab."""
 
@@ -62,19 +71,22 @@ class Lab:
         configure: Callable[[str], str] = _unchanged,
         installed: bool = True,
         prepared: bool = True,
+        store: str = "embedded",
     ) -> None:
         """Start from clean: all hosts booted, the mail cluster laid out and serving, failoverd adopting it.
 
         With `disks`, databases and mail store each have a file system of their own (see disks.py). `configure` gets
         the text of failoverd's configuration and gives what the hosts shall have. Not `installed`: no program,
         unit or configuration of failoverd is there, and root of each host has ssh to the others. Nor `prepared`: no
-        certificate, password, account or table either.
+        certificate, password, account or table either. `store` is failoverd's: with "etcd", members run on three hosts.
         """
-        self._usual = failoverd and installed and prepared and not disks and configure is _unchanged
+        with_etcd = store == "etcd"
+        self._usual = failoverd and installed and prepared and not disks and not with_etcd and configure is _unchanged
         with self._lock():
             self._clean()
             data, lower = self._layers()
             over, lower = ([self._copy_source()], lower) if installed else ([], [self._ssh(), lower[-1]])
+            over += [self._etcd_client()] if with_etcd else []
             layout.STATE.mkdir(parents=True, exist_ok=True)
             network.up()
             run("cp", "-a", str(data / "mail"), str(layout.STATE / "mail"))
@@ -83,18 +95,25 @@ class Lab:
                 containers.insert_disks(host, [*over, data / host, *lower])
                 if not prepared:
                     no_failoverd.strip(layout.STATE / "hosts" / host / "root")
-                _edit(layout.STATE / "hosts" / host / "root/etc/failoverd/failoverd.yaml", configure)
+                file = layout.STATE / "hosts" / host / "root/etc/failoverd/failoverd.yaml"
+                _edit(file, configure)
+                if with_etcd:
+                    _edit(file, etcd.configured)
+            if with_etcd:
+                etcd.install(over[-1], layout.STATE / "pki")
             if disks:
-                own_disks.insert(own_disks.MAIL, layout.STATE / "mail")
-                for host in layout.DATA_NODES:
-                    own_disks.insert(host, layout.STATE / "hosts" / host / "root/var/lib/mysql")
+                _insert_own_disks(with_etcd=with_etcd)
             with ThreadPoolExecutor() as pool:
                 list(pool.map(self._boot, layout.HOSTS))
                 self._say("four hosts are on; waiting for their services")
+                store_laid_out = pool.submit(etcd.Etcd(self).lay_out) if with_etcd else None
                 cluster.lay_out(self, pool)
                 self._say("mail1 is primary with the virtual IP, mail2 and mail3 replicate; every mail service answers")
                 if not prepared:
                     no_failoverd.forget_failoverd(self)
+                if store_laid_out is not None:
+                    store_laid_out.result()
+                    self._say(f"etcd has its members on {', '.join(etcd.MEMBERS)}, and a user for the cluster")
                 if failoverd and installed:
                     cluster.start_failoverd(self, pool)
 
@@ -201,6 +220,8 @@ class Lab:
             for host in running:
                 venv.copy_source(self.path(host, "/"))
                 venv.copy_unit_and_config(self.path(host, "/"))
+                if etcd.is_installed():
+                    _edit(self.path(host, "/etc/failoverd/failoverd.yaml"), etcd.configured)
             for host in running:
                 self.exec(host, "systemctl", "daemon-reload")
                 self.exec(host, "systemctl", "try-restart", "failoverd.service")
@@ -288,6 +309,11 @@ class Lab:
         """Whether databases and mail store have file systems of their own."""
         return own_disks.is_inserted(own_disks.MAIL)
 
+    @property
+    def etcd(self) -> etcd.Etcd | None:
+        """The etcd that is the store of this lab; none where the arbiter's failoverd is."""
+        return etcd.Etcd(self) if etcd.is_installed() else None
+
     # ---- inside ----------------------------------------------------------------------------------------------
 
     def _boot(self, host: str) -> None:
@@ -332,6 +358,10 @@ class Lab:
     def _ssh(self) -> Path:
         with self._lock("build.lock"):
             return no_failoverd.ssh(self._say)
+
+    def _etcd_client(self) -> Path:
+        with self._lock("build.lock"):
+            return etcd.client(self._say)
 
     def _copy_source(self) -> Path:
         """Make the topmost layer from the tree."""

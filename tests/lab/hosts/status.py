@@ -1,4 +1,4 @@
-"""What `lab status` shows: one line a host."""
+"""What `lab status` shows: one line a host, and one for etcd where it is the store."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def show(lab: Lab) -> str:
             *pool.map(lambda host: _row(lab, host), layout.HOSTS),
         ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if lab.etcd is not None:
+        lines.append("etcd  " + ", ".join(f"{host} {state}" for host, state in lab.etcd.states().items()))
+    return "\n".join(lines)
 
 
 def _row(lab: Lab, host: str) -> tuple[str, ...]:

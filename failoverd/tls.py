@@ -54,6 +54,19 @@ def client_context(
     return context
 
 
+def store_context(*, ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    """TLS towards an etcd, whose certificate must name the address dialled. Raises OSError, ssl.SSLError.
+
+    Without `certificate` none is shown. Not TLS 1.3 alone: it is somebody else's server.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(ca)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key, _no_passphrase)
+    return context
+
+
 def public_context(*, certificate: Path, key: Path) -> ssl.SSLContext:
     """TLS of the public listener: nobody is asked for a certificate. Raises OSError, ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -53,6 +53,10 @@ class _RecordMessage(_Message):
     record: Record
 
 
+class _StampedMessage(_RecordMessage):
+    stamp: str
+
+
 class _ReportMessage(_Message):
     report: Report
 
@@ -68,10 +72,24 @@ def encode_record(record: Record) -> bytes:
 
 def decode_record(data: bytes) -> Record:
     """The record in `data`. Raises WireError."""
-    record = _load(_RecordMessage, _bounded(data, RECORD_LIMIT, "record"), "record").record
+    return _checked(_load(_RecordMessage, _bounded(data, RECORD_LIMIT, "record"), "record").record)
+
+
+def _checked(record: Record) -> Record:
     _check(_numbers_of_record(record), _sets_of_record(record))
     _check_names(holder=record.holder, successor=record.successor, previous=record.previous)
     return record
+
+
+def encode_stamped(record: Record, stamp: str) -> bytes:
+    """JSON of a record as one writer wrote it once: `stamp` tells its bytes from all others. Raises WireError."""
+    return _bounded(_dump(_StampedMessage(v=VERSION, record=record, stamp=stamp)), RECORD_LIMIT, "record")
+
+
+def decode_stamped(data: bytes) -> tuple[Record, str]:
+    """The record in `data`, and its stamp. Raises WireError."""
+    message = _load(_StampedMessage, _bounded(data, RECORD_LIMIT, "record"), "record")
+    return _checked(message.record), message.stamp
 
 
 def encode_report(report: Report) -> bytes:

@@ -87,7 +87,9 @@ class Members:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.server: Files = authority.node("etcd")
-        self.client: Files = authority.node("etcd-client")
+        # Without a CN: etcd's gateway refuses a certificate that has one once authentication is on. It takes names for
+        # users where it speaks gRPC, and says so rather than have anybody believe it of the gateway.
+        self.client: Files = authority.nameless("etcd-client")
         self._token = f"failoverd-{os.getpid()}-{time.time_ns()}"
         ports = free_ports(2 * count)
         self.members = [

@@ -38,7 +38,6 @@ from failoverd.config.model import (
     Rebuild,
     Rejoin,
     SmtpService,
-    Store,
     Vip,
 )
 from failoverd.config.monitoring import (
@@ -50,6 +49,7 @@ from failoverd.config.monitoring import (
     PostfixCpu,
     SlowQueries,
 )
+from failoverd.config.store import Store
 
 __all__ = [
     "Audit",
@@ -112,7 +112,7 @@ def membership_digest(config: Config) -> str:
         "nodes": {name: member.model_dump() for name, member in config.members.items()},
         "vip": config.vip.address_with_prefix,
         "lease": config.lease.model_dump(),
-        "store": config.store.model_dump(),
+        "store": config.store.identity,
     }
     if config.fencing.required:  # who may be fenced, and how, may differ; whether it is waited for may not
         agreed["fencing"] = {"required": True}

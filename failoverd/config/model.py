@@ -26,6 +26,7 @@ from failoverd.config.error import wrong
 from failoverd.config.http import Http
 from failoverd.config.monitoring import Monitoring
 from failoverd.config.section import Section
+from failoverd.config.store import Store
 from failoverd.config.values import (
     AbsolutePath,
     Address,
@@ -88,13 +89,6 @@ class Vip(Section):
     def prefix(self) -> int:
         """The length of its network's prefix, in bits."""
         return int(self.address_with_prefix.partition("/")[2])
-
-
-class Store(Section):
-    """Where the record of term and lease is kept."""
-
-    kind: Literal["embedded"]
-    node: Label
 
 
 class Peer(Section):
@@ -431,7 +425,7 @@ class Config(Section):
         found = [self.database.password, self.database.replication_password]
         found += [self.mail.imap.password] if self.mail.imap is not None else []
         found += [self.drill.password] if self.drill.password is not None else []
-        return [*found, *self.fencing.secrets, *self.alerts.secrets]
+        return [*found, *self.store.secrets, *self.fencing.secrets, *self.alerts.secrets]
 
     @property
     def this(self) -> Node:

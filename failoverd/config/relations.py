@@ -20,7 +20,8 @@ def check(config: Config, node: str) -> None:
     """Raise `wrong(...)` for the first relation that does not hold. `node` is the reader's own name."""
     _addresses_are_distinct(config)
     _enough_data_nodes(config)
-    _store_has_its_arbiter(config)
+    if config.store.kind == "embedded":
+        _store_has_its_arbiter(config)
     _lease_leaves_time(config)
     _bound_holds_the_lease(config)
     _lag_can_be_measured(config)

@@ -45,6 +45,10 @@ KEYS: Mapping[str, str] = {
     "nodes": _AGREED,
     "vip": _KERNEL,
     "store": _AGREED,
+    **dict.fromkeys(
+        (f"store.{key}" for key in ("endpoints", "ca", "certificate", "key", "user", "password_file")),
+        "the connections to the store are made with it at the start",
+    ),
     "peer": _START,
     "peer.warn_before": RELOADED,
     "monitoring": _START,
@@ -101,8 +105,8 @@ KEYS: Mapping[str, str] = {
     "http.names": RELOADED,
 }
 # What is in the digest of membership (config.membership_digest).
-SAME_EVERYWHERE = ("cluster", "nodes", "vip.address", "lease", "store", "fencing.required", "mail_store.kind",
-                   "mail_store.mount", "mail_store.program")  # fmt: skip
+SAME_EVERYWHERE = ("cluster", "nodes", "vip.address", "lease", "store.kind", "store.node", "store.prefix",
+                   "fencing.required", "mail_store.kind", "mail_store.mount", "mail_store.program")  # fmt: skip
 
 S = TypeVar("S", bound=Section)
 

@@ -50,7 +50,7 @@ def cast_of(config: Config, asked: Asked, status: StatusDocument) -> Cast | None
         "primary": status.holder,
         # Not the heir's replication: whoever would take over has to stay able to.
         "replica": next((name for name in reversed(replicas) if name != heir), ""),
-        "arbiter": config.store.node,
+        "arbiter": next((name for name, member in config.members.items() if member.kind == "arbiter"), ""),
         "nobody": "",
     }[scenario.target]
     if asked.target and scenario.target == "replica" and asked.target in replicas:

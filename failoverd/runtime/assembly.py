@@ -45,12 +45,13 @@ from failoverd.runtime.reach import reach_of
 from failoverd.runtime.recording import Recording
 from failoverd.runtime.schedule import Schedule
 from failoverd.runtime.showing import Missing, Reloading, shown
+from failoverd.runtime.storing import store_of
 from failoverd.runtime.systemd import Notifier
 from failoverd.runtime.thresholds import policy_of
 from failoverd.runtime.trust import Trust
 from failoverd.runtime.watching import Watching
 from failoverd.runtime.witness import Witness
-from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
+from failoverd.stores.embedded import EmbeddedStoreServer
 
 if TYPE_CHECKING:
     import ssl
@@ -91,9 +92,8 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
     outgoing = credentials.client
     async with contextlib.AsyncExitStack() as stack:
         recording = Recording(config, clock)
-        home = config.nodes[next(name for name in config.nodes if name == config.store.node)]
         routes = []
-        if home.name == me.name:
+        if me.name == config.store.node:
             stored = await _store_server(
                 directories.state,
                 lambda put: witness.anchored(put),  # noqa: PLW0108 - it is made below
@@ -101,9 +101,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
                 stack=stack,
             )
             routes += stored.routes()
-        store = EmbeddedStore(
-            f"https://{home.address}:{config.peer.port}", outgoing, config.lease.renew_ms, cluster=config.cluster
-        )
+        store = store_of(config, outgoing)
         stack.push_async_callback(store.close)
 
         daemon = Daemon(

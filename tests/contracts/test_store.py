@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from etcd_members import Members
 from node_certificates import Authority, Files
 
 from failoverd.core.anchor import Anchor, Head, Moment
@@ -19,11 +20,12 @@ from failoverd.core.gtid import GtidSet
 from failoverd.core.model import Floor, NodeName, Record, Request
 from failoverd.ports import ANCHORS_KEPT, Store, StoreUnavailableError
 from failoverd.stores import STORES, Access
+from failoverd.stores.etcd_link import Endpoints
 from failoverd.stores.memory import MemoryStore
-from failoverd.tls import client_context
+from failoverd.tls import client_context, store_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 MAIL1 = NodeName("mail1")
 TIMEOUT_MS = 400
@@ -102,8 +104,8 @@ class EmbeddedPlace(Place):
         self._process: subprocess.Popen[str] | None = None
 
     def client(self) -> Store:  # noqa: D102 - see Place
-        access = Access("lab", f"https://127.0.0.1:{self.port}", self.ssl_context, TIMEOUT_MS)
-        return STORES["embedded"](access)
+        url = f"https://127.0.0.1:{self.port}"
+        return STORES["embedded"](Access("lab", TIMEOUT_MS, base_url=url, ssl_context=self.ssl_context))
 
     async def start(self) -> None:  # noqa: D102 - see Place
         await asyncio.to_thread(self._start)
@@ -137,6 +139,39 @@ class EmbeddedPlace(Place):
             self._process = None
 
 
+class EtcdPlace(Place):
+    """A real etcd with authentication on, of one member: what several are for is test_store_etcd's matter."""
+
+    def __init__(self, members: Members) -> None:
+        self.members = members
+        self._ready = False
+        self.ssl_context = store_context(
+            ca=members.client.ca, certificate=members.client.certificate, key=members.client.key
+        )
+
+    def client(self, cluster: str = "lab") -> Store:  # noqa: D102 - see Place
+        endpoints = Endpoints(self.members.urls, self.ssl_context, "lab", "lab-password")
+        return STORES["etcd"](Access(cluster, TIMEOUT_MS, endpoints=endpoints, prefix="/failoverd/"))
+
+    async def start(self) -> None:  # noqa: D102 - see Place
+        await asyncio.to_thread(self._start)
+
+    def _start(self) -> None:
+        self.members.start()
+        if not self._ready:
+            self.members.add_role("lab", "lab-password", "/failoverd/lab/")
+            self.members.enable_auth("root-password")
+            self._ready = True
+
+    async def freeze(self) -> None:  # noqa: D102 - see Place
+        for member in self.members.members:
+            self.members.freeze(member)
+
+    async def stop(self) -> None:  # noqa: D102 - see Place
+        for member in self.members.members:
+            await asyncio.to_thread(self.members.stop, member)
+
+
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls"))
@@ -149,9 +184,32 @@ def embedded(tmp_path: Path, authority: Authority) -> AsyncIterator[EmbeddedPlac
     place.end(signal.SIGKILL)
 
 
-@pytest.fixture(params=sorted(STORES))
+@pytest.fixture
+def etcd(tmp_path: Path, authority: Authority) -> Iterator[EtcdPlace]:
+    """Newer than Debian's: it comes with the development dependencies."""
+    members = Members(tmp_path / "etcd", authority, version="3.5")
+    yield EtcdPlace(members)
+    members.close()
+
+
+@pytest.fixture
+def debians_etcd(tmp_path: Path, authority: Authority) -> Iterator[EtcdPlace]:
+    members = Members(tmp_path / "etcd", authority, version="3.4")
+    yield EtcdPlace(members)
+    members.close()
+
+
+PLACES = {"embedded": "embedded", "etcd": "etcd", "memory": None}
+PARAMETERS = [*PLACES, pytest.param("debians_etcd", marks=pytest.mark.root)]  # Debian's is installed for root's tests
+
+
+def test_every_store_of_the_registry_has_its_place() -> None:
+    assert set(PLACES) == set(STORES)
+
+
+@pytest.fixture(params=PARAMETERS)
 def place(request: pytest.FixtureRequest) -> Place:
-    return MemoryPlace() if request.param == "memory" else request.getfixturevalue("embedded")
+    return MemoryPlace() if request.param == "memory" else request.getfixturevalue(request.param)
 
 
 def run(place: Place, story: Callable[[Store, Store], Awaitable[None]]) -> None:

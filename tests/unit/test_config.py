@@ -135,11 +135,11 @@ class Refusal:
     new: str
     message: str
 
-    def edited(self, example: str) -> str:
-        """Return the example with the edit made once."""
+    def edited(self, example: str, files: Path) -> str:
+        """Return the example with the edit made once. `files`: what stands for @ in it."""
         old, new = (re.sub(r"\\(.)", lambda match: ESCAPES[match[1]], text) for text in (self.old, self.new))
         assert old in example, "the edit is none"
-        return example.replace(old, new, 1)
+        return example.replace(old, new.replace("@/", f"{files}/"), 1)
 
 
 def refusals() -> list[Refusal]:
@@ -149,9 +149,9 @@ def refusals() -> list[Refusal]:
 
 @pytest.mark.parametrize("case", refusals(), ids=lambda case: case.name)
 def test_a_wrong_file_is_refused_with_one_message(
-    case: Refusal, example: str, config_file: Path, request: pytest.FixtureRequest
+    case: Refusal, example: str, example_directory: Path, config_file: Path, request: pytest.FixtureRequest
 ) -> None:
-    config_file.write_text(case.edited(example))
+    config_file.write_text(case.edited(example, example_directory))
     error = refusal(config_file)
     message = str(error).removeprefix(f"{config_file}:")
     if request.config.getoption("--regenerate"):

@@ -14,8 +14,9 @@ from faultmatrix import scene as scene_module
 from faultmatrix.main import chosen, configured, configured_with_disks
 from faultmatrix.rebuilds import took_s
 from faultmatrix.results import Results, markdown
+from faultmatrix.row import MANY, Outcome, Row, expected
 from faultmatrix.scene import Scene
-from faultmatrix.table import MANY, ROWS, Outcome, Row, expected
+from faultmatrix.table import ROWS
 from faultmatrix.trial import Result, too_long
 from hosts import LabError, layout
 from trials.figures import PROTOCOLS
@@ -73,9 +74,17 @@ def test_a_candidate_dies_at_each_step_of_a_promotion() -> None:
 def test_rows_are_chosen_by_name_and_pattern_disks_last() -> None:
     assert chosen(["power-primary"]) == [row("power-primary")]
     assert {some.name for some in chosen(["power-*"])} == {r.name for r in ROWS if r.name.startswith("power-")}
-    assert [some.disks for some in chosen(None)] == sorted(some.disks for some in ROWS)
+    assert [some.disks for some in chosen(None, "etcd")] == sorted(some.disks for some in ROWS)
     with pytest.raises(ValueError, match="no row 'power-nobody'"):
         chosen(["power-nobody"])
+
+
+def test_rows_of_etcd_are_for_the_store_that_is_etcd() -> None:
+    assert {some.name for some in set(chosen(None, "etcd")) - set(chosen(None))} == {
+        some.name for some in ROWS if some.name.startswith("etcd-")
+    }
+    with pytest.raises(ValueError, match="with --store embedded there is no row 'etcd-leader-killed'"):
+        chosen(["etcd-leader-killed"])
 
 
 def test_the_shipped_configuration_takes_what_the_matrix_changes() -> None:
@@ -132,6 +141,19 @@ def test_the_table_has_a_line_a_row_and_names_what_went_wrong(tmp_path: Path) ->
     written = json.loads((tmp_path / "matrix.json").read_text())
     assert written["good"] is False
     assert written["rows"][0]["outage_ms"]["sql"] == {"median": 2000.0, "max": 3000.0}
+
+
+def test_the_cost_of_a_leader_of_etcd_that_dies_with_the_primary_is_told_beside_its_election(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results.add(result("power-primary", 2, store="etcd"))
+    assert "leader" not in results.write()
+    for number, election_s in ((3, 1.4), (4, 1.8)):
+        results.add(result("etcd-leader-and-primary", number, store="etcd", election_s=election_s))
+    words = results.write()
+    assert "SQL 3.50 / 4.00 (2.00 / 2.00)" in words
+    assert "next leader of etcd: 1.60 / 1.80 s" in words
+    written = json.loads((tmp_path / "matrix.json").read_text())
+    assert [row["election_s"] for row in written["rows"]] == [None, {"median": 1.6, "max": 1.8}]
 
 
 def test_what_could_not_be_counted_is_neither_safe_nor_zero() -> None:

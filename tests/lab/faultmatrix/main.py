@@ -25,10 +25,12 @@ from trials.cluster import Cluster
 from trials.sole import sole_use
 
 from faultmatrix.results import Results
-from faultmatrix.table import ROWS, Row, expected
+from faultmatrix.row import Row, expected
+from faultmatrix.table import ROWS
 from faultmatrix.trial import SETTLED_S, Result, Run, empty_mailboxes
 
 NICE = -5
+STORES = ("embedded", "etcd")
 
 
 def _arguments() -> argparse.Namespace:
@@ -38,11 +40,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these rows; a name with * stands for several")
     parser.add_argument("--trials", type=_count, metavar="N", help="so many trials of each row (default: the table's)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go; goes on with what is there")
+    parser.add_argument(
+        "--store", choices=STORES, default=STORES[0], help="the store of the cluster (default: %(default)s)"
+    )
     parser.add_argument("--list", action="store_true", help="print the rows and what is documented for them")
     parser.add_argument("--keep", action="store_true", help="leave the lab up")
     arguments = parser.parse_args()
     try:
-        arguments.rows = chosen(arguments.only)
+        arguments.rows = chosen(arguments.only, arguments.store)
     except ValueError as error:
         parser.error(str(error))
     return arguments
@@ -55,14 +60,14 @@ def _count(text: str) -> int:
     return number
 
 
-def chosen(names: list[str] | None) -> list[Row]:
+def chosen(names: list[str] | None, store: str = STORES[0]) -> list[Row]:
     """Give the rows of these names, those that need disks of their own or data late: the lab is built anew for them."""
-    rows = list(ROWS)
+    rows = [row for row in ROWS if store == "etcd" or not row.etcd]
     if names is not None:
         for name in names:
-            if not any(_is_meant(row, name) for row in ROWS):
-                raise ValueError(f"there is no row {name!r}: see --list")
-        rows = [row for row in ROWS if any(_is_meant(row, name) for name in names)]
+            if not any(_is_meant(row, name) for row in rows):
+                raise ValueError(f"with --store {store} there is no row {name!r}: see --list")
+        rows = [row for row in rows if any(_is_meant(row, name) for name in names)]
     return sorted(rows, key=lambda row: (row.disks, row.data_mb))
 
 
@@ -73,14 +78,16 @@ def _is_meant(row: Row, name: str) -> bool:
 class Matrix:
     """Runs trials in one lab; builds it anew only where a trial has left it broken, or needs other disks."""
 
-    def __init__(self, directory: Path, console: Console) -> None:
-        self._directory, self._console = directory, console
+    def __init__(self, directory: Path, console: Console, store: str) -> None:
+        self._directory, self._console, self._store = directory, console, store
         self._began = time.monotonic()
         self._lab = Lab(lambda words: self._say(f"  {words}"))
         self._cluster = Cluster(self._lab)
         self._usable = False
         self._data_mb = 0  # what the databases of this lab were filled with
         self.results = Results(directory)
+        if others := {result.store for result in self.results.done} - {store}:
+            raise LabError(f"{directory} has results of --store {' and '.join(others)}: use another --out")
 
     def run(self, rows: list[Row], trials: int | None) -> None:
         """Do what is not done yet."""
@@ -115,7 +122,8 @@ class Matrix:
             else:
                 return
         self._usable = False
-        self._lab.up(disks=row.disks, configure=configured_with_disks if row.disks else configured)
+        configure = configured_with_disks if row.disks else configured
+        self._lab.up(disks=row.disks, configure=configure, store=self._store)
         self._cluster = Cluster(self._lab)
         self._cluster.wait_until_settled(SETTLED_S)
         self._fill(row.data_mb)
@@ -161,6 +169,7 @@ def _summary(row: Row, result: Result) -> str:
         f"{'good' if result.good else 'BAD '} {row.name} {result.number}: {outages} s, two {two / 1000:.2f} s, "
         f"lost {result.lost if result.lost >= 0 else '?'}, {result.term_changes} changes of term, "
         f"{result.victim} -> {result.primary or '?'}, {result.took_s:.0f} s"
+        + (f", etcd without a leader for {result.election_s:.2f} s" if result.election_s >= 0 else "")
         + (f", rebuilt in {result.rebuild_s:.1f} s" if result.rebuild_s >= 0 else "")
     )
     return words + "".join(f"\n             - {problem}" for problem in result.problems)
@@ -183,7 +192,11 @@ def main() -> int:
     # What else this machine has to do must not look like a fault: hosts and client inherit this.
     with contextlib.suppress(OSError):
         os.nice(NICE)
-    matrix = Matrix(directory, console)
+    try:
+        matrix = Matrix(directory, console, arguments.store)
+    except LabError as error:
+        console.print(f"matrix: {error}", style="red", markup=False, highlight=False)
+        return 2
     try:
         with sole_use("matrix", console.print):
             matrix.run(arguments.rows, arguments.trials)

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 from trials.figures import PROTOCOLS
 
-from faultmatrix.table import ROWS, Row, expected
+from faultmatrix.row import Row, expected
+from faultmatrix.table import ROWS
 from faultmatrix.trial import Result, finite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+PRIMARY, WITH_LEADER = "power-primary", "etcd-leader-and-primary"
 
 
 class Results:
@@ -87,6 +91,9 @@ def _sum_up(row: Row, results: Sequence[Result]) -> dict[str, object]:
         "lost": _lost(results),
         "stored_twice": sum(result.duplicates for result in results),
         "home_s": {"median": statistics.median(homes), "max": max(homes)} if (homes := _homes(results)) else None,
+        "election_s": {"median": statistics.median(times), "max": max(times)}
+        if (times := _elections(results))
+        else None,
         "rebuild_s": {"median": statistics.median(times), "max": max(times)} if (times := _rebuilds(results)) else None,
         "term_changes": [result.term_changes for result in results],
         "as_documented": sum(not result.problems for result in results),
@@ -104,6 +111,10 @@ def _homes(results: Sequence[Result]) -> list[float]:
 
 def _rebuilds(results: Sequence[Result]) -> list[float]:
     return [result.rebuild_s for result in results if result.rebuild_s >= 0]
+
+
+def _elections(results: Sequence[Result]) -> list[float]:
+    return [result.election_s for result in results if result.election_s >= 0]
 
 
 def _lost(results: Sequence[Result]) -> int | None:
@@ -128,7 +139,24 @@ def markdown(done: Sequence[Result]) -> str:
         "*Rebuild*: until a database that had to be made anew was, from when its node decided on it, in seconds.\n"
     )
     bad = [f"- {result.row} {result.number}: {problem}" for result in done for problem in _all_problems(result)]
-    return head + "\n".join(lines) + "\n" + total + ("\n" + "\n".join(bad) + "\n" if bad else "")
+    return head + "\n".join(lines) + "\n" + total + _with_leader(done) + ("\n" + "\n".join(bad) + "\n" if bad else "")
+
+
+def _with_leader(done: Sequence[Result]) -> str:
+    """Say what it costs that etcd's leader dies with the primary: nothing but etcd's own election is to be added."""
+    alone, together = ([result for result in done if result.row == name] for name in (PRIMARY, WITH_LEADER))
+    if not alone or not together:
+        return ""
+    cells = {
+        protocol: f"{_spread(_outages(together, protocol))} ({_spread(_outages(alone, protocol))})"
+        for protocol in PROTOCOLS
+    }
+    told = ", ".join(f"{protocol.upper()} {words}" for protocol, words in cells.items())
+    elections = [seconds * 1000 for seconds in _elections(together)]
+    return (
+        f"\nPower cut of the primary with etcd's leader on its host (in brackets: elsewhere): {told} s. "
+        f"From the cut to the next leader of etcd: {_spread(elections)} s.\n"
+    )
 
 
 def _all_problems(result: Result) -> list[str]:

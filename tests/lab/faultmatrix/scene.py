@@ -15,6 +15,7 @@ from hosts import LabError, disks, faults, layout, network, pressure
 from hosts.shell import wait_for
 from trials.cluster import Cluster
 
+from faultmatrix.scene_etcd import EtcdFaults
 from faultmatrix.trap import Trap
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Scene:
         self.replicas = [host for host in layout.DATA_NODES if host != primary]  # the better candidate first
         self.arbiter = layout.ARBITER
         self._undo: list[Callable[[], object]] = []
+        self.etcd = EtcdFaults(lab, note, self._undo)
 
     def heal(self) -> list[str]:
         """Put right all that was broken; give what could not be."""
@@ -117,6 +119,11 @@ class Scene:
         self._lab.cut(host)
         self._note(f"the cable of {host} is out")
 
+    def plug_cable(self, host: str) -> None:
+        """Plug the host's cable in."""
+        self._lab.heal(host)
+        self._note(f"the cable of {host} is in")
+
     def flap_cable(self, host: str, out_s: float, in_s: float, times: int) -> None:
         """Pull and plug the host's cable again and again."""
         self._undo.append(lambda: self._lab.heal(host))
@@ -124,8 +131,7 @@ class Scene:
             self._lab.cut(host)
             self._note(f"the cable of {host} is out")
             time.sleep(out_s)
-            self._lab.heal(host)
-            self._note(f"the cable of {host} is in")
+            self.plug_cable(host)
             time.sleep(in_s)
 
     # ---- network ---------------------------------------------------------------------------------------------
@@ -248,6 +254,13 @@ class Scene:
         wait_for(f"{host} is a replica again", lambda: cluster.is_healthy_replica(host), _HOME_S)
         self._note(f"{host} is a replica again")
 
+    def await_store_seen(self, host: str) -> None:
+        """Wait until a host has seen a newer version of the store's record than the primary has by now."""
+        cluster = Cluster(self._lab)
+        now = _version(cluster, self.primary)
+        wait_for(f"{host} sees what is written to the store", lambda: _version(cluster, host) > now, _HOME_S)
+        self._note(f"{host} sees what is written to the store")
+
     def write_on(self, host: str) -> str:
         """Write a row on a replica itself, which no primary has: it has diverged. Give the row's id.
 
@@ -344,6 +357,11 @@ class Scene:
         self._note(f"{candidate} has begun {step}: its power is cut; the last that it recorded: {trap.last_words()}")
         time.sleep(returns_after_s)
         self.power_on(self.primary)
+
+
+def _version(cluster: Cluster, host: str) -> int:
+    status = cluster.status(host)
+    return int(status["store"]["version"] or 0) if status is not None else 0
 
 
 def _end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:

@@ -1,74 +1,16 @@
-"""The table: what can go wrong, and what is documented to come of it.
-
-A row's fault is written with the verbs of `Scene`, which undo themselves. What comes of it is one of
-
-    MOVES     another node is primary, once, and serves while the fault lasts
-    STAYS     the role does not move: not one change of term
-    WAITS     nobody is primary until what the row names returns; then somebody is, by itself
-    SURVIVES  in the end one of those left is primary by itself, while the fault lasts
-    SAFE      where the role is may depend on chance; only that nothing splits, nothing is lost, and all is well after
-
-`served` names the protocols that clients must be served on at the end of the fault, before anything is healed.
-"""
+"""The table: what can go wrong, and what is documented to come of it (row.py has the words)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
-from trials.figures import PROTOCOLS
-
+from faultmatrix.row import MANY, NOBODY, Outcome, Row
 from faultmatrix.scene import DOVECOT, FAILOVERD, MARIADB, POSTFIX, Scene
+from faultmatrix.table_etcd import ETCD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class Outcome(Enum):
-    """What is documented to come of a fault."""
-
-    MOVES = "moves"
-    STAYS = "stays"
-    WAITS = "no primary until"
-    SURVIVES = "one primary in the end"
-    SAFE = "safe, and well after"
-
-
-NOBODY: tuple[str, ...] = ()
-MAIL = ("smtp", "imap")
-FEW, MANY = 2, 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One fault."""
-
-    name: str
-    words: str
-    fault: Callable[[Scene], None]
-    outcome: Outcome
-    trials: int = FEW
-    lasts_s: float = 9.0  # three leases: what has not happened by then does not happen
-    served: tuple[str, ...] = PROTOCOLS
-    until: str = ""  # WAITS: what has to return
-    returns: Callable[[Scene], None] | None = None  # WAITS: how it does
-    disks: bool = False  # needs databases and mail store on disks of their own
-    writers: int = 0  # so many more a protocol that write as fast as they are answered
-    data_mb: int = 0  # what the databases hold besides
-    once: bool = False  # and no mailbox may have a mail twice
-    outage_s: float = math.inf  # for longer no client may wait; where nothing is said, the table only shows it
-    fresh: bool = False  # needs a daemon that has not restarted a unit lately, which it does once in ten minutes
-
-
-def expected(row: Row) -> str:
-    """Say what is documented, in a few words."""
-    if row.outcome is Outcome.WAITS:
-        return f"{row.outcome.value} {row.until} returns"
-    if row.outcome is Outcome.STAYS and row.served != PROTOCOLS:
-        return f"stays; {', '.join(row.served).upper() or 'nobody'} served meanwhile"
-    return str(row.outcome.value)
 
 
 def _both_ways(scene: Scene) -> None:
@@ -174,6 +116,7 @@ POWER = (
         name="power-arbiter-then-primary",
         words="arbiter gone, then the primary",
         fault=_arbiter_then_primary,
+        on_member=True,  # with etcd, too, the store is gone then
         outcome=W,
         until="the arbiter",
         returns=lambda s: s.power_on(s.arbiter),
@@ -515,4 +458,4 @@ SWITCHOVERS = tuple(
     )
 )
 
-ROWS: tuple[Row, ...] = (*POWER, *PROCESSES, *NETWORK, *CANDIDATES, *SWITCHOVERS, *DISKS, *LOADED)
+ROWS: tuple[Row, ...] = (*POWER, *PROCESSES, *NETWORK, *CANDIDATES, *SWITCHOVERS, *DISKS, *LOADED, *ETCD)

@@ -23,9 +23,10 @@ from trials.lost import Auditor
 from trials.story import Story
 from trials.watch import LATELY, Watch, now_ms
 
+from faultmatrix import stage_etcd
 from faultmatrix.rebuilds import Rebuilds
+from faultmatrix.row import Outcome, Row
 from faultmatrix.scene import FAILOVERD, Scene
-from faultmatrix.table import Outcome, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,6 +63,8 @@ class Result:
     took_s: float = 0.0
     home_s: float = -1.0  # from healing to all well, the one that was lost at home; -1: it did not come to that
     rebuild_s: float = -1.0  # of the longest rebuild of a database; -1: there was none
+    store: str = "embedded"
+    election_s: float = -1.0  # how long etcd had no leader; -1: its leader was not lost, or nobody looked
     broken: bool = False  # the lab did not settle: the next trial needs another one
 
     @property
@@ -91,6 +94,9 @@ class Run:
         """Do it; the lab must be settled."""
         began = time.monotonic()
         result = self._result
+        if self._lab.etcd is not None:
+            result.store = "etcd"
+            stage_etcd.prepare(self._lab, self._lab.etcd, self._row, SETTLED_S)
         result.victim = self._cluster.primary()
         if self._row.fresh:
             self._lab.exec(result.victim, "systemctl", "restart", FAILOVERD)
@@ -157,6 +163,7 @@ class Run:
             self._problem(problem)
         self._settle(watch, story)
         story.tell_all()
+        self._result.election_s = scene.etcd.election_s
         self._result.term_changes = terms.highest() - term
         if self._row.outcome is Outcome.STAYS and self._result.term_changes:
             self._problem(f"the role must not move: {self._result.term_changes} changes of term")

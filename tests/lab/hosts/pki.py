@@ -54,7 +54,8 @@ def issue(
     common_name: str | None = None,
     days: str = _DAYS,
 ) -> None:
-    """Sign NAME.crt for a new NAME.key with the CA of the directory."""
+    """Sign NAME.crt for a new NAME.key with the CA of the directory; its CN is NAME, or what is given: "" is none."""
+    named = name if common_name is None else common_name
     run(
         "openssl",
         "req",
@@ -71,7 +72,7 @@ def issue(
         "-days",
         days,
         "-subj",
-        f"/O=failoverd lab/CN={common_name or name}",
+        "/O=failoverd lab" + (f"/CN={named}" if named else ""),
         "-addext",
         f"subjectAltName={','.join(alternatives)}",
         "-addext",

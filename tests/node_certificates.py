@@ -85,11 +85,6 @@ class Authority:
         names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))]
         return self._issued(name, name, more, list(usages), names, days=days, since_days=since_days)
 
-    def nameless(self, name: str) -> Files:
-        """Certificate and key of a client that is told by something else: it has no CN."""
-        alternative: list[x509.GeneralName] = [x509.DNSName(name)]
-        return self._issued(name, "", [], [ExtendedKeyUsageOID.CLIENT_AUTH], alternative, days=10)
-
     def operator(self, name: str, *, days: int = 10, unit: str = OPERATORS, common: str | None = None) -> Files:
         """Certificate and key of a person, with another OU or another CN than the files' name where one is given."""
         units = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []

@@ -34,8 +34,9 @@ ANSWER_LIMIT = 4 * 1024 * 1024  # bytes: a page of a fleet's records
 LINE_LIMIT = 1024 * 1024  # bytes of one message of a watch
 AUTHENTICATE_MS = 3000  # etcd takes a tenth of a second for a password on purpose; whoever waits has its own deadline
 _UNAUTHENTICATED, _OWN_FAULT, _SERVERS_FAULT = 401, 400, 500
-# Of a token from before rights were changed; of none, where authentication was switched on since: both are a 400.
-_OF_TOKEN = ("revision of auth store is old", "user name is empty")
+# Of a token from before rights were changed, anybody's: a 400, or for a JWT a 500; of none, where authentication was
+# switched on since.
+_OF_TOKEN = ("revision of auth store is old", "revision in header is old", "user name is empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class _RefusedError(Exception):
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"{status} {words}")
-        self.final = _OWN_FAULT <= status < _SERVERS_FAULT
         self.of_token = status == _UNAUTHENTICATED or any(words.find(known) >= 0 for known in _OF_TOKEN)
+        self.final = self.of_token or _OWN_FAULT <= status < _SERVERS_FAULT
 
 
 class EtcdLink:

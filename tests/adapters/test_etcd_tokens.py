@@ -1,0 +1,92 @@
+"""Tokens of etcd's that end under a store's hands: it gets new ones, whatever kind etcd gives."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from etcd_members import Members
+from node_certificates import Authority
+
+from failoverd.core.model import NodeName, Record
+from failoverd.ports import StoreUnavailableError
+from failoverd.stores.etcd import EtcdStore
+from failoverd.stores.etcd_link import Endpoints
+from failoverd.tls import store_context
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+HELD = Record(term=1, holder=NodeName("mail1"), counter=1, ttl_ms=3000)
+PASSWORD = "lab-password"
+
+
+def jwt(directory: Path) -> str:
+    """Make a key of etcd's, and give the flag that has tokens signed with it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    private, public = directory / "jwt.key", directory / "jwt.pub"
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
+    return f"--auth-token=jwt,pub-key={public},priv-key={private},sign-method=ES256,ttl=10m"
+
+
+@pytest.fixture(params=["simple", "jwt"])
+def members(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Members]:
+    flags = (jwt(tmp_path),) if request.param == "jwt" else ()
+    started = Members(tmp_path / "etcd", Authority(tmp_path), version="3.5", flags=flags)
+    started.start()
+    started.add_role("lab", PASSWORD, "/failoverd/lab/")
+    started.enable_auth("root-password")
+    yield started
+    started.close()
+
+
+def run(members: Members, story: Callable[[EtcdStore], Awaitable[None]]) -> None:
+    """Tell the story with a store that has its token already."""
+
+    async def telling() -> None:
+        files = members.client
+        context = store_context(ca=files.ca, certificate=files.certificate, key=files.key)
+        store = EtcdStore(Endpoints(members.urls, context, "lab", PASSWORD), 3000, cluster="lab", prefix="/failoverd/")
+        try:
+            assert (await store.compare_and_swap(0, HELD))[0]
+            async with asyncio.timeout(20):
+                await story(store)
+        finally:
+            await store.close()
+
+    asyncio.run(telling())
+
+
+def test_rights_that_are_given_to_somebody_else_take_nothing_from_this_cluster(members: Members) -> None:
+    async def story(store: EtcdStore) -> None:
+        await asyncio.to_thread(members.add_role, "lab2", "another", "/failoverd/lab2/")  # every JWT is of no use now
+        assert (await store.compare_and_swap(1, HELD))[0]
+        assert (await store.read()).version == 2
+
+    run(members, story)
+
+
+def test_a_member_that_was_restarted_knows_no_token_any_more(members: Members) -> None:
+    async def story(store: EtcdStore) -> None:
+        await asyncio.to_thread(members.stop, members.members[0])
+        await asyncio.to_thread(members.start)
+        assert (await store.compare_and_swap(1, HELD))[0]
+
+    run(members, story)
+
+
+def test_rights_that_were_taken_away_are_said_as_such(members: Members) -> None:
+    async def story(store: EtcdStore) -> None:
+        await asyncio.to_thread(members.etcdctl, "user", "revoke-role", "lab", "lab")
+        with pytest.raises(StoreUnavailableError, match="permission denied"):
+            await store.read()
+
+    run(members, story)

@@ -10,7 +10,10 @@ A request that lost the race is not cancelled, httpx ends it by its own time lim
 TLS handshake leaves its socket to the garbage collector. So a request must be one that may arrive twice, and late.
 
 Where authentication is on, a token is got with user and password, and again whenever it is refused: etcd forgets
-those of the usual kind when a member is restarted.
+those of the usual kind when a member is restarted. After an old snapshot was put back it does not refuse them, but lets
+whoever has one wait until its log has come as far as it was when it gave the token: nothing would ever be answered.
+So where nothing is, a member's status is asked, for which no token is needed. (To get another one after each time-out
+would cost an etcd of many clusters a tenth of a second of processor for each node, just when it comes back.)
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ class EtcdLink:
         self._avoided: dict[str, float] = {}
         self._token = ""
         self._authenticating: asyncio.Task[None] | None = None
+        self._doubting: asyncio.Task[None] | None = None
         self._attempts: set[asyncio.Task[bytes]] = set()
         self._client = httpx.AsyncClient(
             verify=endpoints.ssl_context,
@@ -80,6 +84,8 @@ class EtcdLink:
             async with asyncio.timeout(deadline_ms / 1000):
                 return await self._with_token(lambda: self._race(path, body, deadline_ms))
         except TimeoutError:
+            if self._token and (self._doubting is None or self._doubting.done()):
+                self._doubting = asyncio.create_task(self._doubt(self._token))
             raise StoreUnavailableError(f"{self._where}: no answer within {deadline_ms} ms") from None
         except _RefusedError as error:
             raise StoreUnavailableError(f"{self._where}: {error}") from None
@@ -117,7 +123,7 @@ class EtcdLink:
 
     async def close(self) -> None:
         """End every connection; requests under way fail."""
-        tasks = [*self._attempts, *([self._authenticating] if self._authenticating is not None else [])]
+        tasks = [*self._attempts, *(task for task in (self._authenticating, self._doubting) if task is not None)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -215,6 +221,16 @@ class EtcdLink:
             raise StoreUnavailableError(f"{self._where}: no token within {AUTHENTICATE_MS} ms") from None
         except (_RefusedError, etcd.EtcdAnswerError) as error:
             raise StoreUnavailableError(f"{self._where}: no token for {self._endpoints.user}: {error}") from None
+
+    async def _doubt(self, token: str) -> None:
+        """Forget a token that was given further on in etcd's log than etcd is now."""
+        try:
+            async with asyncio.timeout(AUTHENTICATE_MS / 1000):
+                applied = etcd.applied_of(await self._race(etcd.STATUS, b"{}", AUTHENTICATE_MS))
+        except (TimeoutError, StoreUnavailableError, _RefusedError, etcd.EtcdAnswerError):
+            return  # nothing is known: the next request that is not answered asks again
+        if applied < etcd.index_of(token) and self._token == token:
+            self._token = ""
 
 
 async def _whole(response: httpx.Response) -> bytes:

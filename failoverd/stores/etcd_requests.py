@@ -13,11 +13,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 RANGE, TXN, WATCH, DELETE = "/v3/kv/range", "/v3/kv/txn", "/v3/watch", "/v3/kv/deleterange"
-AUTHENTICATE = "/v3/auth/authenticate"
+AUTHENTICATE, STATUS = "/v3/auth/authenticate", "/v3/maintenance/status"
+_SIMPLE_TOKEN = re.compile(r"[^.]+\.([0-9]{1,19})")
 
 
 class EtcdAnswerError(Exception):
@@ -117,6 +119,20 @@ def token_of(body: bytes) -> str:
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise EtcdAnswerError("no token")
     return token
+
+
+def index_of(token: str) -> int:
+    """How far etcd's log was when it gave the token; 0 of a token that does not say (etcd's --auth-token jwt).
+
+    A member that has not come that far lets a request with the token wait until it has.
+    """
+    match = _SIMPLE_TOKEN.fullmatch(token)
+    return int(match[1]) if match else 0
+
+
+def applied_of(body: bytes) -> int:
+    """How far in etcd's log a member is, as its status says. Raises EtcdAnswerError."""
+    return _number(_object(_loads(body)), "raftAppliedIndex")
 
 
 def said(body: bytes) -> Said:

@@ -34,6 +34,14 @@ class Outcome(Enum):
     SAFE = "safe, and well after"
 
 
+class Lead(Enum):
+    """Where etcd's leader is at the beginning: the same in each trial, so that they compare."""
+
+    ARBITER = "arbiter"
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
 NOBODY: tuple[str, ...] = ()
 MAIL = ("smtp", "imap")
 FEW, MANY = 2, 5
@@ -60,7 +68,7 @@ class Row:
     fresh: bool = False  # needs a daemon that has not restarted a unit lately, which it does once in ten minutes
     etcd: bool = False  # breaks something of etcd: makes no sense with another store
     # Where the store is etcd, whatever is broken then:
-    leads: bool = False  # etcd's leader is on the primary's host; in all other rows on the arbiter
+    leads: Lead = Lead.ARBITER  # whose host etcd's leader is on
     on_member: bool = False  # the primary is on a host that has a member
     snapshot: bool = False  # there is a snapshot that is older than the present term
 

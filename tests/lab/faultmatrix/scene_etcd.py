@@ -47,6 +47,10 @@ class EtcdFaults:
         """Name the members on other hosts."""
         return [member for member in self.members if member != host]
 
+    def replica(self, replicas: list[str]) -> str:
+        """Name the first of the replicas that has a member."""
+        return next(host for host in replicas if host in self.members)
+
     # ---- members ---------------------------------------------------------------------------------------------
 
     def kill(self, host: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hosts import etcd, layout
 from trials.cluster import Cluster
 
+from faultmatrix.row import Lead
 from faultmatrix.scene_etcd import SNAPSHOT
 
 if TYPE_CHECKING:
@@ -22,9 +23,16 @@ def prepare(lab: Lab, members: etcd.Etcd, row: Row, deadline_s: float) -> None:
     if row.snapshot:
         members.save(SNAPSHOT)
         _move(lab, cluster, next(host for host in layout.DATA_NODES if host != cluster.primary()), deadline_s)
-    if (row.on_member or row.leads) and cluster.primary() not in etcd.MEMBERS:
+    if (row.on_member or row.leads is Lead.PRIMARY) and cluster.primary() not in etcd.MEMBERS:
         _move(lab, cluster, etcd.MEMBERS[0], deadline_s)
-    members.lead(cluster.primary() if row.leads else layout.ARBITER)
+    primary = cluster.primary()
+    match row.leads:
+        case Lead.ARBITER:
+            members.lead(layout.ARBITER)
+        case Lead.PRIMARY:
+            members.lead(primary)
+        case Lead.REPLICA:
+            members.lead(next(host for host in etcd.MEMBERS if host not in {primary, layout.ARBITER}))
 
 
 def _move(lab: Lab, cluster: Cluster, host: str, deadline_s: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faultmatrix.row import MANY, Outcome, Row
+from faultmatrix.row import MANY, Lead, Outcome, Row
 
 if TYPE_CHECKING:
     from faultmatrix.scene import Scene
@@ -21,6 +21,12 @@ WITHOUT_S = 4.0  # what the power cut of a primary costs at most without it
 def _leader_and_primary(scene: Scene) -> None:
     with scene.etcd.losing_leader(scene.primary):
         scene.cut_power(scene.primary)
+
+
+def _leader_and_replica(scene: Scene) -> None:
+    replica = scene.etcd.replica(scene.replicas)
+    with scene.etcd.losing_leader(replica):
+        scene.cut_power(replica)
 
 
 def _leader_and_frozen_primary(scene: Scene) -> None:
@@ -67,7 +73,7 @@ ETCD = (
         fault=lambda s: s.etcd.kill(s.primary),
         outcome=S,
         etcd=True,
-        leads=True,
+        leads=Lead.PRIMARY,
         outage_s=UNNOTICED_S,
     ),
     Row(
@@ -77,7 +83,7 @@ ETCD = (
         outcome=M,
         trials=MANY,
         etcd=True,
-        leads=True,
+        leads=Lead.PRIMARY,
         outage_s=WITHOUT_S + ELECTION_S,
     ),
     Row(
@@ -87,7 +93,17 @@ ETCD = (
         outcome=M,
         lasts_s=20.0,
         etcd=True,
-        leads=True,
+        leads=Lead.PRIMARY,
+    ),
+    Row(
+        name="etcd-leader-and-replica",
+        words="power cut of a replica, with etcd's leader on its host",
+        fault=_leader_and_replica,
+        outcome=S,
+        trials=MANY,
+        etcd=True,
+        leads=Lead.REPLICA,
+        outage_s=UNNOTICED_S,
     ),
     Row(
         name="etcd-leader-frozen",
@@ -103,7 +119,7 @@ ETCD = (
         fault=lambda s: s.etcd.freeze(s.primary),
         outcome=S,
         etcd=True,
-        leads=True,
+        leads=Lead.PRIMARY,
         outage_s=UNNOTICED_S,
     ),
     Row(

@@ -42,7 +42,7 @@ PREFIX = "/failoverd/"
 RECORD = f"{PREFIX}{CLUSTER}/record"
 USER, PASSWORD, ROOT_PASSWORD = "lab", "etcd-lab-password", "etcd-root-lab-password"
 # As runbooks/etcd.md wants them, and as the tests without the lab have them (tests/etcd_members.py).
-FLAGS = ("--auto-compaction-mode=periodic", "--auto-compaction-retention=1m", "--log-level=warn")
+FLAGS = ("--auto-compaction-mode=periodic", "--auto-compaction-retention=1m", "--pre-vote", "--log-level=warn")
 EMBEDDED = "store: {kind: embedded, node: arbiter}\n"
 _PLACE = layout.STATE / "etcd"
 _ETCDCTL = _PLACE / "etcdctl"

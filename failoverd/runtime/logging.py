@@ -36,6 +36,7 @@ QUEUED = 10_000  # lines
 GRACE_S = 2.0  # for the rest at the end; a reader that is stuck does not hold up the end either
 SECRET_KEY = re.compile(r"passw|secret|token|passphrase|private_key", re.IGNORECASE)
 SHORTEST_SECRET = 4  # characters; hiding a shorter one wherever it stands would hide the log
+_A_LINE_A_REQUEST = ("httpx", "httpcore")  # two a second where the store is etcd
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # systemd's, sd-daemon(3)
 
 
@@ -80,6 +81,8 @@ def start(
     before = root.handlers[:], root.level
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in _A_LINE_A_REQUEST:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
     writer.start()
 
     def stop() -> None:

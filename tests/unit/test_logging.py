@@ -80,3 +80,14 @@ def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
         reader.join(10)
     assert "lines of the log were dropped" in text[-1]
     assert len(text) > QUEUED
+
+
+def test_requests_to_a_store_are_not_logged_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        stop = start(stream=stream, environment={})
+        logging.getLogger("httpx").info("HTTP Request: POST https://192.0.2.11:2379/v3/kv/txn")
+        logging.getLogger("httpx").warning("a warning")
+        stop()
+    assert "HTTP Request" not in path.read_text()
+    assert "a warning" in path.read_text()

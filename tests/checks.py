@@ -71,7 +71,7 @@ COMPUTING = ("tests/unit", "tests/core", "tests/scenarios", "tests/simulation") 
 # Where the tests of each kind are: to look for them everywhere takes 17 s a part. test_checks holds it complete.
 PLACES = {
     "simulation": ("tests/simulation", "tests/unit/test_audit_tampering.py"),
-    "root": ("tests/adapters", "tests/lab", "tests/package", "tests/unit"),
+    "root": ("tests/adapters", "tests/contracts", "tests/lab", "tests/package", "tests/unit"),
     "browser": ("tests/browser", "tests/lab"),
     "lab": ("tests/adapters", "tests/contracts", "tests/lab"),
 }

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 AVOID_S = 10.0
+CLOSE_S = 0.5
 ANSWER_LIMIT = 4 * 1024 * 1024  # bytes: a page of a fleet's records
 LINE_LIMIT = 1024 * 1024  # bytes of one message of a watch
 AUTHENTICATE_MS = 3000  # etcd takes a tenth of a second for a password on purpose; whoever waits has its own deadline
@@ -122,8 +123,10 @@ class EtcdLink:
         self._avoided[url] = asyncio.get_running_loop().time() + AVOID_S
 
     async def close(self) -> None:
-        """End every connection; requests under way fail."""
-        tasks = [*self._attempts, *(task for task in (self._authenticating, self._doubting) if task is not None)]
+        """End every connection; what is under way has CLOSE_S to end by itself."""
+        tasks = {*self._attempts, *(task for task in (self._authenticating, self._doubting) if task is not None)}
+        if tasks:
+            _, tasks = await asyncio.wait(tasks, timeout=CLOSE_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 MAIL1 = NodeName("mail1")
-TIMEOUT_MS = 400
+TIMEOUT_MS = 400  # of a client that shall find out that nobody answers
+PATIENT_MS = 5000  # of all others
 SLACK_S = 1.0  # what a busy machine may add to a deadline
 FULL = Record(
     term=3,
@@ -53,7 +54,7 @@ FULL = Record(
 class Place(Protocol):
     """A store somewhere, with its switches."""
 
-    def client(self) -> Store:
+    def client(self, timeout_ms: int = PATIENT_MS) -> Store:
         """Return a new client."""
         ...
 
@@ -77,7 +78,7 @@ class MemoryPlace(Place):
         self._first = MemoryStore()
         self._clients: list[MemoryStore] = []
 
-    def client(self) -> Store:  # noqa: D102 - see Place
+    def client(self, timeout_ms: int = PATIENT_MS) -> Store:  # noqa: ARG002, D102 - see Place; it never waits
         self._clients.append(self._first.client())
         return self._clients[-1]
 
@@ -103,9 +104,9 @@ class EmbeddedPlace(Place):
         self.port = 0
         self._process: subprocess.Popen[str] | None = None
 
-    def client(self) -> Store:  # noqa: D102 - see Place
+    def client(self, timeout_ms: int = PATIENT_MS) -> Store:  # noqa: D102 - see Place
         url = f"https://127.0.0.1:{self.port}"
-        return STORES["embedded"](Access("lab", TIMEOUT_MS, base_url=url, ssl_context=self.ssl_context))
+        return STORES["embedded"](Access("lab", timeout_ms, base_url=url, ssl_context=self.ssl_context))
 
     async def start(self) -> None:  # noqa: D102 - see Place
         await asyncio.to_thread(self._start)
@@ -149,9 +150,9 @@ class EtcdPlace(Place):
             ca=members.client.ca, certificate=members.client.certificate, key=members.client.key
         )
 
-    def client(self, cluster: str = "lab") -> Store:  # noqa: D102 - see Place
+    def client(self, timeout_ms: int = PATIENT_MS, cluster: str = "lab") -> Store:  # noqa: D102 - see Place
         endpoints = Endpoints(self.members.urls, self.ssl_context, "lab", "lab-password")
-        return STORES["etcd"](Access(cluster, TIMEOUT_MS, endpoints=endpoints, prefix="/failoverd/"))
+        return STORES["etcd"](Access(cluster, timeout_ms, endpoints=endpoints, prefix="/failoverd/"))
 
     async def start(self) -> None:  # noqa: D102 - see Place
         await asyncio.to_thread(self._start)
@@ -212,12 +213,12 @@ def place(request: pytest.FixtureRequest) -> Place:
     return MemoryPlace() if request.param == "memory" else request.getfixturevalue(request.param)
 
 
-def run(place: Place, story: Callable[[Store, Store], Awaitable[None]]) -> None:
+def run(place: Place, story: Callable[[Store, Store], Awaitable[None]], timeout_ms: int = PATIENT_MS) -> None:
     """Start the store, tell the story with two clients of it, close them."""
 
     async def telling() -> None:
         await place.start()
-        stores = place.client(), place.client()
+        stores = place.client(timeout_ms), place.client(timeout_ms)
         try:
             async with asyncio.timeout(20):
                 await story(*stores)
@@ -335,7 +336,7 @@ def test_a_store_that_does_not_answer_is_unavailable_in_time(place: Place, how: 
                 await call()
             assert time.monotonic() - began < TIMEOUT_MS / 1000 + SLACK_S
 
-    run(place, story)
+    run(place, story, TIMEOUT_MS)
 
 
 @pytest.mark.parametrize("how", ["stop", "freeze"])
@@ -350,7 +351,7 @@ def test_a_watch_ends_when_the_store_does(place: Place, how: str) -> None:
         with pytest.raises(StoreUnavailableError):
             await waiting
 
-    run(place, story)
+    run(place, story, TIMEOUT_MS)
 
 
 def test_a_restarted_store_has_kept_its_record(place: Place) -> None:
@@ -365,7 +366,7 @@ def test_a_restarted_store_has_kept_its_record(place: Place) -> None:
         assert found.version >= stored.version
         assert await other.compare_and_swap(found.version, FULL) == (True, replace(FULL, version=found.version + 1))
 
-    run(place, story)
+    run(place, story, TIMEOUT_MS)
 
 
 def anchor(term: int, *, moment: Moment = "begin", at_ms: int = 1, seq: int = 5) -> Anchor:
@@ -415,4 +416,4 @@ def test_anchors_outlive_a_restart_of_the_store_and_need_one_that_answers(place:
         await place.start()
         assert await one.anchors() == (anchor(1),)
 
-    run(place, story)
+    run(place, story, TIMEOUT_MS)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from failoverd.fleet.roles import Kind, Permission, Standing
+from failoverd.fleet.roles import KINDS, Permission, Standing
 from failoverd.ports import StoreUnavailableError
 from failoverd.stores import etcd_requests as etcd
 
@@ -31,7 +31,10 @@ async def standing(link: EtcdLink, account: Account) -> Standing:
     permissions: tuple[Permission, ...] | None = None
     if account.name in roles:
         answer = await _ask(link, "role/get", {"role": account.name})
-        permissions = tuple(_permission(each) for each in answer.get("perm", []))
+        told = answer.get("perm", [])
+        if not isinstance(told, list):
+            raise StoreUnavailableError("etcd's answer is not understood: perm is no list of permissions")
+        permissions = tuple(map(_permission, told))
     has: tuple[str, ...] | None = None
     if account.name in users:
         has = tuple(_names(await _ask(link, "user/get", {"name": account.name}), "roles"))
@@ -89,11 +92,12 @@ def _names(answer: dict[str, Any], key: str) -> list[str]:
 
 
 def _permission(said: object) -> Permission:
-    kind = said.get("permType", "READ") if isinstance(said, dict) else None
+    permission = said if isinstance(said, dict) else {}
+    kind = KINDS.get(str(permission.get("permType", "READ")))
     try:
-        key, end = (base64.b64decode(str(said.get(part, "")), validate=True) for part in ("key", "range_end"))
-    except (ValueError, AttributeError):
+        key, end = (base64.b64decode(str(permission.get(part, "")), validate=True) for part in ("key", "range_end"))
+    except ValueError:
         kind = None
-    if kind not in get_args(Kind):
+    if kind is None or not key:
         raise StoreUnavailableError("etcd's answer is not understood: a permission that is none")
     return Permission(kind, key, end)

@@ -21,9 +21,10 @@ from failoverd.setup.refused import Refused
 from failoverd.stores.etcd_requests import end_of, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 Kind = Literal["READ", "WRITE", "READWRITE"]
+KINDS: Mapping[str, Kind] = {"READ": "READ", "WRITE": "WRITE", "READWRITE": "READWRITE"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import targets_config
 import targets_copies
 import targets_ctl
 import targets_drill
+import targets_etcd
 import targets_helper
 import targets_http
 import targets_mail
@@ -20,6 +21,7 @@ FILES = (
     targets_config,
     targets_messages,
     targets_store,
+    targets_etcd,
     targets_http,
     targets_mail,
     targets_sql,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from failoverd import actions, credentials, databases, drill, fencing, notify, probes, rebuild, refusals, setup
+from failoverd import actions, credentials, databases, drill, fencing, fleet, notify, probes, rebuild, refusals, setup
 from failoverd.config import reload
 from failoverd.core import alerts, candidates, orders, repair
 from failoverd.core.findings import FINDINGS
@@ -87,6 +87,7 @@ CODES = {
     *rebuild.CODES,
     *drill.CODES,
     *setup.CODES,
+    *fleet.CODES,
     *removable.CODES,
     *FINDINGS,
     *OTHER_CODES,

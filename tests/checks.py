@@ -84,7 +84,7 @@ FAST = ((Part("tests", ("--fast", *AT_ONCE), 900),),)
 ALL = (
     (
         Part("tests that compute", ("-m", NEITHER, *BOTH, *COMPUTING), 420, gives_way=True),
-        Part("tests with servers", ("-m", NEITHER, *AT_ONCE, *(f"--ignore={place}" for place in COMPUTING)), 420),
+        Part("tests with servers", ("-m", NEITHER, *AT_ONCE, *(f"--ignore={place}" for place in COMPUTING)), 540),
     ),
     (Part("simulated seeds", ("-m", "simulation", *PLACES["simulation"]), 240),),  # on all cores
     (

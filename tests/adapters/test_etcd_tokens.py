@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from node_certificates import Authority
 from failoverd.core.model import NodeName, Record
 from failoverd.ports import StoreUnavailableError
 from failoverd.stores.etcd import EtcdStore
-from failoverd.stores.etcd_link import Endpoints
+from failoverd.stores.etcd_link import Endpoints, EtcdLink
 from failoverd.tls import store_context
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def run(members: Members, story: Callable[[EtcdStore], Awaitable[None]]) -> None
     """Tell the story with a store that has its token already."""
 
     async def telling() -> None:
-        files = members.client
-        context = store_context(ca=files.ca, certificate=files.certificate, key=files.key)
-        store = EtcdStore(Endpoints(members.urls, context, "lab", PASSWORD), 3000, cluster="lab", prefix="/failoverd/")
+        store = EtcdStore(_endpoints(members, "lab", PASSWORD), 3000, cluster="lab", prefix="/failoverd/")
         try:
             assert (await store.compare_and_swap(0, HELD))[0]
             async with asyncio.timeout(20):
@@ -81,6 +80,45 @@ def test_a_member_that_was_restarted_knows_no_token_any_more(members: Members) -
         assert (await store.compare_and_swap(1, HELD))[0]
 
     run(members, story)
+
+
+def test_a_new_password_ends_the_tokens_of_the_old_one_at_once(members: Members) -> None:
+    async def story(store: EtcdStore) -> None:
+        await _as_root(members, "/v3/auth/user/changepw", {"name": "lab", "password": "another"})
+        with pytest.raises(StoreUnavailableError, match="authentication failed"):
+            await store.read()
+
+    run(members, story)
+
+
+def test_a_second_user_of_the_same_role_takes_the_first_one_s_place(members: Members) -> None:
+    async def story(store: EtcdStore) -> None:
+        await asyncio.to_thread(members.etcdctl, "user", "add", "lab-2:another")
+        await asyncio.to_thread(members.etcdctl, "user", "grant-role", "lab-2", "lab")
+        assert (await store.read()).version == 1  # nothing is taken from who runs
+        second = EtcdStore(_endpoints(members, "lab-2", "another"), 3000, cluster="lab", prefix="/failoverd/")
+        try:
+            assert (await second.compare_and_swap(1, HELD))[0]
+            await asyncio.to_thread(members.etcdctl, "user", "delete", "lab")
+            assert (await second.compare_and_swap(2, HELD))[0]
+        finally:
+            await second.close()
+
+    run(members, story)
+
+
+def _endpoints(members: Members, user: str, password: str) -> Endpoints:
+    files = members.client
+    context = store_context(ca=files.ca, certificate=files.certificate, key=files.key)
+    return Endpoints(members.urls, context, user, password)
+
+
+async def _as_root(members: Members, path: str, asked: dict[str, str]) -> None:
+    link = EtcdLink(_endpoints(members, "root", "root-password"))
+    try:
+        await link.ask(path, json.dumps(asked).encode(), deadline_ms=3000)
+    finally:
+        await link.close()
 
 
 def test_rights_that_were_taken_away_are_said_as_such(members: Members) -> None:

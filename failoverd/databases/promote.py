@@ -67,8 +67,14 @@ def await_applied(
 
     The server's own wait returns the moment it is so. UNKNOWN at the deadline: the applier goes on.
     """
+    missing = ""
     while True:
-        facts = dialect.read_facts(connection, deadline)
+        try:
+            facts = dialect.read_facts(connection, deadline)
+        except Failure as failure:
+            if missing and failure.code == "DB_TIMEOUT":  # in the last of many looks
+                raise Failure("DB_NOT_APPLIED", f"{missing} after {deadline.after_ms} ms", Outcome.UNKNOWN) from None
+            raise
         position = wanted(facts)
         if facts.applied.covers(position):
             return

@@ -436,8 +436,8 @@ def test_apply_waits_for_the_applier_and_says_when_it_stopped(members: tuple[Mem
     wait_for(lambda: facts(second).position == position, name="the receiver")
     ok(second.database.freeze(deadline_ms=QUICK_MS))
 
-    not_ok(second.database.apply_relay_log(deadline_ms=1000), Outcome.UNKNOWN, "DB_NOT_APPLIED")
-    not_ok(second.database.await_position(position=position, deadline_ms=1000), Outcome.UNKNOWN, "DB_NOT_APPLIED")
+    not_ok(second.database.apply_relay_log(deadline_ms=4000), Outcome.UNKNOWN, "DB_NOT_APPLIED")
+    not_ok(second.database.await_position(position=position, deadline_ms=4000), Outcome.UNKNOWN, "DB_NOT_APPLIED")
     not_ok(second.database.become_source(deadline_ms=QUICK_MS), Outcome.FAILED, "DB_NOT_APPLIED")
     assert facts(second).replication is not None, "the relay log must still be there"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 MAIL1 = NodeName("mail1")
-TIMEOUT_MS = 400  # of a client that shall find out that nobody answers
+TIMEOUT_MS = 1500  # of a client that shall find out that nobody answers
 PATIENT_MS = 5000  # of all others
 SLACK_S = 1.0  # what a busy machine may add to a deadline
 FULL = Record(

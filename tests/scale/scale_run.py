@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import threading
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -220,8 +221,15 @@ def steady(etcd: Etcd, generator: Generator, plan: Plan) -> dict[str, Any]:
         cpu, own, at_s = now_cpu, now_own, now_s
     cost = stretch.cost()
     if plan.profile is not None:  # afterwards: it costs etcd some CPU of its own
-        plan.profile.write_bytes(etcd.profile(cost["leader"], PROFILE_S))
+        profiling = threading.Thread(target=_profiled, args=(etcd, cost["leader"], plan.profile))
+        profiling.start()
+        while profiling.is_alive():
+            generator.second()
     return {"steady": cost, "by_second": rows}
+
+
+def _profiled(etcd: Etcd, member: int, file: Path) -> None:
+    file.write_bytes(etcd.profile(member, PROFILE_S))
 
 
 def settled(generator: Generator, plan: Plan) -> int:

@@ -324,7 +324,7 @@ class Agent:
         """Rule 3, looked at again when it can first be true."""
         timing, now = self._world.timing, now_ms()
         due_ms = self._seen_ms + timing.ttl_ms
-        if self.fallen or self._held is not None:
+        if self.fallen or self._held is not None or not self._text:  # nothing is known yet by one that is back
             due_ms = now + timing.ttl_ms
         elif now >= due_ms and now >= self._not_before_ms and not self._swapping:
             self._see(json_value(self._text))

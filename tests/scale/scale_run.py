@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import random
@@ -100,7 +101,7 @@ class Generator:
     def close(self) -> None:
         """End them."""
         for pipe, process in zip(self.pipes, self._processes, strict=True):
-            if process.is_alive():
+            with contextlib.suppress(BrokenPipeError):  # it has ended by itself
                 pipe.send(("stop", ()))
             while process.is_alive():  # it may be telling something that nobody hears any more
                 while pipe.poll():
@@ -168,9 +169,11 @@ def run(directory: Path, plan: Plan) -> dict[str, Any]:
         costs = steady(etcd, generator, plan)
         failovers = [failover(etcd, generator, plan, share) for share in plan.failovers]
     finally:
-        if generator is not None:
-            generator.close()
-        etcd.close()
+        try:
+            if generator is not None:
+                generator.close()
+        finally:
+            etcd.close()
     return {
         "clusters": plan.clusters,
         "version": plan.version,

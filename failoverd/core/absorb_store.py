@@ -20,10 +20,12 @@ def record_seen(turn: Turn, record: Record) -> None:
     """The store's record, read, watched or answered."""
     view = turn.view
     stored, record = record, unproven.remembered(view, record)
-    if not lease.acceptable(record, view.highest_term):
+    if not lease.acceptable(record, view.highest_term, view.memory.moves):
         if turn.state.refused != record:
             turn.keep(refused=record)
             text = f"the store says term {record.term}, this node has seen {view.highest_term}: refused"
+            if record.term >= view.highest_term:
+                text = f"the store's record was moved {record.moves} times, this node has seen {view.memory.moves}: refused"
             turn.note("store-refused", text, code="BLK_STORE_OLD")
             turn.see(record=record if view.record is None else view.record)
         return

@@ -3,6 +3,8 @@
     take the role     for oneself alone, and in the next term
     renew             the holder alone
     revoke            for oneself, or in one's own name (condemned)
+    seal              whoever is asked for it by a person, once a move, and nothing is written after it (migration.py)
+    arrive            anybody, at the place that is reserved for a record of another store, which is not known here
     all else          whoever is asked for it by a person: pauses, requests, an operator's word
 
 The store asks this of each swap with the name that the certificate has, so that neither a message that was long on its
@@ -16,6 +18,8 @@ from failoverd.core.model import NodeName, Record
 
 def older(standing: Record, wanted: Record) -> str:
     """How `wanted` goes back; "" where it does not."""
+    if wanted.moves < standing.moves:
+        return f"a record that was moved {wanted.moves} times, and it is {standing.moves} now"
     if wanted.term < standing.term:
         return f"a record of term {wanted.term}, and it is {standing.term} now"
     if wanted.term == standing.term and wanted.counter < standing.counter:
@@ -23,8 +27,20 @@ def older(standing: Record, wanted: Record) -> str:
     return ""
 
 
-def improper(standing: Record, wanted: Record, asker: NodeName) -> str:
-    """Why `asker` may not put `wanted` in the place of `standing`; "" where it may."""
+def improper(standing: Record, wanted: Record, asker: NodeName, *, awaits: bool = False) -> str:
+    """Why `asker` may not put `wanted` in the place of `standing`; "" where it may.
+
+    `awaits`: the record may come from another store, to where there is none yet, or one that was sealed long ago.
+    """
+    if awaits and _arrives(standing, wanted):
+        return ""
+    if wanted.version > standing.version:
+        return f"{asker} leaves versions out: {wanted.version}, and it is {standing.version} now"
+    if standing.sealed:
+        return f"{asker} writes what is sealed: it counts in another store"
+    stays = (standing.moves, standing.moved_to, False)
+    if (wanted.moves, wanted.moved_to, wanted.sealed) != stays and not _seals(standing, wanted):
+        return f"{asker} goes from move {standing.moves} to {wanted.moves}"
     if wanted.term > standing.term:
         return _takeover(standing, wanted, asker)
     if wanted.holder != standing.holder:
@@ -44,3 +60,15 @@ def _takeover(standing: Record, wanted: Record, asker: NodeName) -> str:
     if wanted.holder != asker:
         return f"{asker} makes {wanted.holder} the primary"
     return ""
+
+
+def _seals(standing: Record, wanted: Record) -> bool:
+    return wanted.sealed and bool(wanted.moved_to) and wanted.moves == standing.moves + 1 and standing.version > 0
+
+
+def _arrives(standing: Record, wanted: Record) -> bool:
+    """A place is reserved where nothing counts, or what it is for comes."""
+    if wanted.is_place:
+        return (standing.version == 0 or standing.sealed) and wanted.moves > standing.moves and wanted.term == 0
+    same = (wanted.moves, wanted.moved_to) == (standing.moves, standing.moved_to)
+    return standing.is_place and same and not wanted.sealed

@@ -73,7 +73,7 @@ class EmbeddedStoreServer:
 
     `first_version` is to be beyond all versions of earlier runs, also of those that the file knows nothing of.
     `anchored` is called on the loop with each anchor that is kept. `entitled`: whether it looks at who writes what. The
-    contract of a store knows nothing of that.
+    contract of a store knows nothing of that. `awaits`: the record of another store may be moved here.
     """
 
     def __init__(
@@ -83,10 +83,12 @@ class EmbeddedStoreServer:
         first_version: int = 0,
         anchored: Callable[[Anchor], None] = lambda _anchor: None,
         entitled: bool = True,
+        awaits: bool = False,
     ) -> None:
         self._path = path
         self._anchored = anchored
         self._entitled = entitled
+        self._awaits = awaits
         self._waiting_of: dict[str, int] = {}
         self._first_version = first_version
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
@@ -128,7 +130,7 @@ class EmbeddedStoreServer:
     def _open(self) -> tuple[StoreFile, dict[str, Record]]:
         file = StoreFile(self._path)
         try:
-            return file, file.begin_run(self._first_version)
+            return file, file.begin_run(self._first_version, awaits=self._awaits)
         except StoreFileError:
             file.close()
             raise
@@ -232,7 +234,7 @@ class EmbeddedStoreServer:
             return
         if why := older(standing, record):
             raise _ImproperError("PEER_REPLAY", why, 409)
-        if why := improper(standing, record, asker):
+        if why := improper(standing, record, asker, awaits=self._awaits):
             raise _ImproperError("PEER_IMPOSTOR", why, 403)
 
     async def _record(self, cluster: str) -> Record | Response:

@@ -101,9 +101,13 @@ class StoreFile:
             records[cluster] = record
         return records
 
-    def begin_run(self, first_version: int) -> dict[str, Record]:
-        """Every cluster's record, with a version that no earlier run has given. Raises StoreFileError."""
-        records = {cluster: renumbered(record, first_version) for cluster, record in self.load().items()}
+    def begin_run(self, first_version: int, *, awaits: bool = False) -> dict[str, Record]:
+        """Every cluster's record, with a version that no earlier run has given. Raises StoreFileError.
+
+        `awaits`: see renumbered.
+        """
+        loaded = self.load().items()
+        records = {cluster: renumbered(record, first_version, awaits=awaits) for cluster, record in loaded}
         execute = self._connection.execute
         try:
             execute("BEGIN IMMEDIATE")

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from failoverd.core.anchor import Anchor
 
 
-def renumbered(record: Record, first_version: int) -> Record:
-    """The record as it stands when a run begins: what was decided on any copy that stood before does not fit it."""
-    return replace(record, version=max(record.version + 1, first_version)) if record.version else record
+def renumbered(record: Record, first_version: int, *, awaits: bool = False) -> Record:
+    """The record as it stands when a run begins: what was decided on any copy that stood before does not fit it.
+
+    A sealed one stays: nothing fits it any more, and its version is what the first swap in the store that it counts in
+    is decided on. Unless a record may come here again (`awaits`), since that fits it.
+    """
+    if record.version == 0 or (record.sealed and not awaits):
+        return record
+    return replace(record, version=max(record.version + 1, first_version))
 
 
 class MemoryCell:

@@ -152,7 +152,7 @@ def test_whoever_has_seen_the_seal_never_goes_back() -> None:
         node = stage.node()
         seal = await stage.seal(node)
         _, stored = await node.compare_and_swap(seal.version, renewed(seal))
-        stage.old._cell.begin_run(first, 1000)  # noqa: SLF001 - an administrator's hand
+        stage.old._cell.begin_run(first, 1000)
         assert await node.read() == stored
         again = stage.node(moves=stored.moves, place=stored.moved_to)
         assert await again.read() == stored, "the node remembers where it is"
@@ -169,7 +169,7 @@ def test_without_the_old_store_a_node_goes_on_by_what_it_remembers() -> None:
         seal = await stage.seal(sealer)
         stranger, knowing = stage.node(), stage.node(moves=1, place=PLACE)
         for node in (stranger, knowing):
-            await node._store.set_reachable(reachable=False)  # type: ignore[attr-defined] # noqa: SLF001
+            await node._store.set_reachable(reachable=False)  # type: ignore[attr-defined]
             with pytest.raises(StoreUnavailableError):
                 await node.read()
         _, stored = await sealer.compare_and_swap(seal.version, renewed(seal))
@@ -207,7 +207,7 @@ def test_a_next_store_that_has_lost_the_record_is_refused() -> None:
         seal = await stage.seal(node)
         there = await stage.new.read()
         await node.compare_and_swap(seal.version, renewed(seal))
-        stage.new._cell.begin_run(there, 10_000)  # noqa: SLF001 - an administrator's hand
+        stage.new._cell.begin_run(there, 10_000)
         with pytest.raises(StoreUnavailableError, match="has stood at place"):
             await node.read()
 
@@ -242,7 +242,7 @@ def test_a_place_is_reserved_once_and_nothing_is_overwritten() -> None:
         with pytest.raises(StoreUnavailableError, match="somebody else"):
             await one.reserve(replace(place(), reason="another cluster's digest"))
         taken = MovingStore(stage.old.client(), MemoryStore())
-        await taken._next.compare_and_swap(0, FIRST)  # type: ignore[union-attr] # noqa: SLF001
+        await taken._next.compare_and_swap(0, FIRST)  # type: ignore[union-attr]
         with pytest.raises(StoreUnavailableError, match="somebody else"):
             await taken.reserve(place())
 
@@ -262,7 +262,7 @@ def test_anchors_of_both_are_read_and_new_ones_go_where_the_record_is() -> None:
         await node.put_anchor(anchor(2))
         assert await stage.new.anchors() == (anchor(2),)
         assert await node.anchors() == (anchor(1), anchor(2))
-        await node._store.set_reachable(reachable=False)  # type: ignore[attr-defined] # noqa: SLF001
+        await node._store.set_reachable(reachable=False)  # type: ignore[attr-defined]
         assert await node.anchors() == (anchor(2),)
 
     run(story)
@@ -426,7 +426,7 @@ def test_whatever_comes_in_between_there_is_one_line_of_records(acts: list[tuple
     for _ in range(3):
         for whole in (chance.read, chance.swap):
             call = whole(node)
-            while chance._went(call):  # noqa: SLF001 - as above
+            while chance._went(call):
                 pass
     if chance.line[-1].moves and node.moves:
         assert chance.new.record == chance.line[-1] == node.seen

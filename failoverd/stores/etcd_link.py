@@ -1,13 +1,15 @@
-"""Requests to an etcd of several endpoints, by httpx: the first that answers is enough, and a dead one costs little.
+"""Requests to an etcd of several endpoints, by httpx: one that does not answer costs one call.
 
     ask ── first endpoint ─── answer
-             │ refused, lost, a 5xx             the next one, at once
-             └ silent for half of the deadline  the next one as well; whichever answers first
+             │ refused, lost, a 5xx   the next one, at once
+             └ silent                 no answer, and the next call asks another one first
 
 What failed, or was too slow, is asked last for AVOID_S. The order is the caller's: a node with a member asks its own.
 
-A request that lost the race is not cancelled, httpx ends it by its own time limits: one that is cancelled during the
-TLS handshake leaves its socket to the garbage collector. So a request must be one that may arrive twice, and late.
+Nothing is asked of two members at once because one of them is slow. An etcd of many clusters that falls behind would get
+several times the requests, and never come back. For the same reason a request that was given up keeps its connection for a
+while: its answer may come, and the next request needs no TLS handshake. It is not cancelled: one that is, during the
+handshake, leaves its socket to the garbage collector. So a request must be one that may arrive twice, and late.
 
 Where authentication is on, a token is got with user and password, and again whenever it is refused: etcd forgets
 those of the usual kind when a member is restarted. After an old snapshot was put back it does not refuse them, but lets
@@ -34,9 +36,11 @@ if TYPE_CHECKING:
 
 AVOID_S = 10.0
 CLOSE_S = 0.5
+LATE = 4  # deadlines: so long an answer that nobody waits for any more may come, and its connection is kept
 ANSWER_LIMIT = 4 * 1024 * 1024  # bytes: a page of a fleet's records
 LINE_LIMIT = 1024 * 1024  # bytes of one message of a watch
 AUTHENTICATE_MS = 3000  # etcd takes a tenth of a second for a password on purpose; whoever waits has its own deadline
+AUTHENTICATE_EACH_MS = 1000  # and for one member
 _UNAUTHENTICATED, _OWN_FAULT, _SERVERS_FAULT = 401, 400, 500
 # Of a token from before rights were changed, anybody's: a 400, or for a JWT a 500; of none, where authentication was
 # switched on since.
@@ -83,7 +87,7 @@ class EtcdLink:
         """POST and return the answer's body. It may arrive at several members. Raises StoreUnavailableError."""
         try:
             async with asyncio.timeout(deadline_ms / 1000):
-                return await self._with_token(lambda: self._race(path, body, deadline_ms))
+                return await self._with_token(lambda: self._in_turn(path, body, deadline_ms))
         except TimeoutError:
             if self._token and (self._doubting is None or self._doubting.done()):
                 self._doubting = asyncio.create_task(self._doubt(self._token))
@@ -142,31 +146,26 @@ class EtcdLink:
 
     # ---- one request at several endpoints --------------------------------------------------------------------------
 
-    async def _race(self, path: str, body: bytes, deadline_ms: int) -> bytes:
-        """The first answer of any. Raises _RefusedError, StoreUnavailableError; ends with its caller's deadline."""
-        left, errors = self._in_order(), list[str]()
-        running: dict[asyncio.Task[bytes], str] = {}
-        try:
-            while left or running:
-                if left:
-                    url = left.pop(0)
-                    running[self._begin(url, path, body, deadline_ms)] = url
-                patience_s = deadline_ms / (2000 if len(running) == 1 else 4000) if left else None
-                ended, _ = await asyncio.wait(running, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-                for attempt in ended:
-                    url = running.pop(attempt)
-                    try:
-                        return attempt.result()
-                    except _RefusedError as error:
-                        if error.final:
-                            raise
-                        errors.append(f"{url}: {error}")
-                    except httpx.HTTPError as error:
-                        errors.append(f"{url}: {_words(error)}")
-                    self.avoid(url)
-        finally:
-            for url in running.values():  # another was quicker, or nobody was quick enough
+    async def _in_turn(self, path: str, body: bytes, each_ms: int) -> bytes:
+        """The first answer of any, each having `each_ms` for it. Raises _RefusedError, StoreUnavailableError."""
+        errors = list[str]()
+        for url in self._in_order():
+            attempt = self._begin(url, path, body, each_ms)
+            try:
+                async with asyncio.timeout(each_ms / 1000):
+                    return await asyncio.shield(attempt)
+            except asyncio.CancelledError:  # the caller's own deadline, most often
                 self.avoid(url)
+                raise
+            except TimeoutError:
+                errors.append(f"{url}: no answer within {each_ms} ms")
+            except _RefusedError as error:
+                if error.final:
+                    raise
+                errors.append(f"{url}: {error}")
+            except httpx.HTTPError as error:
+                errors.append(f"{url}: {_words(error)}")
+            self.avoid(url)
         raise StoreUnavailableError("; ".join(errors))
 
     def _begin(self, url: str, path: str, body: bytes, deadline_ms: int) -> asyncio.Task[bytes]:
@@ -181,7 +180,7 @@ class EtcdLink:
             attempt.exception()  # nobody may be waiting for it any more
 
     async def _attempt(self, url: str, path: str, body: bytes, deadline_ms: int) -> bytes:
-        limits = httpx.Timeout(deadline_ms / 1000)
+        limits = httpx.Timeout(deadline_ms / 1000, read=deadline_ms * LATE / 1000)
         request = self._client.stream("POST", url + path, content=body, headers=self._headers(), timeout=limits)
         async with request as response:
             answer = await _whole(response)
@@ -219,7 +218,7 @@ class EtcdLink:
         body = etcd.authenticate(self._endpoints.user, self._endpoints.password)
         try:
             async with asyncio.timeout(AUTHENTICATE_MS / 1000):
-                self._token = etcd.token_of(await self._race(etcd.AUTHENTICATE, body, AUTHENTICATE_MS))
+                self._token = etcd.token_of(await self._in_turn(etcd.AUTHENTICATE, body, AUTHENTICATE_EACH_MS))
         except TimeoutError:
             raise StoreUnavailableError(f"{self._where}: no token within {AUTHENTICATE_MS} ms") from None
         except (_RefusedError, etcd.EtcdAnswerError) as error:
@@ -229,7 +228,7 @@ class EtcdLink:
         """Forget a token that was given further on in etcd's log than etcd is now."""
         try:
             async with asyncio.timeout(AUTHENTICATE_MS / 1000):
-                applied = etcd.applied_of(await self._race(etcd.STATUS, b"{}", AUTHENTICATE_MS))
+                applied = etcd.applied_of(await self._in_turn(etcd.STATUS, b"{}", AUTHENTICATE_EACH_MS))
         except (TimeoutError, StoreUnavailableError, _RefusedError, etcd.EtcdAnswerError):
             return  # nothing is known: the next request that is not answered asks again
         if applied < etcd.index_of(token) and self._token == token:

@@ -141,8 +141,6 @@ class Store(Protocol):
     async def compare_and_swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
         """Write `record` if the version is still `expected_version` (0: no record).
 
-        Its version is then one more than that, and more than `record.version`: what comes from another store goes on.
-
         A version that stood once never stands again for another record, also where an old copy of the store is put in
         the place of a newer one: a swap may be on its way for any time.
 

@@ -130,7 +130,7 @@ class StoreFile:
             swapped = standing.version == expected_version
             if swapped:
                 check(standing)
-                standing = replace(record, version=max(expected_version, record.version) + 1)
+                standing = replace(record, version=expected_version + 1)
                 execute(
                     "INSERT INTO record (cluster, version, body) VALUES (?, ?, ?)"
                     " ON CONFLICT (cluster) DO UPDATE SET version = excluded.version, body = excluded.body",

@@ -77,7 +77,7 @@ class EtcdStore:
             if standing.version != expected_version:
                 return False, standing
         stamp = secrets.token_hex(8)
-        stored = replace(record, version=max(expected_version, record.version) + 1)
+        stored = replace(record, version=expected_version + 1)
         return await self._swap(old, stored, stamp)
 
     async def watch(self, after_version: int) -> AsyncIterator[Record]:
@@ -132,10 +132,11 @@ class EtcdStore:
     async def _no_old_copy(self, record: Record, value: bytes | None, newest: int) -> None:
         """Raise StoreUnavailableError for a record older than `newest`, which was seen before it was asked for.
 
+        Or for another one of a version that was seen: two nodes may have put the same old copy right.
         It is put right before: the same record, with a version that nobody has seen. One that is gone stays so: the
         caller reads that there is none.
         """
-        if value is None or record.version >= newest:
+        if value is None or (record.version >= newest and self._seen.get(record.version, value) == value):
             return
         risen = replace(record, version=self._newest + 1)
         await self._ask(etcd.TXN, etcd.swap(self._key, value, wire.encode_stamped(risen, secrets.token_hex(8))))
@@ -155,7 +156,7 @@ class EtcdStore:
 
     def _remember(self, record: Record, value: bytes) -> None:
         self._newest = max(self._newest, record.version)
-        self._seen[record.version] = value
+        self._seen.setdefault(record.version, value)  # a swap that was decided on these bytes must fit no others
         for version in sorted(self._seen)[:-_SEEN_KEPT]:
             del self._seen[version]
 

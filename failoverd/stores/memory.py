@@ -39,7 +39,7 @@ class MemoryCell:
         """See ports.Store.compare_and_swap."""
         if self.record.version != expected_version:
             return False, self.record
-        self.record = replace(record, version=max(expected_version, record.version) + 1)
+        self.record = replace(record, version=expected_version + 1)
         return True, self.record
 
     def put_anchor(self, anchor: Anchor) -> None:

@@ -193,6 +193,19 @@ async def eventually(read: Callable[[], Awaitable[Record]], said: list[str]) -> 
                 await asyncio.sleep(0.05)
 
 
+def test_a_swap_fits_no_other_record_of_the_version_that_it_was_decided_on(etcd: EtcdPlace) -> None:
+    async def story(one: Store, _: Store) -> None:
+        decided_on = (await one.compare_and_swap(0, FULL))[1]
+        other = wire.encode_stamped(replace(decided_on, counter=7), "ef" * 8).decode()
+        await asyncio.to_thread(etcd.members.etcdctl, "put", "/failoverd/lab/record", other)
+        with pytest.raises(StoreUnavailableError, match=r"an old copy\?"):
+            await one.read()
+        assert await one.compare_and_swap(decided_on.version, FULL) == (False, replace(FULL, version=2, counter=7))
+        assert await one.read() == replace(FULL, version=2, counter=7)
+
+    tell(etcd, story)
+
+
 def test_an_empty_etcd_in_the_place_of_the_old_one_has_no_record(three: EtcdPlace) -> None:
     async def story(one: Store, _: Store) -> None:
         await one.compare_and_swap(0, FULL)

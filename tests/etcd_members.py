@@ -208,8 +208,10 @@ class Members:
         raise RuntimeError("no member leads")
 
     def freeze(self, member: Member) -> None:
-        """From now on its kernel accepts connections, and nobody answers."""
+        """From now on its kernel accepts connections, and nobody answers: not even a thread that was late to hear."""
         self._signal(member, signal.SIGSTOP)
+        assert member.process is not None
+        os.waitid(os.P_PID, member.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self, member: Member) -> None:
         """Let it go on."""

@@ -168,15 +168,7 @@ class Server:
         assert self.process is not None
         self.process.send_signal(number)
         if number == signal.SIGSTOP:
-            wait_for(self._stands_still, name=f"{self.name} to stand still")
-
-    def _stands_still(self) -> bool:
-        assert self.process is not None
-        states = set()
-        for thread in Path(f"/proc/{self.process.pid}/task").glob("*/stat"):
-            with contextlib.suppress(OSError):  # that thread has ended meanwhile
-                states.add(thread.read_text().rpartition(")")[2].split()[0])
-        return states == {"T"}
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def connect(self, user: str = "root", password: str = "", **more: Any) -> pymysql.Connection[Any]:
         """A local session."""

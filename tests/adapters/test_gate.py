@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import statistics
@@ -190,6 +191,7 @@ def test_it_ends_by_itself_while_every_process_of_failoverd_is_stopped(stage: St
             assert process.stdout is not None
             until_ms = int(process.stdout.readline())
             process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
             to_vip, to_own = stage.stream(VIP), stage.stream(OWN)
             assert to_vip is not None
             assert to_own is not None

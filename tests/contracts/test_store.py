@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -114,6 +115,7 @@ class EmbeddedPlace(Place):
     async def freeze(self) -> None:  # noqa: D102 - see Place
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # all its threads: one may be late to hear of it
 
     async def stop(self) -> None:  # noqa: D102 - see Place
         self.end(signal.SIGTERM)
@@ -166,7 +168,7 @@ class EtcdPlace(Place):
 
     async def freeze(self) -> None:  # noqa: D102 - see Place
         for member in self.members.members:
-            self.members.freeze(member)
+            await asyncio.to_thread(self.members.freeze, member)
 
     async def stop(self) -> None:  # noqa: D102 - see Place
         for member in self.members.members:

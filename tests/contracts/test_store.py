@@ -115,7 +115,7 @@ class EmbeddedPlace(Place):
     async def freeze(self) -> None:  # noqa: D102 - see Place
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # all its threads: one may be late to hear of it
+        await asyncio.to_thread(os.waitid, os.P_PID, self._process.pid, os.WSTOPPED)  # one thread may be late to hear
 
     async def stop(self) -> None:  # noqa: D102 - see Place
         self.end(signal.SIGTERM)

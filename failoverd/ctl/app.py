@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "acknowledge": "acknowledge",
     "confirm-fenced": "confirm_fenced",
     "drill": "drill",
+    "store": "store",
     "fleet": "fleet",
     "alerts": "alerts",
     "config": "config",

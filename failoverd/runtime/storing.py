@@ -28,15 +28,15 @@ def access_of(config: Config, outgoing: ssl.SSLContext) -> Access:
         home = config.nodes[NodeName(str(store.node))]
         url = f"https://{home.address}:{config.peer.port}"
         return Access(config.cluster, config.lease.renew_ms, base_url=url, ssl_context=outgoing)
-    me = config.this
-    return Access(
-        config.cluster,
-        config.lease.renew_ms,
-        endpoints=Endpoints(
-            store.endpoints_for(me.address, list(config.nodes).index(me.name)),
-            store_context(ca=store.ca, certificate=store.certificate, key=store.key),
-            store.user or "",
-            store.password.get_secret_value() if store.password is not None else "",
-        ),
-        prefix=store.prefix,
+    return Access(config.cluster, config.lease.renew_ms, endpoints=endpoints_of(config), prefix=store.prefix)
+
+
+def endpoints_of(config: Config) -> Endpoints:
+    """An etcd's, in the order in which this node asks them. Raises OSError as `store_of` does."""
+    store, me = config.store, config.this
+    return Endpoints(
+        store.endpoints_for(me.address, list(config.nodes).index(me.name)),
+        store_context(ca=store.ca, certificate=store.certificate, key=store.key),
+        store.user or "",
+        store.password.get_secret_value() if store.password is not None else "",
     )

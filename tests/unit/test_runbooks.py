@@ -11,11 +11,13 @@ import yaml
 
 from failoverd import actions, credentials, databases, drill, fencing, fleet, notify, probes, rebuild, refusals, setup
 from failoverd.config import reload
+from failoverd.config.store import OF_KIND
 from failoverd.core import alerts, candidates, orders, repair
 from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
 from failoverd.ctl import removable
 from failoverd.runtime import access_codes, copies_kept, host, public_codes
+from failoverd.stores import etcd_look
 
 REPOSITORY = Path(__file__).parents[2]
 RUNBOOKS = REPOSITORY / "runbooks"
@@ -56,6 +58,7 @@ NO_CODES = {
     "WATCHDOG_USEC",
     "XDG_CONFIG_HOME",
     "HTTP_REQUEST",  # OpenSSL's
+    "CERTIFICATE_VERIFY_FAILED",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE",
     "RECORD_LAYER_FAILURE",
     "UNKNOWN_PROTOCOL",
@@ -88,6 +91,7 @@ CODES = {
     *drill.CODES,
     *setup.CODES,
     *fleet.CODES,
+    *etcd_look.CODES,
     *removable.CODES,
     *FINDINGS,
     *OTHER_CODES,
@@ -226,6 +230,7 @@ def test_every_code_that_a_page_mentions_exists() -> None:
 
 def test_every_key_that_a_page_mentions_is_in_the_example() -> None:
     example = yaml.safe_load((REPOSITORY / "config/failoverd.yaml").read_text(encoding="utf-8"))
+    example["store"] = {key: None for keys in OF_KIND.values() for key in keys}  # the example's is of one kind
     for page in EVERYTHING:
         for key in re.findall(rf"`((?:{'|'.join(example)})(?:\.[a-z_]+)+)`", page.read_text(encoding="utf-8")):
             value = example

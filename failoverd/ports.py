@@ -149,6 +149,14 @@ class Store(Protocol):
         """
         ...
 
+    async def adopt(self, place: Record, record: Record) -> tuple[bool, Record]:
+        """Put a record of another store in the place reserved for it here, if `place` still stands as it was read.
+
+        `place.awaits(record)`. Its version stays what the record says, or is one more than the place's if that is not
+        less: versions grow across a move (core/migration.py). Returns and raises as compare_and_swap.
+        """
+        ...
+
     def watch(self, after_version: int) -> AsyncIterator[Record]:
         """Yield each newer record soon after it is written (intermediate ones may be skipped). Raises as read."""
         ...

@@ -186,6 +186,7 @@ def _numbers_of_record(record: Record) -> Iterator[tuple[str, int]]:
         yield "record.floor.at_ms", record.floor.at_ms
     yield "record.paused_until_ms", record.paused_until_ms
     yield "record.acknowledged", record.acknowledged
+    yield "record.moves", record.moves
     for index, worked_on in enumerate(record.maintenance):
         yield f"record.maintenance.{index}.until_ms", worked_on.until_ms
     if record.scheduled is not None:
@@ -225,6 +226,7 @@ def _numbers_of_report(report: Report) -> Iterator[tuple[str, int]]:
     yield "report.asks_ms", report.asks_ms
     yield "report.beat", report.beat
     yield "report.marks", report.marks
+    yield "report.moves", report.moves
     if report.floor is not None:
         yield "report.floor.at_ms", report.floor.at_ms
     if report.promised is not None:

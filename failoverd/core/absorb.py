@@ -28,10 +28,12 @@ from failoverd.core.events import (
     StepEnded,
     StoreSeen,
     Swapped,
+    TargetSeen,
     Ticked,
 )
 from failoverd.core.health import born_after_ms, sighted
 from failoverd.core.hearsay import says_the_same
+from failoverd.core.known import Target
 from failoverd.core.lateness import untaken
 from failoverd.core.mail_store import StoreState
 from failoverd.core.model import DatabaseFacts, Health, Heard, Observation, Report, StoreFacts
@@ -55,6 +57,8 @@ def absorb(turn: Turn, event: Event) -> None:
             reported(turn, report)
         case StoreSeen(record):
             record_seen(turn, record)
+        case TargetSeen(target, reason):
+            turn.see(target=Target(turn.view.now_ms, target, reason))
         case Swapped():
             swapped(turn, event)
         case StepEnded():

@@ -18,8 +18,19 @@ def told(turn: Turn, before: Record, record: Record) -> None:
         text = f"changes of primary up to term {record.acknowledged} do not count any more"
         by = orders.by_whom(record, orders.ACKNOWLEDGED)
         turn.note("acknowledged", f"{text}, says {record.acknowledged_by}", by=by)
+    if (record.moves, record.sealed) != (before.moves, before.sealed):
+        _moved(turn, record)
     if record.scheduled != before.scheduled or record.schedule_ended != before.schedule_ended:
         _schedule(turn, before, record)
+
+
+def _moved(turn: Turn, record: Record) -> None:
+    by = orders.by_whom(record, orders.MOVE)
+    where = f"move {record.moves}, to place {record.moved_to} in the next store"
+    if record.sealed:
+        turn.note("store-sealed", f"the record is sealed, and counts elsewhere from now on: {where}", by=by)
+    else:
+        turn.note("store-moved", f"the record stands where it was moved to: {where}", by=by)
 
 
 def _goes_on(turn: Turn, before: Record) -> str:

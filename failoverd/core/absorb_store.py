@@ -14,21 +14,21 @@ from failoverd.core.effects import KeepLease, Purpose, Swap
 from failoverd.core.events import Swapped
 from failoverd.core.model import Floor, Outcome, Record
 from failoverd.core.turn import Turn
+from failoverd.core.view import View
 
 
 def record_seen(turn: Turn, record: Record) -> None:
     """The store's record, read, watched or answered."""
     view = turn.view
     stored, record = record, unproven.remembered(view, record)
-    if not lease.acceptable(record, view.highest_term):
+    if not lease.acceptable(record, view.highest_term, view.memory.moves):
         if turn.state.refused != record:
             turn.keep(refused=record)
-            text = f"the store says term {record.term}, this node has seen {view.highest_term}: refused"
-            turn.note("store-refused", text, code="BLK_STORE_OLD")
+            turn.note("store-refused", _goes_back(view, record), code="BLK_STORE_OLD")
             turn.see(record=record if view.record is None else view.record)
         return
     before = view.record
-    if before is not None and record.version < before.version and record.term == before.term:
+    if before is not None and _newness(record) < _newness(before) and record.term == before.term:
         turn.see(store_heard_ms=view.now_ms)
         return  # an older answer that came late
     if stored.marks < record.marks:
@@ -56,6 +56,17 @@ def record_seen(turn: Turn, record: Record) -> None:
     _told_of_record(turn, before, record)
     _answer_of_record(turn, record)
     _request_of_record(turn, record)
+
+
+def _goes_back(view: View, record: Record) -> str:
+    if record.term < view.highest_term:
+        return f"the store says term {record.term}, this node has seen {view.highest_term}: refused"
+    return f"the store's record has moved {record.moves} times, this node has seen {view.memory.moves}: refused"
+
+
+def _newness(record: Record) -> tuple[int, bool, int]:
+    """Of two records, the one that was moved more often; then the one where it counts; then the later version."""
+    return record.moves, not record.sealed, record.version
 
 
 def _told_of_record(turn: Turn, before: Record | None, record: Record) -> None:

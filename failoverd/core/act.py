@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.core import bounded, candidates, plan, rejoin, rejoining, rules
+from failoverd.core import bounded, candidates, migration, plan, rejoin, rejoining, rules
 from failoverd.core.effects import Beat, Cancel, KeepLease, Perform, Push, Remember, StepKind
 from failoverd.core.known import NEVER_MS
 from failoverd.core.lease import Memory
@@ -79,6 +79,7 @@ def _remember(turn: Turn) -> None:
     caught_up = view.database.run if view.database is not None and view.catches_up() else memory.caught_up
     version = sent.version if sent is not None else None
     said = record if record is not None and record.marks >= memory.marks else memory
+    moves, moved_to = migration.to_remember(view)
     kept = Memory(
         view.highest_term,
         holder,
@@ -92,6 +93,8 @@ def _remember(turn: Turn) -> None:
         rejoin_failures=view.rejoin_failed[0],
         rejoin_failed_ms=view.rejoin_failed[1],
         floor_ms=bounded.to_remember(view),
+        moves=moves,
+        moved_to=moved_to,
     )
     if kept != memory:
         turn.see(memory=kept)
@@ -125,7 +128,7 @@ def _say_why_not(turn: Turn) -> None:
         and watch is not None
         and view.reached(watch.first_seen_ms + record.ttl_ms + SAY_MS + 1)
         and not (view.i_am_arbiter() or view.valid is not None)
-        and (view.lease_is_over() or view.newer_term() is not None)
+        and (view.lease_is_over() or view.told_of_newer())
     )
     blocked = candidates.why_not(view) if due else ()
     codes = tuple(rejected.code for rejected in blocked)

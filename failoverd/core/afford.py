@@ -60,7 +60,7 @@ def _serves_without(view: View, name: NodeName, *, on_store: bool) -> bool:
 def _promises_would_do(view: View) -> bool:
     """Without the store: every other data node is there to promise (rule 4)."""
     others = [node.name for node in view.data_nodes if node.name != view.holder]
-    heard = [view.me.name, *(name for name, report in view.fresh.items() if report.membership == view.membership)]
+    heard = [view.me.name, *(name for name, report in view.fresh.items() if view.alike(report))]
     return all(name in heard for name in others)
 
 

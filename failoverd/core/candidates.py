@@ -87,7 +87,7 @@ def _out_of_reach(view: View, name: NodeName) -> Rejected | None:
         report = view.report_of(name)
         if report is None:
             return Rejected(name, "BLK_UNREACHABLE", f"no report from {name} within {view.policy.report_max_age_ms} ms")
-        if report.membership != view.membership:
+        if not view.alike(report):
             return Rejected(name, "BLK_MEMBERSHIP", f"{name} has another configuration of members or timings")
         store_answers = report.store_answers
     if not store_answers:  # it would be waited for in vain
@@ -251,9 +251,17 @@ def doubt(view: View, name: NodeName) -> Rejected | None:
     """Another node says that the store's word here is an old one: nobody takes a term over on that."""
     told = view.newer_term()
     if told is None:
-        return None
+        return _moved_on(view, name)
     known = view.record.term if view.record is not None else 0
     text = f"{told.sender} has seen term {told.term}, and the store says {known} here: one of them is wrong"
+    return Rejected(name, "BLK_STORE_OLD", text)
+
+
+def _moved_on(view: View, name: NodeName) -> Rejected | None:
+    told = view.newer_move()
+    if told is None:
+        return None
+    text = f"{told.sender} has seen the record move to another store, which {view.me.name} has not"
     return Rejected(name, "BLK_STORE_OLD", text)
 
 
@@ -405,7 +413,7 @@ def change_blockers(view: View) -> tuple[Rejected, ...]:
     """Why no automatic change of primary may be made now, whoever the candidate is."""
     found: list[Rejected] = []
     policy = view.policy
-    if view.store_unread() or (view.store_is_behind() and view.newer_term() is None):
+    if view.store_unread() or (view.store_is_behind() and not view.told_of_newer()):
         text = "the store's newest word is not known: the cluster may be paused"
         found.append(Rejected(view.me.name, "BLK_STORE", text))
     if (doubted := doubt(view, view.me.name)) is not None:

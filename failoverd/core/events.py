@@ -123,6 +123,23 @@ class ScheduleAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveAsked:
+    """An operator has the record sealed, to count at `place` in the next store from move `moves` on. Checked before."""
+
+    by: str
+    place: str
+    moves: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSeen:
+    """The store that the record may be moved to was looked at: what it has, or (None) why it did not answer."""
+
+    record: Record | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClockSet:
     """What the wall clock was when this node's own clock began: at the start, and when somebody has set it."""
 
@@ -144,7 +161,9 @@ class Reconfigured:
     by: str
 
 
-Order = PauseAsked | MaintenanceAsked | AcknowledgeAsked | ScheduleAsked  # what orders.py makes of the record
+Order = (
+    PauseAsked | MaintenanceAsked | AcknowledgeAsked | ScheduleAsked | MoveAsked
+)  # what orders.py makes of the record
 Event = (
     Ticked
     | ClockSet
@@ -159,6 +178,8 @@ Event = (
     | MaintenanceAsked
     | AcknowledgeAsked
     | ScheduleAsked
+    | MoveAsked
+    | TargetSeen
     | RejoinAsked
     | Reconfigured
 )

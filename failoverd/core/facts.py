@@ -64,7 +64,7 @@ def _reports(view: View) -> Iterator[Fact]:
         elif known is not None:
             yield Fact(f"the last report of {node.name} were fresh", _freshened(view, known))
         report = view.fresh.get(node.name)
-        if report is not None and report.membership != view.membership:
+        if report is not None and not view.alike(report):
             same = replace(report, membership=view.membership)
             yield Fact(f"{node.name} had the same configuration", _told(view, same))
     heard, stale = view.store_heard_ms, view.now_ms - LONG_AGO_MS

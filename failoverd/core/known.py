@@ -120,6 +120,15 @@ class Waits:
     behind: GtidSet | None
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The store that the record may be moved to, as this node last looked at it, and why it did not answer (None)."""
+
+    seen_ms: int
+    record: Record | None
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class Known:
     """The fields of a view. Built by `machine`, never changed in place."""
@@ -169,6 +178,8 @@ class Known:
     rejoin_ended: RequestEnded | None = None  # what became of the newest one
     rejoin_failed: tuple[int, int] = (0, 0)  # how many failed since one has succeeded, and when the last did
     rejoin_due_since_ms: int | None = None  # since when this node's database has needed one
+    membership_next: str = ""  # as in a report
+    target: Target | None = None  # the store that the record may be moved to, as last looked at; None: not yet, or none
     epoch_ms: int | None = None  # what the wall clock was at this clock's 0; None: not known. Of no use for safety
     _answers: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -234,15 +245,27 @@ class Known:
 
     @property
     @remembered
-    def versions(self) -> dict[NodeName, int]:
-        """The store's newest version that each node heard here has seen."""
-        return {name: report.version for name, report in self.fresh.items()}
+    def versions(self) -> dict[NodeName, tuple[int, int]]:
+        """The newest record that each node heard here has seen: how often it had moved, and its version."""
+        return {name: (report.moves, report.version) for name, report in self.fresh.items()}
 
     @property
     @remembered
     def heard_elsewhere(self) -> frozenset[NodeName]:
         """Who is heard by any node that is heard here."""
         return frozenset(name for report in self.fresh.values() for name in report.hears)
+
+    def alike(self, report: Report) -> bool:
+        """Whether that node agrees with this one on members, timings and store, as of now or as of its next store.
+
+        While the record is moved from one store to another, nodes are restarted one by one with both in their files,
+        and then with the new one alone. At any time two neighbours in that share a store, and go by the same record
+        there: before it is sealed the old store's, and after that the new one's (migration.py).
+        """
+        if report.membership == self.membership:
+            return True
+        mine, theirs = {self.membership, self.membership_next}, {report.membership, report.membership_next}
+        return bool(mine & theirs - {""})
 
     def report_of(self, name: NodeName) -> Report | None:
         """A fresh report of `name`, if there is one."""

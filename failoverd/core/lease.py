@@ -81,7 +81,9 @@ class Memory:
     (unproven.py): an old copy of the store must not hide it. `rejoin`: its database is being made anew, from before
     that begins until it is done: while its server is stopped nothing else would say so. `rejoin_failures` and
     `rejoin_failed_ms`: how many of those failed in a row, and when the last did (rejoin.failed_before). `floor_ms`: a
-    floor of this term that was counted earlier is none any more (bounded.py).
+    floor of this term that was counted earlier is none any more (bounded.py). `moves` is how often the record went to
+    another store, and `moved_to` the place that it went to (migration.py): an old copy of the store that was left must
+    not be believed.
     """
 
     term: int = 0
@@ -96,6 +98,8 @@ class Memory:
     rejoin_failures: int = 0
     rejoin_failed_ms: int = 0
     floor_ms: int = 0
+    moves: int = 0
+    moved_to: str = ""
 
 
 NO_MEMORY = Memory()
@@ -139,6 +143,6 @@ def prolonged(held: Held, round_sent_ms: int, ttl_ms: int, margin_ms: int) -> He
     return Held(held.term, held.version, max(held.deadline_ms, round_sent_ms + ttl_ms - margin_ms))
 
 
-def acceptable(record: Record, highest_term: int) -> bool:
-    """Rule 6: a lower term than one ever seen comes from an old copy of the store."""
-    return record.term >= highest_term
+def acceptable(record: Record, highest_term: int, moves: int) -> bool:
+    """Rule 6: a lower term than one ever seen, or fewer moves, come from an old copy of the store."""
+    return record.term >= highest_term and record.moves >= moves

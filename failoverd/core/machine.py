@@ -23,6 +23,7 @@ from failoverd.core.events import (
     Confirmed,
     Event,
     MaintenanceAsked,
+    MoveAsked,
     Observed,
     Order,
     PauseAsked,
@@ -33,6 +34,7 @@ from failoverd.core.events import (
     StepEnded,
     StoreSeen,
     Swapped,
+    TargetSeen,
     Ticked,
 )
 from failoverd.core.state import Reaction, State, make_report, role_of
@@ -46,6 +48,7 @@ __all__ = [
     "Confirmed",
     "Event",
     "MaintenanceAsked",
+    "MoveAsked",
     "Observed",
     "Order",
     "PauseAsked",
@@ -58,6 +61,7 @@ __all__ = [
     "StepEnded",
     "StoreSeen",
     "Swapped",
+    "TargetSeen",
     "Ticked",
     "make_report",
     "next_wake_ms",

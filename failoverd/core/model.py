@@ -378,6 +378,18 @@ class Record:
     scheduled: Scheduled | None = None
     schedule_ended: RequestEnded | None = None  # what became of the newest that came to no switchover
     ordered: tuple[Ordered, ...] = ()  # by whom a pause, maintenance and so on is as it is; none: by itself
+    moves: int = 0  # how often it went to another store; kept across terms: of two copies the one with more counts
+    moved_to: str = ""  # the name of the place that the newest move reserved for it in its store (migration.py)
+    sealed: bool = False  # nobody writes it here any more: it counts in that place
+
+    @property
+    def is_place(self) -> bool:
+        """No record, but the place reserved for one that is to be moved here."""
+        return self.sealed and self.term == 0
+
+    def awaits(self, record: Record) -> bool:
+        """Whether this is the place that was reserved for `record`."""
+        return self.is_place and not record.sealed and (self.moves, self.moved_to) == (record.moves, record.moved_to)
 
 
 # ---- what nodes tell each other ---------------------------------------------------------------------------------
@@ -454,6 +466,10 @@ class Report:
     rejoin_ended: RequestEnded | None = None  # what became of the newest one to the sender
     rejoining: str = ""  # the id of the one that the sender has taken, and that has not ended
     monitoring: Gauges | None = None
+    membership_next: str = ""  # what `membership` is to be when `store.next` has become the store; "": there is none
+    next_answers: bool = False  # the store that the record may be moved to has answered the sender lately
+    next_place: str = ""  # the place that is reserved there, as the sender has seen it
+    moves: int = 0  # of the newest record that the sender has read
 
     @cached_property
     def claims_by_name(self) -> dict[tuple[str, NodeName], Claim]:

@@ -20,15 +20,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.core import candidates
-from failoverd.core.events import AcknowledgeAsked, MaintenanceAsked, Order, PauseAsked, ScheduleAsked
+from failoverd.core import candidates, migration
+from failoverd.core.events import AcknowledgeAsked, MaintenanceAsked, MoveAsked, Order, PauseAsked, ScheduleAsked
 from failoverd.core.model import Maintenance, NodeName, Ordered, Record, Rejected, Request, RequestEnded, Scheduled
 from failoverd.core.view import View
 
 LATE_MS = 600_000  # a switchover of three o'clock is not begun at noon
 AHEAD_MOST_MS = 366 * 86_400_000
 # What an order may be on, for Record.ordered.
-PAUSE, ACKNOWLEDGED, SCHEDULE, OFF = "pause", "acknowledged", "schedule", "off"
+PAUSE, ACKNOWLEDGED, SCHEDULE, OFF, MOVE = "pause", "acknowledged", "schedule", "off", "store"
 
 # How a scheduled switchover may end without a blocker's code; each has a page in runbooks/.
 CODES = {
@@ -79,6 +79,8 @@ def _subject(order: Order) -> str:
             return ACKNOWLEDGED
         case ScheduleAsked():
             return SCHEDULE
+        case MoveAsked():
+            return MOVE
 
 
 def _wanted(record: Record, order: Order) -> Record:
@@ -93,6 +95,8 @@ def _wanted(record: Record, order: Order) -> Record:
             return replace(record, acknowledged=term, acknowledged_by=said) if term > record.acknowledged else record
         case ScheduleAsked():
             return _scheduled(record, order)
+        case MoveAsked(_, place, moves):
+            return replace(record, moves=moves, moved_to=place, sealed=True) if moves > record.moves else record
 
 
 def _scheduled(record: Record, order: ScheduleAsked) -> Record:
@@ -122,6 +126,8 @@ def overtaken(view: View, record: Record, order: Order) -> Rejected | None:
             return Rejected(wanted.target, "SCHEDULE_MOVED", _moved(record))
         case ScheduleAsked(_, wanted, _) if wanted is not None and record.scheduled is not None:
             return _already(view, record.scheduled)
+        case MoveAsked(_, place, moves) if record.moves < moves:
+            return next(iter(migration.sealing_rejections(view, place)), None)
         case _:
             return None
 
@@ -137,6 +143,8 @@ def in_words(order: Order) -> str:
             return f"{by} acknowledges the changes of primary up to term {term}"
         case ScheduleAsked(by, wanted, cancelled):
             return f"{by} schedules {wanted.target} as primary" if wanted is not None else f"{by} cancels {cancelled}"
+        case MoveAsked(by, _, moves):
+            return f"{by} has the record move to the next store, move {moves}"
 
 
 def reason_of(order: Order) -> str:
@@ -148,6 +156,8 @@ def reason_of(order: Order) -> str:
             return wanted.reason if wanted is not None else ""
         case AcknowledgeAsked(_, _, reason):
             return reason
+        case MoveAsked():
+            return ""
 
 
 # ---- what may not be asked --------------------------------------------------------------------------------------

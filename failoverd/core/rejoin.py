@@ -54,7 +54,7 @@ def others_acknowledge(view: View, name: NodeName) -> bool:
 
 def _fit_donor(view: View, name: NodeName) -> bool:
     report, facts = view.report_of(name), view.facts_of(name)
-    if name != view.me.name and (report is None or report.membership != view.membership):
+    if name != view.me.name and (report is None or not view.alike(report)):
         return False
     applies = facts is not None and facts.replication is not None and facts.replication.applier is Thread.RUNNING
     lag_ms = view.lag_ms(name)
@@ -124,7 +124,7 @@ def due(view: View) -> bool:
     if failures and not view.reached(failed_ms + min(BACK_OFF_FIRST_MS << (failures - 1), BACK_OFF_MOST_MS)):
         return False
     me, reports = view.me.name, [view.report_of(n.name) for n in view.data_nodes if n.name != view.me.name]
-    if any(report is None or report.membership != view.membership or report.rebuilding for report in reports):
+    if any(report is None or not view.alike(report) or report.rebuilding for report in reports):
         return False
     return others_acknowledge(view, me) and donor_for(view, me) is not None
 

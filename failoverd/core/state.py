@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from failoverd.core import bounded, rejoin
+from failoverd.core import bounded, migration, rejoin
 from failoverd.core.effects import Effect, Entry, StepKind, Swap
 from failoverd.core.events import Confirmed, Order
 from failoverd.core.mail_store import STEPS
@@ -196,4 +196,8 @@ def make_report(state: State) -> Report:
         unproven=view.record.unproven if view.record else view.memory.unproven,
         marks=view.record.marks if view.record else view.memory.marks,
         floor=bounded.told(view),
+        membership_next=view.membership_next,
+        next_answers=migration.next_answers(view),
+        next_place=migration.next_place(view),
+        moves=migration.known_moves(view),
     )

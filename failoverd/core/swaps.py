@@ -173,6 +173,8 @@ def _confirm(turn: Turn, record: Record, who: str, *, by: str = "") -> None:
 
 
 def _swap(turn: Turn, purpose: Purpose, expected: Record, record: Record) -> None:
+    if expected.sealed:  # whatever comes next stands where it counts
+        record = replace(record, sealed=False)
     swap = Swap(purpose, expected.version, record, turn.view.now_ms)
     turn.keep(swap=swap)
     turn.effects.append(swap)
@@ -201,6 +203,8 @@ def _take_over(turn: Turn, record: Record, rule: Rule) -> None:
         marks=record.marks,
         forced=record.term + 1 if rule.id == forced.FORCED else record.forced,
         bounded=record.term + 1 if by_floor else record.bounded,
+        moves=record.moves,
+        moved_to=record.moved_to,
     )
     taken = orders.after_takeover(record, taken)
     if rule.decision is Decision.TAKE_OVER:

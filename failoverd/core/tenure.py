@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from failoverd.core.known import Known, remembered
-from failoverd.core.lease import Held, over_from_ms
+from failoverd.core.lease import Held, acceptable, over_from_ms
 from failoverd.core.model import Heard, Maintenance, NodeKind, NodeName, Record, Report
 from failoverd.core.quorum import Tally, Vote, majority, tally
 
@@ -34,7 +34,7 @@ class Tenure(Known):
     def may_promise(self, report: Report) -> bool:
         """Rule 5: only to the holder of the newest term that this node knows, and with no claim of its own."""
         known = self.record if self.record is not None and self.record.term == self.highest_term else self.memory
-        if self.me.kind is not NodeKind.DATA or report.membership != self.membership:
+        if self.me.kind is not NodeKind.DATA or not self.alike(report):
             return False
         if report.term != self.highest_term or known.term != self.highest_term or known.holder != report.sender:
             return False
@@ -131,7 +131,8 @@ class Tenure(Known):
         """
         if self.record is None:
             return False
-        return self.record.term < self.highest_term or (self._counted_out() and self.newer_term() is not None)
+        old = not acceptable(self.record, self.highest_term, self.memory.moves)
+        return old or (self._counted_out() and self.told_of_newer())
 
     def store_is_known(self) -> bool:
         """A record of the newest term that this node has seen was read: what it says, as of a pause, is so."""
@@ -145,6 +146,19 @@ class Tenure(Known):
         """
         return next((report for report in self.fresh.values() if report.term > self.highest_term), None)
 
+    @remembered
+    def newer_move(self) -> Report | None:
+        """A fresh report of a record that was moved to another store since the one that this node has read.
+
+        Its sender has read the seal, or what came after it; what this node has is a copy of the store that was left.
+        """
+        moves = max(self.memory.moves, self.record.moves if self.record is not None else 0)
+        return next((report for report in self.fresh.values() if report.moves > moves), None)
+
+    def told_of_newer(self) -> bool:
+        """Somebody has read what this node has not: no lease that it knows is known to be over."""
+        return self.newer_term() is not None or self.newer_move() is not None
+
     def never_claimed(self) -> bool:
         """The store answers and holds no record: nobody has ever been primary under failoverd."""
         return self.record is not None and self.record.version == 0
@@ -152,7 +166,7 @@ class Tenure(Known):
     @remembered
     def lease_is_over(self) -> bool:
         """This node has itself seen that the holder's lease ran out, or was given back, and knows of no newer term."""
-        return self._counted_out() and self.newer_term() is None
+        return self._counted_out() and not self.told_of_newer()
 
     @remembered
     def _counted_out(self) -> bool:
@@ -197,12 +211,13 @@ class Tenure(Known):
                 votes.append(Vote.YES)
                 continue
             report = self.fresh.get(observer.name)
-            if report is None or report.membership != self.membership:
+            if report is None or not self.alike(report):
                 votes.append(Vote.UNKNOWN)
-            elif self.versions[observer.name] == record.version:
+            elif self.versions[observer.name] == (record.moves, record.version):
                 votes.append(Vote.YES if report.lease_over else Vote.NO)
             else:
-                votes.append(Vote.NO if self.versions[observer.name] > record.version else Vote.UNKNOWN)
+                newer = self.versions[observer.name] > (record.moves, record.version)
+                votes.append(Vote.NO if newer else Vote.UNKNOWN)
         return tally(votes, len(self.nodes) - 1) is Tally.WON
 
     def i_hold_the_ended_term(self) -> bool:

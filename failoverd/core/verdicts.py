@@ -41,7 +41,7 @@ class Verdicts(Known):
                 claim = self.sighting(service, target)
             else:
                 report = self.fresh.get(observer.name)
-                alike = report is not None and report.membership == self.membership
+                alike = report is not None and self.alike(report)
                 claim = report.claims_by_name.get((service, target)) if report and alike else None
             if claim is None or claim.health is Health.UNKNOWN:
                 votes[observer.name] = Vote.UNKNOWN  # its own network may be the broken part

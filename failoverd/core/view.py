@@ -33,12 +33,12 @@ class View(Verdicts, Positions):
 
     def membership_differs(self) -> bool:
         """This node's idea of who is a member, or of the timings, is that of the fewer: it stands aside."""
-        alike = sum(report.membership == self.membership for report in self.fresh.values())
+        alike = sum(map(self.alike, self.fresh.values()))
         return len(self.fresh) - alike > alike
 
     def adoptable(self) -> bool:
         """Nobody was ever primary, this node runs as one, and every other data node replicates from it."""
-        if not self.never_claimed() or not self.writable() or self.i_was_here_before() or self.newer_term() is not None:
+        if not self.never_claimed() or not self.writable() or self.i_was_here_before() or self.told_of_newer():
             return False
         if not (self.vip is not None and self.vip.present):
             return False

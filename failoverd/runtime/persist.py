@@ -73,10 +73,11 @@ class TermFile:
         # What a release before this one did not keep yet is at its default; a file without a term is no term of 0.
         kept = {"term": None} | {field.name: field.default for field in fields(Memory)[1:]} | value
         term, holder, ttl_ms, takeover, caught_up, let_go, unproven, marks, rejoin, *failed = kept.values()
-        failures, failed_ms, floor_ms, *unknown = failed
-        numbers = (term, ttl_ms, 0 if takeover is None else takeover, let_go, marks, failures, failed_ms, floor_ms)
+        failures, failed_ms, floor_ms, moves, moved_to, *unknown = failed
+        counts = (let_go, marks, failures, failed_ms, floor_ms, moves)
+        numbers = (term, ttl_ms, 0 if takeover is None else takeover, *counts)
         fits = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
-        words = isinstance(holder, str | None) and isinstance(caught_up, str) and isinstance(unproven, str)
+        words = isinstance(holder, str | None) and all(isinstance(w, str) for w in (caught_up, unproven, moved_to))
         kept["rejoin"] = _rejoin(rejoin)
         if unknown or not (fits and words and (rejoin is None or kept["rejoin"])) or crc != _checksum(value):
             raise StateError(

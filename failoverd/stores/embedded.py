@@ -6,6 +6,7 @@
     GET /store/v1/CLUSTER?after=N&wait_ms=W     200 record as soon as it is newer than N | 204 it was not within W
                                                 409 the store is older than N: it was restored from an old copy
     PUT /store/v1/CLUSTER   If-Match: "N"       200 record as stored | 412 the record that stands
+    PUT /store/v1/CLUSTER/arrival  likewise     the same, of a record that is moved here from another store
     /store/v1/CLUSTER/anchors                   see embedded_anchors.py
                                                 403 not the asker's to write (core/entitled.py) | 409 it goes back
 
@@ -26,7 +27,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -34,16 +37,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from failoverd import wire
-from failoverd.core.entitled import improper, older
+from failoverd.core.entitled import improper, older, reserves
 from failoverd.core.model import NodeName, Record
 from failoverd.https import Answer, Link, LinkError
 from failoverd.ports import StoreUnavailableError
 from failoverd.stores import embedded_anchors
 from failoverd.stores.embedded_file import StoreFile, StoreFileError
+from failoverd.stores.memory import adopted, swapped
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from starlette.requests import Request
@@ -58,6 +62,7 @@ _QUEUE_OF_ONE = 16  # of them from one node, which has one under way, and others
 _CLOSE_S = 2.0
 
 _T = TypeVar("_T")
+_How = Callable[[NodeName, int, Record, Record], Record | None]  # asker, version named, wanted, standing
 
 
 class _ImproperError(Exception):
@@ -73,7 +78,8 @@ class EmbeddedStoreServer:
 
     `first_version` is to be beyond all versions of earlier runs, also of those that the file knows nothing of.
     `anchored` is called on the loop with each anchor that is kept. `entitled`: whether it looks at who writes what. The
-    contract of a store knows nothing of that.
+    contract of a store knows nothing of that. `awaits`: the record of another store may be moved here. Who brings it
+    may bring what it says: the record that it was made of stands elsewhere.
     """
 
     def __init__(
@@ -83,10 +89,12 @@ class EmbeddedStoreServer:
         first_version: int = 0,
         anchored: Callable[[Anchor], None] = lambda _anchor: None,
         entitled: bool = True,
+        awaits: bool = False,
     ) -> None:
         self._path = path
         self._anchored = anchored
         self._entitled = entitled
+        self._awaits = awaits
         self._waiting_of: dict[str, int] = {}
         self._first_version = first_version
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
@@ -110,6 +118,7 @@ class EmbeddedStoreServer:
         return [
             Route(PATH + "/{cluster}", self._get, methods=["GET"]),
             Route(PATH + "/{cluster}", self._put, methods=["PUT"]),
+            Route(PATH + "/{cluster}/arrival", self._arrive, methods=["PUT"]),
             Route(PATH + "/{cluster}/anchors", self._get_anchors, methods=["GET"]),
             Route(PATH + "/{cluster}/anchors", self._post_anchor, methods=["POST"]),
         ]
@@ -169,6 +178,12 @@ class EmbeddedStoreServer:
         return record if isinstance(record, Response) else _answer(200, record)
 
     async def _put(self, request: Request) -> Response:
+        return await self._change(request, self._swapped)
+
+    async def _arrive(self, request: Request) -> Response:
+        return await self._change(request, self._adopted)
+
+    async def _change(self, request: Request, how: _How) -> Response:
         cluster, tag = request.path_params["cluster"], request.headers.get("if-match", "")
         if len(tag) < 3 or tag[0] != '"' or tag[-1] != '"' or not _is_count(tag[1:-1]):
             return PlainTextResponse('If-Match: "VERSION" says which record is to be replaced', 400)
@@ -184,18 +199,28 @@ class EmbeddedStoreServer:
             return PlainTextResponse("too many swaps are waiting for the disk", 503)
         self._waiting_of[asker] = self._waiting_of.get(asker, 0) + 1
         try:
-            return await self._swap(request, NodeName(asker), cluster, (int(tag[1:-1]), record))
+            wanted = partial(how, NodeName(asker), int(tag[1:-1]), record)
+            return await self._put_in(request, cluster, record, wanted)
         finally:
             self._waiting_of[asker] -= 1
 
-    async def _swap(self, request: Request, asker: NodeName, cluster: str, swap: tuple[int, Record]) -> Response:
-        file, (expected, record) = self._opened(), swap
-
-        def check(standing: Record) -> None:
+    def _swapped(self, asker: NodeName, expected: int, record: Record, standing: Record) -> Record | None:
+        stored = swapped(standing, expected, record)
+        if stored is not None:
             self._check(standing, record, asker)
+        return stored
 
+    def _adopted(self, asker: NodeName, expected: int, record: Record, standing: Record) -> Record | None:
+        if self._entitled and not self._awaits:
+            raise _ImproperError("PEER_IMPOSTOR", f"{asker} moves a record here, and none is awaited", 403)
+        return adopted(standing, Record(version=expected), record)
+
+    async def _put_in(
+        self, request: Request, cluster: str, record: Record, wanted: Callable[[Record], Record | None]
+    ) -> Response:
+        file = self._opened()
         try:
-            swapped, standing = await self._in_worker(lambda: file.swap(cluster, expected, record, check))
+            put, standing = await self._in_worker(lambda: file.change(cluster, wanted))
         except _ImproperError as why:
             request.state.refuse(why.code, str(why))
             return PlainTextResponse(str(why), why.status)
@@ -205,11 +230,11 @@ class EmbeddedStoreServer:
             return PlainTextResponse(f"{self._path}: {error}", 503)
         if self._records is not None and standing.version >= self._records.get(cluster, Record()).version:
             self._records[cluster] = standing
-        if swapped:
+        if put:
             await self._tell()
         elif self._entitled and (late := older(standing, record)):  # its version alone has refused it
             request.state.refuse("PEER_REPLAY", late)
-        return _answer(200 if swapped else 412, standing)
+        return _answer(200 if put else 412, standing)
 
     async def _get_anchors(self, request: Request) -> Response:
         return self._busy() or await embedded_anchors.get(request, self._with_connection)
@@ -228,7 +253,7 @@ class EmbeddedStoreServer:
         return await self._in_worker(lambda: file.with_connection(work))
 
     def _check(self, standing: Record, record: Record, asker: NodeName) -> None:
-        if not self._entitled:
+        if not self._entitled or (self._awaits and reserves(standing, record)):
             return
         if why := older(standing, record):
             raise _ImproperError("PEER_REPLAY", why, 409)
@@ -287,10 +312,11 @@ class EmbeddedStore:
 
     async def compare_and_swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
         """See ports.Store."""
-        tag = f'if-match: "{expected_version}"\r\n'
-        body = wire.encode_record(record)
-        answer = await self._ask(self._link, "PUT", self._path, self._timeout_ms, body=body, headers=tag)
-        return answer.status == 200, self._record(answer, 200, 412)
+        return await self._put(self._path, expected_version, record)
+
+    async def adopt(self, place: Record, record: Record) -> tuple[bool, Record]:
+        """See ports.Store."""
+        return await self._put(f"{self._path}/arrival", place.version, record)
 
     async def watch(self, after_version: int) -> AsyncIterator[Record]:
         """See ports.Store."""
@@ -322,6 +348,12 @@ class EmbeddedStore:
         """See ports.Store."""
         self._link.close()
         self._watching.close()
+
+    async def _put(self, path: str, expected_version: int, record: Record) -> tuple[bool, Record]:
+        tag = f'if-match: "{expected_version}"\r\n'
+        body = wire.encode_record(record)
+        answer = await self._ask(self._link, "PUT", path, self._timeout_ms, body=body, headers=tag)
+        return answer.status == 200, self._record(answer, 200, 412)
 
     async def _ask(
         self, link: Link, method: str, path: str, deadline_ms: int, *, body: bytes = b"", headers: str = ""

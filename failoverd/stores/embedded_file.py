@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from failoverd import wire
@@ -115,22 +114,20 @@ class StoreFile:
             raise StoreFileError(f"{self._path}: cannot be written: {error}") from error
         return records
 
-    def swap(
-        self, cluster: str, expected_version: int, record: Record, check: Callable[[Record], None]
-    ) -> tuple[bool, Record]:
-        """See ports.Store; durable when this returns. Raises sqlite3.Error: it may have happened or not.
+    def change(self, cluster: str, wanted: Callable[[Record], Record | None]) -> tuple[bool, Record]:
+        """Put what is `wanted` of the record that stands; durable when this returns.
 
-        `check` may raise on what stands, where the swap would fit: then it did not happen.
+        None: it stays, and (False, what stands) is returned. What `wanted` raises is raised, and nothing has happened.
+        Raises sqlite3.Error: it may have happened or not.
         """
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
             row = execute("SELECT version, body FROM record WHERE cluster = ?", (cluster,)).fetchone()
             standing = Record() if row is None else wire.decode_record(row[1])
-            swapped = standing.version == expected_version
-            if swapped:
-                check(standing)
-                standing = replace(record, version=expected_version + 1)
+            put = wanted(standing)
+            if put is not None:
+                standing = put
                 execute(
                     "INSERT INTO record (cluster, version, body) VALUES (?, ?, ?)"
                     " ON CONFLICT (cluster) DO UPDATE SET version = excluded.version, body = excluded.body",
@@ -141,7 +138,7 @@ class StoreFile:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
-        return swapped, standing
+        return put is not None, standing
 
     def with_connection(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """What `work` returns, which must leave no transaction open. Raises what it raises."""

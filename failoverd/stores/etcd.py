@@ -71,14 +71,13 @@ class EtcdStore:
 
     async def compare_and_swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
         """See ports.Store."""
-        old = self._seen.get(expected_version)
-        if expected_version and old is None:
-            standing, old, _ = await self._read()
-            if standing.version != expected_version:
-                return False, standing
-        stamp = secrets.token_hex(8)
-        stored = replace(record, version=expected_version + 1)
-        return await self._swap(old, stored, stamp)
+        return await self._replace(expected_version, replace(record, version=expected_version + 1))
+
+    async def adopt(self, place: Record, record: Record) -> tuple[bool, Record]:
+        """See ports.Store."""
+        if not place.awaits(record):
+            raise ValueError("no place for that record")
+        return await self._replace(place.version, replace(record, version=max(record.version, place.version + 1)))
 
     async def watch(self, after_version: int) -> AsyncIterator[Record]:
         """See ports.Store."""
@@ -117,8 +116,13 @@ class EtcdStore:
         await self._no_old_copy(record, value, newest)
         return record, value, said.revision
 
-    async def _swap(self, old: bytes | None, stored: Record, stamp: str) -> tuple[bool, Record]:
-        newest, value = self._newest, wire.encode_stamped(stored, stamp)
+    async def _replace(self, expected_version: int, stored: Record) -> tuple[bool, Record]:
+        old = self._seen.get(expected_version)
+        if expected_version and old is None:
+            standing, old, _ = await self._read()
+            if standing.version != expected_version:
+                return False, standing
+        newest, value = self._newest, wire.encode_stamped(stored, secrets.token_hex(8))
         said = await self._ask(etcd.TXN, etcd.swap(self._key, old, value))
         if said.swapped:
             self._remember(stored, value)

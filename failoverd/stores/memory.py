@@ -20,8 +20,28 @@ if TYPE_CHECKING:
 
 
 def renumbered(record: Record, first_version: int) -> Record:
-    """The record as it stands when a run begins: what was decided on any copy that stood before does not fit it."""
-    return replace(record, version=max(record.version + 1, first_version)) if record.version else record
+    """The record as it stands when a run begins: what was decided on any copy that stood before does not fit it.
+
+    A sealed one stays: no swap fits it any more, and its version is what the first one in the store that it counts in
+    is decided on. What comes to a place has to name that place.
+    """
+    return record if record.sealed or not record.version else _beyond(record, max(record.version + 1, first_version))
+
+
+def swapped(standing: Record, expected_version: int, record: Record) -> Record | None:
+    """What stands after a swap; None: it does not fit. See ports.Store.compare_and_swap."""
+    return _beyond(record, expected_version + 1) if standing.version == expected_version else None
+
+
+def adopted(standing: Record, place: Record, record: Record) -> Record | None:
+    """What stands after a record of another store has come; None: it does not fit. See ports.Store.adopt."""
+    if standing.version != place.version or not standing.awaits(record):
+        return None
+    return _beyond(record, max(record.version, place.version + 1))
+
+
+def _beyond(record: Record, version: int) -> Record:
+    return replace(record, version=version)
 
 
 class MemoryCell:
@@ -37,10 +57,15 @@ class MemoryCell:
 
     def swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
         """See ports.Store.compare_and_swap."""
-        if self.record.version != expected_version:
-            return False, self.record
-        self.record = replace(record, version=expected_version + 1)
-        return True, self.record
+        return self._put(swapped(self.record, expected_version, record))
+
+    def adopt(self, place: Record, record: Record) -> tuple[bool, Record]:
+        """See ports.Store.adopt."""
+        return self._put(adopted(self.record, place, record))
+
+    def _put(self, record: Record | None) -> tuple[bool, Record]:
+        self.record = record or self.record
+        return record is not None, self.record
 
     def put_anchor(self, anchor: Anchor) -> None:
         """See ports.Store.put_anchor."""
@@ -81,10 +106,12 @@ class MemoryStore:
     async def compare_and_swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
         """See ports.Store."""
         self._require()
-        async with self._changed:
-            answer = self._cell.swap(expected_version, record)
-            self._changed.notify_all()
-        return answer
+        return await self._told(self._cell.swap(expected_version, record))
+
+    async def adopt(self, place: Record, record: Record) -> tuple[bool, Record]:
+        """See ports.Store."""
+        self._require()
+        return await self._told(self._cell.adopt(place, record))
 
     async def watch(self, after_version: int) -> AsyncIterator[Record]:
         """See ports.Store."""
@@ -115,6 +142,11 @@ class MemoryStore:
 
     async def close(self) -> None:
         """See ports.Store."""
+
+    async def _told(self, answer: tuple[bool, Record]) -> tuple[bool, Record]:
+        async with self._changed:
+            self._changed.notify_all()
+        return answer
 
     def _require(self) -> None:
         if not self._reachable:

@@ -10,15 +10,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from views import NODES, NOW, POLICY, RUN, TERM, at, lost, record, replica_facts, report, sighting, view
 
-from failoverd.core import act, candidates, known, orders, plan, positions, rules, state, swaps, tenure, verdicts
+from failoverd.core import (
+    act,
+    candidates,
+    known,
+    migration,
+    orders,
+    plan,
+    positions,
+    rules,
+    state,
+    swaps,
+    tenure,
+    verdicts,
+)
 from failoverd.core import view as view_module
 from failoverd.core.health import Sendings, Sightings
-from failoverd.core.known import CatchUp, Stuck, Waits
+from failoverd.core.known import CatchUp, Stuck, Target, Waits
 from failoverd.core.lag import Lag
 from failoverd.core.lease import Held, Memory, Promise, Unanswered, Watch
 from failoverd.core.machine import State
 from failoverd.core.mail_store import StoreState
-from failoverd.core.model import Floor, Heard, Maintenance, NodeName, Rejoin, RequestEnded, Scheduled
+from failoverd.core.model import Floor, Heard, Maintenance, NodeName, Record, Rejoin, RequestEnded, Scheduled
 from failoverd.core.view import GateState, Leaving, Restart, View
 
 if TYPE_CHECKING:
@@ -48,6 +61,7 @@ QUESTIONS: tuple[Callable[[View], object], ...] = (
     ),
     lambda v: (v.store_answers(), v.asking(), v.promised_to(), v.round_promised_ms(), v.takeovers_in_window),
     lambda v: [(v.verdict(name, node.name), v.sighting(name, node.name)) for node in NODES for name in ("imap", "vip")],
+    lambda v: (migration.next_answers(v), migration.next_place(v), migration.rejections(v, "")),
     lambda v: (orders.without_run_out(v, ORDERED), orders.look_at_schedule(v, ORDERED), orders.may_look(v)),
     candidates.failover,
     candidates.planned,
@@ -101,6 +115,8 @@ CHANGES: dict[str, Any] = {
     "rejoin_ended": RequestEnded("r", succeeded=True),
     "rejoin_failed": (1, NOW - 100),
     "rejoin_due_since_ms": NOW - 90_000,
+    "membership_next": "as it is to be",
+    "target": Target(NOW - 29_000, Record()),
     "epoch_ms": EPOCH + 2000,
 }
 

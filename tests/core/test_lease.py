@@ -47,7 +47,7 @@ def test_a_promise_of_this_term_prolongs_the_wait_and_never_shortens_it() -> Non
 
 
 def test_a_lower_term_is_refused() -> None:
-    assert [lease.acceptable(record(term=term), 5) for term in (4, 5, 6)] == [False, True, True]
+    assert [lease.acceptable(record(term=term), 5, 0) for term in (4, 5, 6)] == [False, True, True]
 
 
 @given(

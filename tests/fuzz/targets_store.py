@@ -17,6 +17,7 @@ from failoverd.ports import StoreUnavailableError
 from failoverd.stores.embedded import PATH as STORE_PATH
 from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
 from failoverd.stores.embedded_file import StoreFile, StoreFileError
+from failoverd.stores.memory import swapped
 
 if TYPE_CHECKING:
     import ssl
@@ -89,7 +90,7 @@ def _store_file_made() -> list[bytes]:
     path = place("whole") / "store.sqlite3"
     StoreFile.create(path)
     file = StoreFile(path)
-    file.swap("lab", 0, RECORD, lambda _: None)
+    file.change("lab", lambda standing: swapped(standing, 0, RECORD))
     file.close()
     return [path.read_bytes()]
 

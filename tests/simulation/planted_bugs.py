@@ -516,7 +516,7 @@ BUGS = (
         "swap-that-ignores-the-version",
         "the store changes only for who names its version",
         TERMS,
-        ("stores/memory.py", "if self.record.version != expected_version:", "if self.record.term > record.term:"),
+        ("stores/memory.py", "if standing.version == expected_version else", "if standing.term <= record.term else"),
     ),
     _bug(
         "version-kept-across-a-restart",

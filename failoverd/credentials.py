@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Every code of this module. Each has a page in runbooks/.
 CODES: Mapping[str, str] = {
     "CERT_EXPIRES": "a certificate, or the CA of some, expires soon",
-    "CERT_EXPIRED": "a certificate between the nodes, or the CA, has expired by this node's clock",
+    "CERT_EXPIRED": "a certificate between the nodes or for etcd, or the CA of one, has expired by this node's clock",
     "CERT_NOT_YET": "a certificate between the nodes, or the CA, is not valid yet by this node's clock",
     "CERT_REFUSED": "the certificate files were replaced and are not taken: the old ones go on",
 }

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from failoverd.tls import NO_CHECK_TIME
+from failoverd.tls import NO_CHECK_TIME, no_passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +32,8 @@ class UnmetError(Exception):
 class Life:
     """When a certificate is good: seconds since 1970.
 
-    `of`: "certificate" or "ca" of this node, "http" of its public port, "operators" the CA of those elsewhere, or
-    another node's name.
+    `of`: "certificate" or "ca" of this node, "http" of its public port, "operators" the CA of those elsewhere, "etcd"
+    and "etcd-ca" of its store, or another node's name.
     """
 
     of: str
@@ -65,13 +65,38 @@ def shown(of: str, certificate: Path, server: ssl.SSLContext) -> Life | None:
     return life(of, seen) if seen else None
 
 
+def of_client(of: str, certificate: Path, key: Path) -> Life | None:
+    """Of the certificate in that file, as a server sees it; None where none could take it for a client's.
+
+    Raises OSError where the two files are no pair.
+    """
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for context in (server, client):
+        context.load_cert_chain(certificate, key, no_passphrase)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE  # it is no server's, and shown to nobody but here
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.verify_flags = ssl.VerifyFlags(server.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME)
+    server.load_verify_locations(certificate)
+    try:
+        ends = _shaken(client, server)
+    except UnmetError:
+        return None
+    seen = ends[1].getpeercert() if ends is not None else None
+    return life(of, seen) if seen else None
+
+
 def met(client: ssl.SSLContext, server: ssl.SSLContext) -> Mapping[str, Any] | None:
     """What the client sees of the server's certificate: both ends of a handshake, in memory.
 
     None where none comes about. Raises UnmetError where one end does not take the other's.
     """
+    ends = _shaken(client, server)
+    return (ends[0].getpeercert() or {}) if ends is not None else None
+
+
+def _shaken(client: ssl.SSLContext, server: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject] | None:
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
+    ends = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True))
     waiting = list(ends)
     for _ in range(_STEPS):
         for end in tuple(waiting):
@@ -83,7 +108,7 @@ def met(client: ssl.SSLContext, server: ssl.SSLContext) -> Mapping[str, Any] | N
                 raise UnmetError("a server's" if end is ends[0] else "a client's", error.verify_message) from None
             waiting.remove(end)
         if not waiting:
-            return ends[0].getpeercert() or {}
+            return ends
     return None
 
 

@@ -26,7 +26,7 @@ def server_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(ca)
-    context.load_cert_chain(certificate, key, _no_passphrase)
+    context.load_cert_chain(certificate, key, no_passphrase)
     context.num_tickets = 0  # connections are kept; a resumed one would only be one more thing to reason about
     return context
 
@@ -48,7 +48,7 @@ def client_context(
     context = _Dialling(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(ca)
-    context.load_cert_chain(certificate, key, _no_passphrase)
+    context.load_cert_chain(certificate, key, no_passphrase)
     context.sslobject_class, context.sslsocket_class = _DialledObject, _DialledSocket
     context.nodes, context.refused, context.met = nodes, refused, met
     return context
@@ -63,7 +63,7 @@ def store_context(*, ca: Path | None, certificate: Path | None, key: Path | None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(ca)
     if certificate is not None:
-        context.load_cert_chain(certificate, key, _no_passphrase)
+        context.load_cert_chain(certificate, key, no_passphrase)
     return context
 
 
@@ -71,7 +71,7 @@ def public_context(*, certificate: Path, key: Path) -> ssl.SSLContext:
     """TLS of the public listener: nobody is asked for a certificate. Raises OSError, ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # load balancers and scrapers are not all of today
-    context.load_cert_chain(certificate, key, _no_passphrase)
+    context.load_cert_chain(certificate, key, no_passphrase)
     return context
 
 
@@ -95,7 +95,7 @@ def _named(certificate: Mapping[str, Any] | None, kind: str) -> list[str]:
     return [value for part in (certificate or {}).get("subject", ()) for key, value in part if key == kind]
 
 
-def _no_passphrase() -> str:
+def no_passphrase() -> str:
     """For a key that has one: without this OpenSSL would ask for it at the terminal, and wait."""
     raise ssl.SSLError("the key has a passphrase")
 

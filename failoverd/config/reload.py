@@ -35,6 +35,7 @@ _AGREED = "all nodes must have the same of it: a node that differs neither votes
 _START = "it is made at the start"
 _KERNEL = "the kernel's gate and the address are set up with it at the start"
 _CONNECTED = "the connections to the server are made with it at the start"
+_KIND = "it is of another kind, which is settled at the start"
 _WHICH = "which services there are is settled at the start"
 _PROGRAMS = "failoverd-rebuild and failoverd-donor read it when they start"
 _SERVERS = "the servers' waiting for acknowledgements is set up with it"
@@ -46,8 +47,7 @@ KEYS: Mapping[str, str] = {
     "vip": _KERNEL,
     "store": _AGREED,
     **dict.fromkeys(
-        (f"store.{key}" for key in ("endpoints", "ca", "certificate", "key", "user", "password_file")),
-        "the connections to the store are made with it at the start",
+        (f"store.{key}" for key in ("endpoints", "ca", "certificate", "key", "user", "password_file")), RELOADED
     ),
     "peer": _START,
     "peer.warn_before": RELOADED,
@@ -144,6 +144,7 @@ def differences(old: Config, new: Config) -> tuple[Difference, ...]:
 
 
 def _differences(old: Section, new: Section, place: str) -> list[Difference]:
+    replaced = _replaced(old, new)
     found = []
     for (key, name, before), (_, _, after) in zip(fields_of(old), fields_of(new), strict=True):
         here = f"{place}{key}"
@@ -151,8 +152,14 @@ def _differences(old: Section, new: Section, place: str) -> list[Difference]:
             found += _differences(before, after, f"{here}.")
         elif before != after:
             shown = value_of(name, before), value_of(name, after)
-            found.append(Difference(here, *shown, handling(here), same_everywhere(here)))
+            restart = handling(here) or (_KIND if replaced else RELOADED)
+            found.append(Difference(here, *shown, restart, same_everywhere(here)))
     return found
+
+
+def _replaced(old: Section, new: Section) -> bool:
+    """Whether a section is of another kind than it was: then nothing of the new one goes with the old one."""
+    return getattr(old, "kind", None) != getattr(new, "kind", None)
 
 
 def merged(old: Config, new: Config) -> Config:
@@ -165,6 +172,8 @@ def merged(old: Config, new: Config) -> Config:
 
 
 def _merged(old: S, new: S, place: str) -> S:
+    if _replaced(old, new):
+        return old
     changes: dict[str, object] = {}
     for (key, name, before), (_, _, after) in zip(fields_of(old), fields_of(new), strict=True):
         here = f"{place}{key}"

@@ -45,6 +45,7 @@ from failoverd.runtime.reach import reach_of
 from failoverd.runtime.recording import Recording
 from failoverd.runtime.schedule import Schedule
 from failoverd.runtime.showing import Missing, Reloading, shown
+from failoverd.runtime.store_files import store_files_of
 from failoverd.runtime.storing import store_of
 from failoverd.runtime.systemd import Notifier
 from failoverd.runtime.thresholds import policy_of
@@ -168,7 +169,7 @@ async def run(config: Config, directories: Directories, path: Path) -> None:
             perform=daemon.perform,
             refuse=daemon.refuse,
         )
-        trust = Trust(config, credentials, daemon, directories.runtime)
+        trust = Trust(config, credentials, daemon, directories.runtime, store=store_files_of(config, store))
         control, remote, public, alerting, drilling, reloader = shown(
             config,
             clock,

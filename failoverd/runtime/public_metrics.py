@@ -204,10 +204,11 @@ def trust(scrape: Scrape) -> Iterator[Metric]:
         return
     me = scrape.status.node
     own = {"certificate": "node", "ca": "ca", "http": "http", "operators": "operators"}
+    own |= {"etcd": "etcd", "etcd-ca": "etcd-ca"}
     ends = (((me, own[one.of]) if one.of in own else (one.of, "node"), one.ends_s) for one in known.lives())
     text = (
         "When a certificate expires, in seconds since 1970: of a node and its CA, also as others showed it, of the"
-        " public port (http), and the CA of operators elsewhere."
+        " public port (http), the CA of operators elsewhere, the client certificate for etcd, and the CA of etcd."
     )
     yield _gauges("failoverd_certificate_expiration_timestamp_seconds", text, ["node", "kind"], ends, "seconds")
     text = "What this node has refused since its daemon started, by port and by code; outgoing: whom it dialled."

@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from failoverd.credentials import Credentials
     from failoverd.lives import Life
     from failoverd.runtime.daemon import Daemon
+    from failoverd.runtime.store_files import StoreFiles
 
 # Certificates beside those between the nodes, by Life.of: what they are, and the code of one that is not good. The role
-# moves without any of them.
+# moves without the first two; without the store it does not.
 _BESIDE = {
     "http": ("the certificate of the public port", "HTTP_CERTIFICATE"),
     "operators": ("the CA of operators elsewhere", "ACCESS_REMOTE"),
+    "etcd": ("the client certificate for etcd", "CERT_EXPIRED"),
+    "etcd-ca": ("the CA of etcd", "CERT_EXPIRED"),
 }
 LOOK_S = 5.0
 RENEW_LOOKS = 6  # looks between two at the certificate files
@@ -47,7 +50,14 @@ class Trust:
     """One node's. Called on the loop, but for `prepare`."""
 
     def __init__(
-        self, config: Config, credentials: Credentials, daemon: Daemon, runtime: Path, *, look_s: float = LOOK_S
+        self,
+        config: Config,
+        credentials: Credentials,
+        daemon: Daemon,
+        runtime: Path,
+        *,
+        store: StoreFiles | None = None,
+        look_s: float = LOOK_S,
     ) -> None:
         self._warn_s = config.peer.warn_before_ms / 1000
         self._credentials, self._refusals = credentials, credentials.refusals
@@ -57,6 +67,9 @@ class Trust:
         self._task: asyncio.Task[None] | None = None
         self._said = ""
         self._beside: list[Callable[[], Iterable[Life]]] = []
+        self._store = store
+        if store is not None:
+            self.look_at(store.lives)
 
     @property
     def outgoing(self) -> ssl.SSLContext:
@@ -75,7 +88,9 @@ class Trust:
 
     def refused(self) -> tuple[Refused, ...]:
         """What is wrong with certificates here, and which members are refused."""
-        found = (*self._credentials.found(self._warn_s), *self._found_beside(), *self._refusals.standing())
+        found = [*self._credentials.found(self._warn_s), *self._found_beside(), *self._refusals.standing()]
+        if self._store is not None and self._store.problem:
+            found.append(("CERT_REFUSED", f"{self._store.problem}; the old one is still in use"))
         return tuple(Refused(code, reason) for code, reason in found)
 
     def _found_beside(self) -> Iterator[tuple[str, str]]:
@@ -104,12 +119,15 @@ class Trust:
         take = self._credentials.prepared()
         if self._credentials.problem:
             raise ValueError(self._credentials.problem)
+        take_store = self._store.prepare(config) if self._store is not None else None
 
         def commit() -> None:
             self._warn_s = config.peer.warn_before_ms / 1000
             if take is not None:
                 take()
                 self._renewed()
+            if take_store is not None:
+                take_store()
 
         return commit
 
@@ -141,23 +159,28 @@ class Trust:
         """Look once; `files`: at the certificate files as well."""
         if not self._aside.busy:  # a disk that hangs is found by the node's own probes
             try:
-                take = await self._aside.run(lambda: self._read(files=files))
+                take, take_store = await self._aside.run(lambda: self._read(files=files))
             except (OSError, ThreadRefusedError) as error:
                 _log.warning("certificates and refusals cannot be looked at", reason=str(error))
             else:
                 if take is not None:
                     take()
                     self._renewed()
-        problem = self._credentials.problem
+                if take_store is not None:
+                    take_store()
+                    self._note("certificate", "another certificate for etcd, or CA of it, is in force")
+        problem = self._credentials.problem or (self._store.problem if self._store is not None else "")
         if problem and problem != self._said:
             self._note("certificate-refused", problem, "CERT_REFUSED")
         self._said = problem
         self._tell()
 
-    def _read(self, *, files: bool) -> Callable[[], None] | None:
+    def _read(self, *, files: bool) -> tuple[Callable[[], None] | None, Callable[[], None] | None]:
         for told in self._told:
             told.read()
-        return self._credentials.prepared() if files else None
+        if not files:
+            return None, None
+        return self._credentials.prepared(), self._store.prepared() if self._store is not None else None
 
     def _tell(self) -> None:
         for refusal, count in self._refusals.due():

@@ -64,6 +64,10 @@ class EtcdStore:
         self._newest = 0  # the highest version of the record
         self._seen: dict[int, bytes] = {}  # its bytes, by version
 
+    def renew(self, endpoints: Endpoints) -> None:
+        """Ask as `endpoints` says from the next request on; what is under way is not lost. See EtcdLink."""
+        self._link.renew(endpoints)
+
     async def read(self) -> Record:
         """See ports.Store."""
         record, _, _ = await self._read()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from failoverd.stores import etcd_requests as etcd
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 AVOID_S = 10.0
 CLOSE_S = 0.5
@@ -72,12 +73,20 @@ class EtcdLink:
         self._authenticating: asyncio.Task[None] | None = None
         self._doubting: asyncio.Task[None] | None = None
         self._attempts: set[asyncio.Task[bytes]] = set()
-        self._client = httpx.AsyncClient(
-            verify=endpoints.ssl_context,
-            trust_env=False,  # a proxy of somebody's environment has no business between a node and its store
-            headers={"accept-encoding": "identity", "content-type": "application/json", "user-agent": "failoverd"},
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=30.0),
-        )
+        self._client = _client(endpoints)
+        self._in_use: Counter[httpx.AsyncClient] = Counter()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def renew(self, endpoints: Endpoints) -> None:
+        """Ask as `endpoints` says from the next request on.
+
+        What is under way ends as it was begun, a stream at its next message; then the connections of before are closed.
+        """
+        if endpoints.user != self._endpoints.user:
+            self._token = ""
+        former, self._endpoints, self._client = self._client, endpoints, _client(endpoints)
+        if not self._in_use[former]:
+            self._leave(former)
 
     async def ask(self, path: str, body: bytes, *, deadline_ms: int) -> bytes:
         """POST and return the answer's body. It may arrive at several members. Raises StoreUnavailableError."""
@@ -104,12 +113,13 @@ class EtcdLink:
         limits = httpx.Timeout(open_ms / 1000, read=silent_ms / 1000)
         try:
             await self._authenticated()
-            request = self._client.stream("POST", url + path, content=body, headers=self._headers(), timeout=limits)
-            async with request as response:
-                if response.status_code != httpx.codes.OK:
-                    answer = await _whole(response)
-                    raise StoreUnavailableError(f"{url}: {response.status_code} {etcd.error_of(answer)}")
-                yield _lines(response)
+            with self._using() as client:
+                request = client.stream("POST", url + path, content=body, headers=self._headers(), timeout=limits)
+                async with request as response:
+                    if response.status_code != httpx.codes.OK:
+                        answer = await _whole(response)
+                        raise StoreUnavailableError(f"{url}: {response.status_code} {etcd.error_of(answer)}")
+                    yield _lines(response, lambda: client is self._client)
         except httpx.HTTPError as error:
             self.avoid(url)
             raise StoreUnavailableError(f"{url}: {_words(error)}") from error
@@ -129,7 +139,7 @@ class EtcdLink:
             _, tasks = await asyncio.wait(tasks, timeout=CLOSE_S)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._leaving, return_exceptions=True)
         await self._client.aclose()
 
     @property
@@ -182,12 +192,31 @@ class EtcdLink:
 
     async def _attempt(self, url: str, path: str, body: bytes, deadline_ms: int) -> bytes:
         limits = httpx.Timeout(deadline_ms / 1000)
-        request = self._client.stream("POST", url + path, content=body, headers=self._headers(), timeout=limits)
-        async with request as response:
-            answer = await _whole(response)
-            if response.status_code != httpx.codes.OK:
-                raise _RefusedError(response.status_code, etcd.error_of(answer))
-            return answer
+        with self._using() as client:
+            request = client.stream("POST", url + path, content=body, headers=self._headers(), timeout=limits)
+            async with request as response:
+                answer = await _whole(response)
+        if response.status_code != httpx.codes.OK:
+            raise _RefusedError(response.status_code, etcd.error_of(answer))
+        return answer
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[httpx.AsyncClient]:
+        """The client as it is now; one that was replaced meanwhile is closed by whoever uses it last."""
+        client = self._client
+        self._in_use[client] += 1
+        try:
+            yield client
+        finally:
+            self._in_use[client] -= 1
+            if client is not self._client and not self._in_use[client]:
+                self._leave(client)
+
+    def _leave(self, client: httpx.AsyncClient) -> None:
+        del self._in_use[client]
+        leaving = asyncio.create_task(client.aclose())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     # ---- as whom ---------------------------------------------------------------------------------------------------
 
@@ -216,14 +245,17 @@ class EtcdLink:
         await asyncio.shield(self._authenticating)
 
     async def _authenticate(self) -> None:
-        body = etcd.authenticate(self._endpoints.user, self._endpoints.password)
+        user = self._endpoints.user
+        body = etcd.authenticate(user, self._endpoints.password)
         try:
             async with asyncio.timeout(AUTHENTICATE_MS / 1000):
-                self._token = etcd.token_of(await self._race(etcd.AUTHENTICATE, body, AUTHENTICATE_MS))
+                token = etcd.token_of(await self._race(etcd.AUTHENTICATE, body, AUTHENTICATE_MS))
         except TimeoutError:
             raise StoreUnavailableError(f"{self._where}: no token within {AUTHENTICATE_MS} ms") from None
         except (_RefusedError, etcd.EtcdAnswerError) as error:
-            raise StoreUnavailableError(f"{self._where}: no token for {self._endpoints.user}: {error}") from None
+            raise StoreUnavailableError(f"{self._where}: no token for {user}: {error}") from None
+        if user == self._endpoints.user:
+            self._token = token
 
     async def _doubt(self, token: str) -> None:
         """Forget a token that was given further on in etcd's log than etcd is now."""
@@ -245,7 +277,16 @@ async def _whole(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+def _client(endpoints: Endpoints) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        verify=endpoints.ssl_context,
+        trust_env=False,  # a proxy of somebody's environment has no business between a node and its store
+        headers={"accept-encoding": "identity", "content-type": "application/json", "user-agent": "failoverd"},
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=30.0),
+    )
+
+
+async def _lines(response: httpx.Response, lasts: Callable[[], bool]) -> AsyncIterator[bytes]:
     rest = bytearray()
     async for chunk in response.aiter_bytes():
         rest += chunk
@@ -253,6 +294,8 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
         for line in lines:
             if line:
                 yield bytes(line)
+        if not lasts():
+            return
         rest = tail
         if len(rest) > LINE_LIMIT:
             raise httpx.DecodingError(f"a message of more than {LINE_LIMIT} bytes", request=response.request)

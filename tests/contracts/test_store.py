@@ -268,6 +268,55 @@ def test_the_first_record_needs_version_0(place: Place) -> None:
     run(place, story)
 
 
+THERE = Record(moves=1, moved_to="there", sealed=True, reason="a cluster's digest")
+COMES = replace(FULL, version=900, moves=1, moved_to="there")
+
+
+def test_a_place_adopts_the_record_it_is_for_and_its_version(place: Place) -> None:
+    async def story(one: Store, other: Store) -> None:
+        there = (await one.compare_and_swap(0, THERE))[1]
+        assert await other.read() == there
+        assert await other.adopt(there, COMES) == (True, COMES)
+        assert await one.read() == COMES
+        assert await one.compare_and_swap(900, COMES) == (True, replace(COMES, version=901))
+
+    run(place, story)
+
+
+def test_a_version_does_not_go_back_where_a_record_is_adopted(place: Place) -> None:
+    async def story(one: Store, _: Store) -> None:
+        there = (await one.compare_and_swap(0, THERE))[1]
+        assert await one.adopt(there, replace(COMES, version=0)) == (True, replace(COMES, version=there.version + 1))
+
+    run(place, story)
+
+
+def test_of_records_adopted_at_once_one_comes(place: Place) -> None:
+    async def story(one: Store, other: Store) -> None:
+        there = (await one.compare_and_swap(0, THERE))[1]
+        rivals = [replace(COMES, counter=number) for number in range(8)]
+        answers = await asyncio.gather(*(store.adopt(there, rival) for store in (one, other) for rival in rivals))
+        (won,) = [record for came, record in answers if came]
+        assert all(record == won for _, record in answers)
+        assert await one.read() == won
+
+    run(place, story)
+
+
+def test_nothing_is_adopted_where_its_place_does_not_stand_any_more(place: Place) -> None:
+    async def story(one: Store, other: Store) -> None:
+        there = (await one.compare_and_swap(0, THERE))[1]
+        later = (await other.compare_and_swap(there.version, replace(THERE, moves=2, moved_to="elsewhere")))[1]
+        assert await one.adopt(there, COMES) == (False, later)
+        came = (await other.adopt(later, replace(COMES, moves=2, moved_to="elsewhere")))[1]
+        for known in (there, later):
+            known_for = replace(COMES, moves=known.moves, moved_to=known.moved_to)
+            assert await one.adopt(known, known_for) == (False, came)
+        assert await one.read() == came
+
+    run(place, story)
+
+
 def test_of_swaps_at_once_one_wins(place: Place) -> None:
     async def story(one: Store, other: Store) -> None:
         for version in range(10):

@@ -34,6 +34,7 @@ from failoverd.ports import StoreUnavailableError
 from failoverd.stores import etcd_anchors
 from failoverd.stores import etcd_requests as etcd
 from failoverd.stores.etcd_link import EtcdLink
+from failoverd.stores.memory import adopted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -75,13 +76,19 @@ class EtcdStore:
 
     async def compare_and_swap(self, expected_version: int, record: Record) -> tuple[bool, Record]:
         """See ports.Store."""
-        return await self._replace(expected_version, replace(record, version=expected_version + 1))
+        old = self._seen.get(expected_version)
+        if expected_version and old is None:
+            standing, old, _ = await self._read()
+            if standing.version != expected_version:
+                return False, standing
+        stamp = secrets.token_hex(8)
+        return await self._swap(old, replace(record, version=expected_version + 1), stamp)
 
     async def adopt(self, place: Record, record: Record) -> tuple[bool, Record]:
         """See ports.Store."""
-        if not place.awaits(record):
-            raise ValueError("no place for that record")
-        return await self._replace(place.version, replace(record, version=max(record.version, place.version + 1)))
+        standing, old, _ = await self._read()
+        stored = adopted(standing, place, record)
+        return (False, standing) if stored is None else await self._swap(old, stored, secrets.token_hex(8))
 
     async def watch(self, after_version: int) -> AsyncIterator[Record]:
         """See ports.Store."""
@@ -120,13 +127,8 @@ class EtcdStore:
         await self._no_old_copy(record, value, newest)
         return record, value, said.revision
 
-    async def _replace(self, expected_version: int, stored: Record) -> tuple[bool, Record]:
-        old = self._seen.get(expected_version)
-        if expected_version and old is None:
-            standing, old, _ = await self._read()
-            if standing.version != expected_version:
-                return False, standing
-        newest, value = self._newest, wire.encode_stamped(stored, secrets.token_hex(8))
+    async def _swap(self, old: bytes | None, stored: Record, stamp: str) -> tuple[bool, Record]:
+        newest, value = self._newest, wire.encode_stamped(stored, stamp)
         said = await self._ask(etcd.TXN, etcd.swap(self._key, old, value))
         if said.swapped:
             self._remember(stored, value)

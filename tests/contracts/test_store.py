@@ -317,6 +317,16 @@ def test_nothing_is_adopted_where_its_place_does_not_stand_any_more(place: Place
     run(place, story)
 
 
+def test_nothing_is_adopted_where_something_else_stands(place: Place) -> None:
+    async def story(one: Store, _: Store) -> None:
+        assert await one.adopt(THERE, COMES) == (False, Record())
+        stored = (await one.compare_and_swap(0, FULL))[1]
+        assert await one.adopt(replace(THERE, version=stored.version), COMES) == (False, stored)
+        assert await one.read() == stored
+
+    run(place, story)
+
+
 def test_of_swaps_at_once_one_wins(place: Place) -> None:
     async def story(one: Store, other: Store) -> None:
         for version in range(10):

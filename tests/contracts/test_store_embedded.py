@@ -19,7 +19,7 @@ from failoverd import wire
 from failoverd.core.model import NodeName, Record
 from failoverd.https import Link
 from failoverd.ports import Store, StoreUnavailableError
-from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer
+from failoverd.stores.embedded import EmbeddedStore, EmbeddedStoreServer, _ImproperError
 from failoverd.stores.embedded_file import StoreFileError
 
 if TYPE_CHECKING:
@@ -319,3 +319,33 @@ def test_a_file_of_the_version_before_takes_anchors_and_keeps_its_number(embedde
 def tables(file: Path) -> set[str]:
     with contextlib.closing(sqlite3.connect(file)) as connection:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+
+PLACE = Record(moves=1, moved_to="there", sealed=True, reason="a cluster's digest")
+LEFT = replace(FULL, version=7, moves=1, moved_to="there", sealed=True)
+COMES = replace(FULL, version=900, moves=1, moved_to="there")
+ASKER = NodeName("arbiter")
+
+
+def test_a_place_is_reserved_where_a_record_is_awaited_and_none_counts(tmp_path: Path) -> None:
+    awaiting = EmbeddedStoreServer(tmp_path / "store.sqlite3", awaits=True)
+    later = replace(PLACE, moves=2, moved_to="back")
+    assert awaiting._swapped(ASKER, 0, PLACE, Record()) == replace(PLACE, version=1)
+    assert awaiting._swapped(ASKER, 7, later, LEFT) == replace(later, version=8), "though its term is none"
+    assert awaiting._swapped(ASKER, 6, later, LEFT) is None
+    for standing in (LEFT, replace(COMES, version=7), replace(PLACE, version=7)):
+        with pytest.raises(_ImproperError):
+            awaiting._swapped(ASKER, 7, PLACE, standing)
+    with pytest.raises(_ImproperError, match="goes from move 0 to 1"):
+        EmbeddedStoreServer(tmp_path / "store.sqlite3")._swapped(ASKER, 0, PLACE, Record())
+
+
+def test_a_record_comes_where_it_is_awaited_and_its_place_stands(tmp_path: Path) -> None:
+    awaiting = EmbeddedStoreServer(tmp_path / "store.sqlite3", awaits=True)
+    standing = replace(PLACE, version=8)
+    assert awaiting._adopted(ASKER, 8, COMES, standing) == COMES
+    assert awaiting._adopted(ASKER, 7, COMES, standing) is None
+    for other in (replace(COMES, version=8), replace(LEFT, version=8), replace(standing, moved_to="elsewhere")):
+        assert awaiting._adopted(ASKER, 8, COMES, other) is None
+    with pytest.raises(_ImproperError, match="none is awaited"):
+        EmbeddedStoreServer(tmp_path / "store.sqlite3")._adopted(ASKER, 8, COMES, standing)

@@ -115,7 +115,26 @@ class Members:
             for member in wanted:
                 self.wait_until_healthy(member)
 
-    def _start(self, member: Member) -> None:
+    def add(self, *, learner: bool = False) -> Member:
+        """Add one more, on ports of its own, and start it. Raises RuntimeError where etcd takes nobody in now."""
+        client, peer = free_ports(2)
+        name = f"e{max(int(one.name[1:]) for one in self.members) + 1}"
+        only = ["--learner"] if learner else []
+        self.etcdctl("member", "add", name, *only, f"--peer-urls=https://127.0.0.1:{peer}")
+        member = Member(name, client, peer, self._directory / name, self._directory / f"{name}.log")
+        self.members.append(member)
+        self._start(member, state="existing")
+        return member
+
+    def remove(self, member: Member) -> None:
+        """Take a member out for good, as etcd sees it first."""
+        listed = json.loads(self.etcdctl("member", "list", "-w", "json"))["members"]
+        number = next(one["ID"] for one in listed if one.get("name") == member.name)
+        self.etcdctl("member", "remove", f"{number:x}")
+        self.kill(member)
+        self.members.remove(member)
+
+    def _start(self, member: Member, state: str = "new") -> None:
         everyone = ",".join(f"{one.name}=https://127.0.0.1:{one.peer_port}" for one in self.members)
         tls = {"cert": self.server.certificate, "key": self.server.key, "trusted-ca": self.server.ca}
         with member.log.open("ab") as log:
@@ -130,7 +149,7 @@ class Members:
                     f"--initial-advertise-peer-urls=https://127.0.0.1:{member.peer_port}",
                     f"--initial-cluster={everyone}",
                     f"--initial-cluster-token={self._token}",
-                    "--initial-cluster-state=new",
+                    f"--initial-cluster-state={state}",
                     *(f"--{name}-file={path}" for name, path in tls.items()),
                     *(f"--peer-{name}-file={path}" for name, path in tls.items()),
                     "--client-cert-auth",

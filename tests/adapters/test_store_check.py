@@ -6,7 +6,6 @@ import asyncio
 import base64
 import itertools
 import json
-import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -219,49 +218,14 @@ def test_two_etcds_are_none_and_a_learner_is_no_endpoint(
             assert all(url in found["ETCD_CLUSTERS"][0] for url in (*stage.members.urls, *other.urls))
         finally:
             other.close()
-        with learner(stage, version) as url:
-            ended, found = stage.found(urls=[*stage.members.urls, url])
-            assert (ended, list(found)) == (Exit.WARNINGS, ["ETCD_LEARNER"])
-
-
-@contextmanager
-def learner(stage: Stage, version: str) -> Iterator[str]:
-    """One more member that only learns."""
-    client, peer = free_ports(2)
-    members, first = stage.members, stage.members.members[0]
-    members.etcdctl("member", "add", "e9", "--learner", f"--peer-urls=https://127.0.0.1:{peer}")
-    found = programs(version)
-    assert found is not None
-    url, there = f"https://127.0.0.1:{client}", f"https://127.0.0.1:{peer}"
-    files = {"cert": members.server.certificate, "key": members.server.key, "trusted-ca": members.server.ca}
-    with (stage.directory / "learner.log").open("ab") as log:
-        process = subprocess.Popen(
-            [
-                found[0],
-                "--name=e9",
-                f"--data-dir={stage.directory / 'learner'}",
-                f"--listen-client-urls={url}",
-                f"--advertise-client-urls={url}",
-                f"--listen-peer-urls={there}",
-                f"--initial-advertise-peer-urls={there}",
-                f"--initial-cluster={first.name}=https://127.0.0.1:{first.peer_port},e9={there}",
-                "--initial-cluster-state=existing",
-                *(f"--{name}-file={path}" for name, path in files.items()),
-                *(f"--peer-{name}-file={path}" for name, path in files.items()),
-                "--client-cert-auth",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        context = store_context(ca=members.client.ca, certificate=members.client.certificate, key=members.client.key)
+        learner = stage.members.add(learner=True)
+        client = stage.members.client
+        context = store_context(ca=client.ca, certificate=client.certificate, key=client.key)
         transport = httpx.HTTPTransport(verify=context, retries=7)  # a refused connection: half a second, then twice
         with httpx.Client(transport=transport, timeout=20) as asking:
-            asking.post(f"{url}/v3/maintenance/status", json={}).raise_for_status()
-        yield url
-    finally:
-        process.kill()
-        process.wait(10)
+            asking.post(f"{learner.url}/v3/maintenance/status", json={}).raise_for_status()
+        ended, found = stage.found()
+        assert (ended, list(found)) == (Exit.WARNINGS, ["ETCD_LEARNER"])
 
 
 @pytest.mark.parametrize("version", VERSIONS)

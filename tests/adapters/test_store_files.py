@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
-from etcd_members import Members
+from etcd_members import Member, Members
 from node_certificates import Authority, Files
 from trust_stage import TrustStage
 
@@ -23,7 +23,7 @@ from failoverd.runtime.storing import endpoints_of
 from failoverd.stores.etcd import EtcdStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from pathlib import Path
 
     from failoverd.config import Config
@@ -49,23 +49,23 @@ class Place:
             (self.directory / "new").chmod(0o600)
             (self.directory / "new").rename(self.directory / f"node-etcd.{name}")
 
-    def config(self, user: str = "lab") -> Config:
+    def config(self, user: str = "lab", urls: Sequence[str] = ()) -> Config:
         """Of node mail1, for that user."""
         secret = self.directory / "password"
         secret.write_text("right\n")
         secret.chmod(0o600)
         here = self.directory / "node-etcd"
-        store = f"store: {{kind: etcd, endpoints: {json.dumps(self.members.urls)}, user: {user}, "
+        store = f"store: {{kind: etcd, endpoints: {json.dumps(urls or self.members.urls)}, user: {user}, "
         store += f"password_file: {secret}, ca: {here}.ca, certificate: {here}.crt, key: {here}.key}}"
         path = self.directory / "failoverd.yaml"
         path.write_text(self.example.replace("store: {kind: embedded, node: arbiter}", store))
         return load(path, "mail1")
 
 
-@pytest.fixture
-def place(tmp_path: Path, example: str) -> Iterator[Place]:
+@pytest.fixture(params=[1])
+def place(tmp_path: Path, example: str, request: pytest.FixtureRequest) -> Iterator[Place]:
     authority = Authority(tmp_path)
-    members = Members(tmp_path / "etcd", authority, version="3.5")
+    members = Members(tmp_path / "etcd", authority, version="3.5", count=request.param)
     made = Place(members, authority, tmp_path, example)
     try:
         members.start()
@@ -196,6 +196,38 @@ def test_a_second_user_takes_over_from_the_first_at_a_reload(place: Place) -> No
         # No stream is the first one's any more, and what it had under way has ended.
         await asyncio.to_thread(place.members.etcdctl, "user", "delete", "lab")
         await renewing.until_more()
+
+    tell(place, story)
+
+
+@pytest.mark.parametrize("place", [3], indirect=True)
+def test_a_member_is_replaced_and_no_renewal_is_lost(place: Place) -> None:
+    """As the page has it: out of the list, out of etcd, the new one in, into the list."""
+    members = place.members
+
+    def added() -> Member:
+        until = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                return members.add()
+            except RuntimeError:  # etcd takes nobody in until all that stay have been together for five seconds
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    async def story(renewing: Renewing) -> None:
+        await renewing.until_more()
+        leader = await asyncio.to_thread(members.leader)
+        gone = next(member for member in members.members if member is not leader)
+        rest = [url for url in members.urls if url != gone.url]
+        (await asyncio.to_thread(renewing.files.prepare, place.config(urls=rest)))()
+        await renewing.until_more()
+        await asyncio.to_thread(members.remove, gone)
+        await renewing.until_more()
+        new = await asyncio.to_thread(added)
+        await asyncio.to_thread(members.wait_until_healthy, new)
+        (await asyncio.to_thread(renewing.files.prepare, place.config(urls=[new.url])))()
+        await renewing.until_more()  # through the new one alone
 
     tell(place, story)
 

@@ -1,7 +1,7 @@
 """The store in an existing etcd, over its v3 JSON gateway: no single arbiter, and room for many clusters.
 
     read    a linearizable range                 swap    one transaction, on the very bytes that were seen
-    watch   a stream; silent for a second: a read, which tells a quiet store from a dead one
+    watch   a stream; nothing heard for a second: a read, which tells a quiet store from a dead one
 
 In steady state a cluster costs etcd one transaction a renewal, by its holder: who watches is told, and asks nothing.
 etcd's own leases are not used: it begins them anew when its leader changes, and a dead primary's would last on.
@@ -62,6 +62,7 @@ class EtcdStore:
         self._anchors = etcd.key_of(prefix, cluster, "anchors", "")
         self._revision = 0  # the highest of etcd's that was seen
         self._newest = 0  # the highest version of the record
+        self._answered_s = 0.0  # when etcd last answered anything
         self._seen: dict[int, bytes] = {}  # its bytes, by version
 
     async def read(self) -> Record:
@@ -166,6 +167,7 @@ class EtcdStore:
             said = etcd.said(await self._link.ask(path, body, deadline_ms=self._timeout_ms))
         except etcd.EtcdAnswerError as error:
             raise StoreUnavailableError(f"etcd's answer is not understood: {error}") from None
+        self._answered_s = asyncio.get_running_loop().time()
         if said.revision < known:
             self._revision = said.revision  # or nothing would be believed until it has come that far again
             raise StoreUnavailableError(f"etcd is at revision {said.revision}, and was at {known}: an old copy?")
@@ -188,7 +190,9 @@ class EtcdStore:
                     async with asyncio.timeout(SILENT_MS / 1000):
                         message = await heard.get()
                 except TimeoutError:
-                    if (await self.read()).version == seen:
+                    if self._silent() and self._newest == seen:
+                        await self.read()
+                    if self._newest == seen:
                         continue  # quiet, and well
                     self._link.avoid(url)  # its member is cut off from the others, or stands still
                     return
@@ -206,6 +210,10 @@ class EtcdStore:
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
+
+    def _silent(self) -> bool:
+        """Whether nobody has had an answer lately: the daemon itself asks a store that is quiet, and once is enough."""
+        return asyncio.get_running_loop().time() - self._answered_s >= SILENT_MS / 1000
 
     async def _listen(self, revision: int, heard: asyncio.Queue[etcd.Watched | None]) -> None:
         """Put each message of a watch into `heard`, and None at its end: what to make of that, a read tells."""

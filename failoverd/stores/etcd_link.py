@@ -2,12 +2,15 @@
 
     ask ── first endpoint ─── answer
              │ refused, lost, a 5xx             the next one, at once
-             └ silent for half of the deadline  the next one as well; whichever answers first
+             └ silent for half of the deadline  the next one as well, now and then; whichever answers first
 
 What failed, or was too slow, is asked last for AVOID_S. The order is the caller's: a node with a member asks its own.
 
-A request that lost the race is not cancelled, httpx ends it by its own time limits: one that is cancelled during the
-TLS handshake leaves its socket to the garbage collector. So a request must be one that may arrive twice, and late.
+"Now and then" is twice, and once more for each ten answers. An etcd of many clusters that falls behind would get each
+request several times otherwise, and never come back. For the same reason a request that is given up keeps its
+connection for a while: its answer may come, and the next request needs no TLS handshake. Nor is it cancelled: one that
+is, during the handshake, leaves its socket to the garbage collector. So a request must be one that may arrive twice,
+and late.
 
 Where authentication is on, a token is got with user and password, and again whenever it is refused: etcd forgets
 those of the usual kind when a member is restarted. After an old snapshot was put back it does not refuse them, but lets
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 AVOID_S = 10.0
 CLOSE_S = 0.5
+SECONDS, SECONDS_EACH = 2.0, 0.1  # how often a second member is asked beside a silent one: at once, and for each answer
+LATE = 4  # deadlines: so long an answer that nobody waits for any more may come, and its connection is kept
 ANSWER_LIMIT = 4 * 1024 * 1024  # bytes: a page of a fleet's records
 LINE_LIMIT = 1024 * 1024  # bytes of one message of a watch
 AUTHENTICATE_MS = 3000  # etcd takes a tenth of a second for a password on purpose; whoever waits has its own deadline
@@ -68,6 +73,7 @@ class EtcdLink:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._avoided: dict[str, float] = {}
+        self._seconds = SECONDS
         self._token = ""
         self._authenticating: asyncio.Task[None] | None = None
         self._doubting: asyncio.Task[None] | None = None
@@ -146,28 +152,39 @@ class EtcdLink:
         """The first answer of any. Raises _RefusedError, StoreUnavailableError; ends with its caller's deadline."""
         left, errors = self._in_order(), list[str]()
         running: dict[asyncio.Task[bytes], str] = {}
+        beside = False
         try:
             while left or running:
-                if left:
+                if left and (beside or not running):
                     url = left.pop(0)
                     running[self._begin(url, path, body, deadline_ms)] = url
                 patience_s = deadline_ms / (2000 if len(running) == 1 else 4000) if left else None
                 ended, _ = await asyncio.wait(running, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                beside = bool(left) and (bool(ended) or self._may_ask_a_second())
                 for attempt in ended:
                     url = running.pop(attempt)
                     try:
-                        return attempt.result()
+                        answer = attempt.result()
                     except _RefusedError as error:
                         if error.final:
                             raise
                         errors.append(f"{url}: {error}")
                     except httpx.HTTPError as error:
                         errors.append(f"{url}: {_words(error)}")
+                    else:
+                        self._seconds = min(SECONDS, self._seconds + SECONDS_EACH)
+                        return answer
                     self.avoid(url)
         finally:
             for url in running.values():  # another was quicker, or nobody was quick enough
                 self.avoid(url)
         raise StoreUnavailableError("; ".join(errors))
+
+    def _may_ask_a_second(self) -> bool:
+        if self._seconds < 1:
+            return False
+        self._seconds -= 1
+        return True
 
     def _begin(self, url: str, path: str, body: bytes, deadline_ms: int) -> asyncio.Task[bytes]:
         attempt = asyncio.create_task(self._attempt(url, path, body, deadline_ms))
@@ -181,7 +198,7 @@ class EtcdLink:
             attempt.exception()  # nobody may be waiting for it any more
 
     async def _attempt(self, url: str, path: str, body: bytes, deadline_ms: int) -> bytes:
-        limits = httpx.Timeout(deadline_ms / 1000)
+        limits = httpx.Timeout(deadline_ms / 1000, read=deadline_ms * LATE / 1000)
         request = self._client.stream("POST", url + path, content=body, headers=self._headers(), timeout=limits)
         async with request as response:
             answer = await _whole(response)

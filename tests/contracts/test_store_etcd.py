@@ -17,7 +17,7 @@ from failoverd.core.model import Record
 from failoverd.ports import Store, StoreUnavailableError
 from failoverd.stores import etcd_requests
 from failoverd.stores.etcd import EtcdStore
-from failoverd.stores.etcd_link import Endpoints, EtcdLink
+from failoverd.stores.etcd_link import SECONDS, Endpoints, EtcdLink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -325,6 +325,44 @@ def test_hundreds_of_unanswered_calls_leave_nothing_open(three: EtcdPlace) -> No
             calls = (link.ask(etcd_requests.RANGE, body, deadline_ms=20) for _ in range(20))
             answers = await asyncio.gather(*calls, return_exceptions=True)
             assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
+        await link.close()
+
+    tell(three, story)
+
+
+class Counted(EtcdLink):
+    """A client that keeps whom it asked."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        super().__init__(endpoints)
+        self.asked: list[str] = []
+
+    def _begin(self, url: str, path: str, body: bytes, deadline_ms: int) -> asyncio.Task[bytes]:
+        self.asked.append(url)
+        return super()._begin(url, path, body, deadline_ms)
+
+
+def test_an_etcd_that_has_fallen_behind_does_not_get_each_request_twice(three: EtcdPlace) -> None:
+    """One silent member is got round at once; where all are, a call costs them one request."""
+
+    async def story(_: Store, __: Store) -> None:
+        members = three.members
+        link = Counted(Endpoints(members.urls, three.ssl_context, "lab", "lab-password"))
+        body = etcd_requests.read(b"/failoverd/lab/record")
+        await link.ask(etcd_requests.RANGE, body, deadline_ms=5000)
+        await asyncio.to_thread(members.freeze, members.members[0])
+        del link.asked[:]
+        await link.ask(etcd_requests.RANGE, body, deadline_ms=5000)
+        assert link.asked[:2] == list(members.urls[:2])
+        await three.freeze()
+        del link.asked[:]
+        for _ in range(30):
+            with pytest.raises(StoreUnavailableError):
+                await link.ask(etcd_requests.RANGE, body, deadline_ms=20)
+        assert len(link.asked) <= 30 + SECONDS
+        for member in members.members:
+            members.thaw(member)
+        await until(lambda: not link._attempts)
         await link.close()
 
     tell(three, story)

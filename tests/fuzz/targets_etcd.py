@@ -81,6 +81,7 @@ def _store(data: bytes) -> object:
     store = EtcdStore.__new__(EtcdStore)
     store._link = cast("EtcdLink", OtherEtcd(data))
     store._timeout_ms, store._revision, store._newest, store._seen = 500, 0, 0, {}
+    store._answered_s = 0.0
     store._key, store._anchors = etcd.key_of(PREFIX, "lab", "record"), etcd.key_of(PREFIX, "lab", "anchors", "")
 
     async def asked_all() -> list[object]:

@@ -233,9 +233,9 @@ def make_template(root: Path, directory: Path) -> Path:
     install = (
         "mariadb-install-db --no-defaults --datadir=/mnt/data --user=root --skip-test-db --innodb-log-file-size=16M"
     )
-    subprocess.run(
-        server.chroot(f"{install} --auth-root-authentication-method=normal >/mnt/install.log 2>&1"), check=True
-    )
+    command = server.chroot(f"{install} --auth-root-authentication-method=normal")
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, f"mariadb-install-db gave {done.returncode}:\n{done.stdout}"
     return directory / "data"
 
 
